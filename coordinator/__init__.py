@@ -1,0 +1,1 @@
+"""The control plane: members, plans, rounds, releases. Imports no torch."""

@@ -1,0 +1,1 @@
+"""A member's own side: records, training, heads, and the node that answers rounds."""

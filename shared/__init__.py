@@ -1,0 +1,1 @@
+"""What coordinator and participant must agree on to the byte."""

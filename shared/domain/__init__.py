@@ -1,0 +1,1 @@
+"""The consortium's words as types; standard library only."""

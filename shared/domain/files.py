@@ -1,0 +1,74 @@
+"""Write a file so that after any crash it is either the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from shared.domain.canonical import canonical_bytes
+from shared.domain.errors import Invalid, NotFound, OutOfSpace
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """A file object whose content appears at `path` (temp + fsync + rename) only if the block succeeds.
+
+    Raises OutOfSpace when the disk is full; the file that was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace(
+                f"The disk that holds {path.name} is full. The file was not written and what was there "
+                "before is unchanged. Free some space and try again."
+            ) from error
+        raise
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600) -> None:
+    """Put `data` at `path`, whole or not at all. Raises OutOfSpace."""
+    with atomic_writer(path, mode) as file:
+        file.write(data)
+
+
+def write_json(path: Path, value: Any, mode: int = 0o600) -> None:
+    """Canonical JSON of `value` at `path`, whole or not at all."""
+    write_atomically(path, canonical_bytes(value) + b"\n", mode)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON at `path`. Raises NotFound where there is no file, Invalid where it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path.name} in {path.parent}. Nothing was read.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path.name} is not JSON: {error}. Nothing was read.") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""A plan: everything members agree to, immutable, known by the digest of its canonical bytes (clause 8)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from shared.domain.canonical import digest_of
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.ids import PlanDigest
+from shared.domain.privacy import GaussianEvent, PrivacyTerms
+from shared.domain.strict import to_plain
+
+PLAN_FORMAT = "commonlens-plan/1"
+
+
+@dataclass(frozen=True)
+class TrainingTerms:
+    """What a member does in one round. K = local_steps; K = 1 is plain DP-SGD."""
+
+    local_steps: int
+    learning_rate: float
+    """Of the extractor, on the clipped noisy sum divided by the expected batch size (clause 2.4)."""
+    head_learning_rate: float
+    augmentations: tuple[str, ...] = ()
+    """Names from `participant/training/augment.py`, applied to a record before its gradient."""
+
+
+@dataclass(frozen=True)
+class ServerOptimizer:
+    """How the averaged update moves the weights: `fedavg` (McMahan 2017) or `fedadam` (Reddi 2021)."""
+
+    name: str
+    learning_rate: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.99
+    epsilon: float = 1e-3
+    averaging_decay: float = 0.0
+    """Of an exponential moving average of the weights, which is what is released; 0 switches it off."""
+
+
+@dataclass(frozen=True)
+class PlanMember:
+    """A contributor as the plan names it: its declared size sets its weight, nothing it reports does."""
+
+    member_id: str
+    name: str
+    declared_size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything of clause 8.1. Its digest is what members sign and what every message carries."""
+
+    consortium: str
+    extractor_name: str
+    extractor: ExtractorSpec
+    starting_weights: str
+    """Digest of the starting weights file."""
+    trainable_coordinates: int
+    training: TrainingTerms
+    privacy: PrivacyTerms
+    server: ServerOptimizer
+    rounds: int
+    evaluate_every: int
+    """Noised validation counts every so many rounds (clause 6.2); 0 means never."""
+    quorum: int
+    colluders: int
+    deadline_s: float
+    members: tuple[PlanMember, ...]
+    format: str = PLAN_FORMAT
+
+    @property
+    def digest(self) -> PlanDigest:
+        """SHA-256 of the canonical bytes."""
+        return PlanDigest(digest_of(to_plain(self)))
+
+    def member(self, member_id: str) -> PlanMember | None:
+        """The line of `member_id`, or None."""
+        return next((m for m in self.members if m.member_id == member_id), None)
+
+    def weight(self, member_id: str) -> float:
+        """Averaging weight of a member: its share of the declared sizes (clauses 7.6, 8.3)."""
+        chosen = self.member(member_id)
+        return 0.0 if chosen is None else chosen.declared_size / self.declared_total
+
+    @property
+    def declared_total(self) -> int:
+        """Sum of the declared sizes."""
+        return sum(m.declared_size for m in self.members)
+
+    def expected_batch_size(self, member_id: str) -> float:
+        """q·n_declared: what sums are divided by, whatever was drawn (clause 2.4)."""
+        chosen = self.member(member_id)
+        return 0.0 if chosen is None else self.privacy.sampling_rate * chosen.declared_size
+
+    def evaluates(self, round_number: int) -> bool:
+        """Whether members add noised validation counts in this round (rounds count from 1)."""
+        return self.evaluate_every > 0 and round_number % self.evaluate_every == 0
+
+    def events_of_round(self, round_number: int) -> tuple[GaussianEvent, ...]:
+        """What one member spends in one round: K training steps, and validation when it is due."""
+        terms = self.privacy
+        events = [GaussianEvent(terms.noise_multiplier, terms.sampling_rate, self.training.local_steps)]
+        if self.evaluates(round_number):
+            events.append(GaussianEvent(terms.evaluation_noise_multiplier, 1.0, 1))
+        return tuple(events)
+
+    def events_of_run(self) -> tuple[GaussianEvent, ...]:
+        """What one member spends if every round happens."""
+        terms = self.privacy
+        steps = self.rounds * self.training.local_steps
+        events = [GaussianEvent(terms.noise_multiplier, terms.sampling_rate, steps)]
+        evaluations = self.rounds // self.evaluate_every if self.evaluate_every else 0
+        if evaluations:
+            events.append(GaussianEvent(terms.evaluation_noise_multiplier, 1.0, evaluations))
+        return tuple(events)
+
+
+def least_quorum(members: int) -> int:
+    """The default quorum of clause 5.4: the least whole number above 2n/3."""
+    return math.floor(2 * members / 3) + 1

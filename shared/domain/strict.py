@@ -1,0 +1,149 @@
+"""Build frozen dataclasses from plain mappings (TOML, JSON) and refuse what does not fit, by name.
+
+One mechanism for every file and body that a person or another machine writes: unknown keys, missing
+keys and wrong types are each an `InvalidConfig` that says where, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shared.domain.errors import InvalidConfig
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path, kind: type[T]) -> T:
+    """Read the TOML file at `path` as a `kind` dataclass. Raises InvalidConfig."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InvalidConfig(f"There is no file {path}. Nothing was read. Check the path.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{path} is not TOML: {error}. Nothing was read.") from error
+    return build(kind, table, path.name)
+
+
+def build(kind: type[T], value: Any, where: str) -> T:
+    """`value` as an instance of `kind` (dataclass, enum, scalar, tuple, mapping or union of those)."""
+    return typing.cast(T, _convert(kind, value, where))
+
+
+def to_plain(value: Any) -> Any:
+    """A dataclass as dicts, lists and scalars: the inverse of `build`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return value
+    if hasattr(kind, "__supertype__"):  # typing.NewType
+        return _convert(kind.__supertype__, value, where)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(typing.get_args(kind), value, where)
+    if origin is tuple:
+        return _convert_tuple(kind, value, where)
+    if origin is not None and issubclass(origin, Mapping):
+        return _convert_mapping(kind, value, where)
+    if dataclasses.is_dataclass(kind):
+        return _convert_dataclass(kind, value, where)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return _convert_enum(kind, value, where)
+    return _convert_scalar(kind, value, where)
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    errors = []
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return _convert(option, value, where)
+        except InvalidConfig as error:
+            errors.append(error)
+    raise errors[-1]
+
+
+def _convert_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise InvalidConfig(f"{where}: expected a list, found {_name(value)}. Nothing was read.")
+    arguments = typing.get_args(kind)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if len(arguments) != len(value):
+        raise InvalidConfig(f"{where}: expected {len(arguments)} items, found {len(value)}.")
+    return tuple(
+        _convert(kind_, item, f"{where}[{i}]")
+        for i, (kind_, item) in enumerate(zip(arguments, value, strict=True))
+    )
+
+
+def _convert_mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidConfig(f"{where}: expected a table, found {_name(value)}. Nothing was read.")
+    item_kind = typing.get_args(kind)[1]
+    return {str(key): _convert(item_kind, item, f"{where}.{key}") for key, item in value.items()}
+
+
+def _convert_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise InvalidConfig(f"{where}: expected a table, found {_name(value)}. Nothing was read.")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for key in value:
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), fields, n=1)
+            advice = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(fields)}."
+            raise InvalidConfig(f"{where}: unknown key '{key}'. Nothing was read. {advice}")
+    built = {}
+    for name, field in fields.items():
+        if name in value:
+            built[name] = _convert(hints[name], value[name], f"{where}.{name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise InvalidConfig(f"{where}: the key '{name}' is missing. Nothing was read. Add it.")
+    return kind(**built)
+
+
+def _convert_enum(kind: type[enum.Enum], value: Any, where: str) -> enum.Enum:
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(repr(member.value) for member in kind)
+        raise InvalidConfig(f"{where}: expected one of {known}, found {value!r}.") from error
+
+
+def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    fits = isinstance(kind, type) and isinstance(value, kind)
+    if fits and not (isinstance(value, bool) and kind is not bool):
+        return value
+    raise InvalidConfig(f"{where}: expected {_label(kind)}, found {_name(value)}. Nothing was read.")
+
+
+def _label(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return names.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _name(value: Any) -> str:
+    return f"{value!r}" if isinstance(value, (int, float, str, bool)) else type(value).__name__

@@ -1,0 +1,60 @@
+"""Three types for three audiences, so that none can be mistaken for another.
+
+An `Update` is only made at a member and stays there. A `Contribution` crosses the wire: header, signature
+and payload bytes. An `AggregateSum` is only made at the coordinator. Nothing turns a Contribution back
+into an Update.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ValidationCounts:
+    """Noised numbers of held-out units classified right and wrong (clause 6.2); may be negative."""
+
+    correct: float
+    wrong: float
+
+
+@dataclass(frozen=True)
+class Update:
+    """Weights after minus weights before, float32 [d], at home; `counts` are already noised."""
+
+    run_id: str
+    round_number: int
+    plan_digest: str
+    vector_f32: memoryview
+    counts: ValidationCounts | None
+
+
+@dataclass(frozen=True)
+class ContributionHeader:
+    """What a member signs: which round and plan this answers, and the digest of the payload."""
+
+    member_id: str
+    run_id: str
+    round_number: int
+    plan_digest: str
+    payload_digest: str
+    payload_bytes: int
+    counts: ValidationCounts | None
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """A signed header and the path-free location of its payload: little-endian float32 [d] bytes."""
+
+    header: ContributionHeader
+    signature: bytes
+    """Ed25519 by the member's identity key over the canonical bytes of the header (clause 5.6)."""
+
+
+@dataclass(frozen=True)
+class AggregateSum:
+    """Σ weight·update over those who contributed, float64 [d], made at the coordinator only."""
+
+    vector_f64: memoryview
+    weight_total: float
+    contributors: tuple[str, ...]
