@@ -1,0 +1,117 @@
+"""A member's warm loop: connect, poll, hand each instruction to the installed ClientApp, reply."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from participant.engine.client_app import build_client_app, empty_context
+from participant.engine.fleet_link import HEARTBEAT_S, FleetLink
+from shared.domain.errors import CommonlensError, InvalidMessage, Revoked, Unreachable
+from shared.wire.rounds import RoundReply, RoundRequest
+
+BUSY_POLL_S = 0.1
+"""Between rounds of a run: short enough to cost a round little, long enough to cost no CPU."""
+IDLE_POLL_S = 2.0
+IDLE_AFTER_S = 30.0
+MOST_BACK_OFF_S = 20.0
+
+
+class NodeLoop:
+    """Runs until `stop` is called. State that must survive lives in the member's folder, not here."""
+
+    def __init__(
+        self,
+        connect: Callable[[], FleetLink],
+        answer: Callable[[RoundRequest], RoundReply],
+        report: Callable[[str], None],
+        announce_restart: Callable[[], None],
+    ) -> None:
+        self._connect = connect
+        self._app = build_client_app(answer)
+        self._report = report
+        self._announce_restart = announce_restart
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Finish the current instruction, then end `run`."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Serve until stopped, through coordinator restarts and broken lines."""
+        back_off_s = 0.2
+        while not self._stop.is_set():
+            try:
+                started = time.monotonic()
+                self._serve_one_connection()
+            except (Unreachable, Revoked, InvalidMessage) as error:
+                self._report(error.message)
+                if time.monotonic() - started > MOST_BACK_OFF_S:
+                    back_off_s = 0.2
+                self._stop.wait(back_off_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter only
+                back_off_s = min(back_off_s * 2, MOST_BACK_OFF_S)
+
+    def _serve_one_connection(self) -> None:
+        # The coordinator forgets our old connection at once; Flower alone would take up to a minute.
+        self._announce_restart()
+        link = self._connect()
+        try:
+            link.activate()
+            self._report("connected")
+            heart = _Heart(link)
+            heart.start()
+            try:
+                self._poll(link, heart)
+            finally:
+                heart.stop()
+        finally:
+            link.close()
+
+    def _poll(self, link: FleetLink, heart: _Heart) -> None:
+        last_work = time.monotonic()
+        while not self._stop.is_set():
+            heart.raise_if_failed()
+            message = link.receive()
+            if message is None:
+                idle = time.monotonic() - last_work > IDLE_AFTER_S
+                self._stop.wait(IDLE_POLL_S if idle else BUSY_POLL_S)
+                continue
+            run_id = message.metadata.run_id
+            try:
+                reply = self._app(message, empty_context(link.node_id, run_id))
+            except CommonlensError as error:
+                self._report(error.message)
+                continue
+            link.send(reply)
+            last_work = time.monotonic()
+
+
+class _Heart(threading.Thread):
+    """Beats while the loop trains, so that a long round is not taken for a dead node."""
+
+    def __init__(self, link: FleetLink) -> None:
+        super().__init__(daemon=True)
+        self._link = link
+        self._stop = threading.Event()
+        self._failure: CommonlensError | None = None
+
+    def run(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S * 0.8):
+            try:
+                self._link.heartbeat()
+            except Revoked as error:
+                self._failure = error
+                return
+            except Unreachable:
+                continue  # the poll loop meets the same silence and decides
+
+    def stop(self) -> None:
+        """End the thread soon."""
+        self._stop.set()
+
+    def raise_if_failed(self) -> None:
+        """Raise what ended the heartbeat, if anything did."""
+        if self._failure is not None:
+            raise self._failure
