@@ -110,6 +110,24 @@ class AlreadyReleased(Refused):
     code = "refused.already-released"
 
 
+class ChargeMismatch(Refused):
+    """A round that was already charged was asked for again with another plan or other events."""
+
+    code = "refused.charge-mismatch"
+
+
+class NotCharged(Refused):
+    """Bytes of a round were about to leave although the ledger holds no charge for that round."""
+
+    code = "refused.not-charged"
+
+
+class TokenRejected(Refused):
+    """A charge token was used a second time, or did not come from the ledger."""
+
+    code = "refused.token"
+
+
 class DefaultPassword(Refused):
     """The coordinator was asked to start while an account still has a well-known password."""
 
@@ -120,6 +138,12 @@ class ConsentMissing(Refused):
     """A plan was asked to run, or a node to train, without the member's signed consent."""
 
     code = "refused.consent-missing"
+
+
+class OverlappingData(Refused):
+    """The records belong to another data set of this member, and the same units would get a second budget."""
+
+    code = "refused.overlapping-data"
 
 
 class TooManyAttempts(Refused):
@@ -147,6 +171,12 @@ class InvalidWeights(Invalid):
     """A weights file or vector has the wrong format, names, shapes, length or values."""
 
     code = "invalid.weights"
+
+
+class HeadMismatch(Invalid):
+    """A head was given embeddings of another release, or of another width; nothing was predicted."""
+
+    code = "invalid.head-mismatch"
 
 
 class InvalidMessage(Invalid):
@@ -250,6 +280,12 @@ class BrokenChain(NotTrusted):
     """A hash-chained log (ledger or audit) was changed, cut or reordered."""
 
     code = "not-trusted.chain"
+
+
+class ProofFailed(NotTrusted):
+    """A release does not hold together: a proof other than a signature or digest failed."""
+
+    code = "not-trusted.proof"
 
 
 class CertificateWrong(NotTrusted):

@@ -1,0 +1,79 @@
+# Everything a newcomer needs: `make demo` and `make test`. Written for GNU make 3.81 and bash 3.2 upwards.
+#
+#   PYTHON=python3.12 make demo      choose the Python (3.11 or newer)
+#   PIP_FIND_LINKS=… / PIP_EXTRA_INDEX_URL=… make demo      where pip may find a CPU build of torch (docs/deploy.md)
+#   PYTEST_ARGS="-k ledger" make test                       pass words on to pytest
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; exit; fi; done; echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements.lock
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' $(LOCK))
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+SOURCES := shared coordinator participant demo tools tests
+
+.PHONY: help demo test test-all check check-deploy docs lock venv clean
+
+help: ## Say what can be made (this text)
+	@echo "Commonlens. Two commands do everything: make demo, make test."
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMP) ## Run a whole consortium on this machine: five organisations, one signed release
+	@$(BIN)/python -m demo $(DEMO_ARGS)
+
+test: $(STAMP) ## Run the whole suite with coverage (PYTEST_ARGS passes words on)
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+test-all: $(STAMP) ## The suite and its slow tests
+	@$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+check: $(STAMP) ## Lint, formatting, types, import contracts
+	@$(BIN)/ruff check $(wildcard $(SOURCES))
+	@$(BIN)/ruff format --check $(wildcard $(SOURCES))
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+check-deploy: $(STAMP) ## Check deploy/ offline (its validators go to a venv of their own)
+	@$(BIN)/python -m tools.check_deploy --install
+
+docs: $(STAMP) ## Write the generated pages again: errors, commands, configuration
+	@$(BIN)/python -m tools.write_docs
+
+lock: $(STAMP) ## Resolve pyproject.toml again into requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+		--fork-strategy fewest --prerelease disallow \
+		--no-emit-index-url --no-emit-find-links --all-extras pyproject.toml \
+		| $(BIN)/python -m tools.tidy_lock > $(LOCK).new
+	@mv $(LOCK).new $(LOCK)
+	@echo "$(LOCK) is written. Run make test before you commit it."
+
+venv: $(STAMP) ## Only make .venv and install into it
+
+clean: ## Remove .venv, caches and the demo's output
+	rm -rf $(VENV) .venv-deploy demo-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+		.hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and alone, so that an exact pin decides which build pip takes; then the rest of the lock;
+# then the project itself, editable and without asking any index again.
+$(STAMP): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Nothing was installed."; \
+		echo "Install one, or name it: PYTHON=/path/to/python3.12 make demo"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) has no ensurepip, so it cannot make a virtual environment. Nothing was installed."; \
+		echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@echo "Installing pinned packages into $(VENV) (once; about 2 GB, one to three minutes)"
+	@$(BIN)/python tools/torch_notice.py
+	$(PIP) install --quiet --constraint $(LOCK) $(TORCH)
+	$(PIP) install --quiet --requirement $(LOCK)
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

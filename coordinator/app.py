@@ -1,0 +1,124 @@
+"""One coordinator: the rooms composed into one ASGI application on one TLS port.
+
+/api/v1/…     the control plane: enrolment, members, plans, runs, releases, bulk transfer
+/v1/fleet/…   Flower's Fleet API with node authentication; nothing else of Flower exists here
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from coordinator.config import Config
+from coordinator.engine.bulk import BulkTransfers, bulk_routes
+from coordinator.engine.carrier import FlowerCarrier
+from coordinator.engine.fleet_app import FLEET_PREFIX, build_fleet_app
+from coordinator.members.room import open_members
+from coordinator.members.routes import router as members_router
+from coordinator.problems import install_error_handlers, problem_response
+from coordinator.registry.routes import router as registry_router
+from coordinator.runs.driver import RunDriver
+from coordinator.runs.publishing import publish_routes
+from coordinator.runs.routes import router as runs_router
+from coordinator.runs.service import RunService
+from coordinator.runs.store import RunStore
+from coordinator.storage.checkpoints import CheckpointStore
+from coordinator.storage.database import migrate, open_database
+from shared.domain.clock import Clock, SystemClock
+from shared.domain.consortium import Member
+from shared.domain.errors import InvalidMessage
+from shared.wire.rounds import CONTRIBUTION_PATH
+
+
+@dataclass
+class Coordinator:
+    """What a coordinator process is made of."""
+
+    asgi: ASGIApp
+    control: FastAPI
+    driver: RunDriver
+    carrier: FlowerCarrier
+    engine: sa.Engine
+
+
+def build_coordinator(home: Path, config: Config, clock: Clock | None = None) -> Coordinator:
+    """Compose all rooms over `home`. Raises DefaultPassword, NotFound (no keys), VersionMismatch.
+
+    Nothing runs yet: the run driver starts with the application's lifespan.
+    """
+    clock = clock or SystemClock()
+    engine = open_database(config.database(home))
+    migrate(engine)
+    fleet, link_state, nodes = build_fleet_app()
+    members = open_members(home, config, engine, clock, nodes)
+    members.accounts.refuse_default_passwords()
+    members.members.register_all()
+    bulk = BulkTransfers(home / "staging")
+    carrier = FlowerCarrier(link_state, nodes, bulk)
+    store = RunStore(engine, clock)
+    checkpoints = CheckpointStore(home / "checkpoints")
+    every_member: Callable[[], list[Member]] = members.members.every
+    driver = RunDriver(store, checkpoints, carrier, every_member, home / "starting", home / "scratch")
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        driver.start()
+        yield
+        driver.stop()
+        driver.join(timeout=10.0)
+        carrier.stop()
+
+    control = FastAPI(
+        title="Commonlens coordinator", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+    )
+    control.state.home = home
+    control.state.config = config
+    control.state.members = members
+    control.state.engine = nodes
+    control.state.runs = RunService(config.consortium, store, every_member, home / "starting")
+    install_error_handlers(control)
+    control.include_router(members_router)
+    control.include_router(runs_router)
+    control.include_router(registry_router)
+    control.include_router(publish_routes(home, store, driver, every_member, clock))
+    control.include_router(bulk_routes(bulk))
+    limited = limit_body(control, config.limits.max_body_bytes)
+    return Coordinator(split_by_path(limited, fleet), control, driver, carrier, engine)
+
+
+def split_by_path(control: ASGIApp, fleet: ASGIApp) -> ASGIApp:
+    """Fleet paths to Flower, everything else (also lifespan events) to the control plane."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        to_fleet = scope["type"] == "http" and scope["path"].startswith(FLEET_PREFIX)
+        await (fleet if to_fleet else control)(scope, receive, send)
+
+    return application
+
+
+def limit_body(application: ASGIApp, maximum_bytes: int) -> ASGIApp:
+    """Refuse larger bodies before reading them, except on the bulk path, which has exact sizes of its own."""
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == CONTRIBUTION_PATH:
+            await application(scope, receive, send)
+            return
+        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+        announced = int(lengths[0]) if lengths and lengths[0].isdigit() else 0
+        if chunked or announced > maximum_bytes:
+            error = InvalidMessage(
+                f"A request body may have {maximum_bytes} bytes, with its length announced; this one has "
+                f"{announced if not chunked else 'no announced length'}. Nothing was read."
+            )
+            await problem_response(error)(scope, receive, send)
+            return
+        await application(scope, receive, send)
+
+    return limited

@@ -1,0 +1,149 @@
+"""The audit log: one hash-chained line for every change, written in the change's own transaction.
+
+Line n carries the hash of line n-1, so a changed, missing or reordered line breaks the chain. The head
+(number and hash of the last line) is kept in `meta`, so that cutting off the end shows too. Whoever can
+rewrite the whole database can rewrite both: export the head from time to time and keep it elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from coordinator.audit.masking import holds_secret
+from coordinator.storage.tables import audit_events, meta
+from shared.domain.canonical import canonical_bytes, digest_of
+from shared.domain.clock import Clock, to_text
+from shared.domain.errors import Broken, BrokenChain
+
+HEAD_KEY = "audit_head"
+FIRST_HASH = "sha256:" + "0" * 64
+Detail = Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True)
+class AuditEvent:
+    """One change: when, who (`admin:<name>`, `member:<id>`, `system`), what, to which thing."""
+
+    seq: int
+    at: str
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, str | int | float | bool | None]
+    prev_hash: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """Number and hash of the last line; number 0 before the first one."""
+
+    seq: int
+    hash: str
+
+
+def append(
+    connection: sa.Connection,
+    clock: Clock,
+    actor: str,
+    action: str,
+    subject: str,
+    detail: Detail | None = None,
+) -> AuditEvent:
+    """Add a line inside the caller's transaction: the change and its line are kept or undone together.
+
+    Raises Broken when a line would hold a secret; the transaction is undone with it.
+    """
+    before = read_head(connection, lock=True)
+    fields = {
+        "seq": before.seq + 1,
+        "at": to_text(clock.now()),
+        "actor": actor,
+        "action": action,
+        "subject": subject,
+        "detail": dict(detail or {}),
+        "prev_hash": before.hash,
+    }
+    text = canonical_bytes(fields).decode("utf-8")
+    if holds_secret(text):
+        raise Broken(f"An audit line for {action} would have held a secret. Nothing was changed.")
+    event = AuditEvent(hash=digest_of(fields), **fields)  # type: ignore[arg-type]
+    row = {**fields, "detail": canonical_bytes(event.detail).decode("utf-8"), "hash": event.hash}
+    connection.execute(audit_events.insert().values(row))
+    head = canonical_bytes({"seq": event.seq, "hash": event.hash}).decode("utf-8")
+    connection.execute(meta.update().where(meta.c.key == HEAD_KEY).values(value=head))
+    return event
+
+
+def read_head(connection: sa.Connection, lock: bool = False) -> Head:
+    """The last line's number and hash; `lock` makes other writers wait for this transaction's end."""
+    query = sa.select(meta.c.value).where(meta.c.key == HEAD_KEY)
+    text = connection.execute(query.with_for_update() if lock else query).scalar_one_or_none()
+    try:
+        value = json.loads(text or "")
+        return Head(int(value["seq"]), str(value["hash"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BrokenChain(
+            "The audit log's head is missing or unreadable. Nothing was changed. Restore the database from a "
+            "backup and compare it with this one."
+        ) from error
+
+
+def entries(connection: sa.Connection, after: int = 0, limit: int = 100) -> list[AuditEvent]:
+    """Lines with numbers above `after`, oldest first, at most `limit`."""
+    query = (
+        sa.select(audit_events).where(audit_events.c.seq > after).order_by(audit_events.c.seq).limit(limit)
+    )
+    return [_event(row) for row in connection.execute(query)]
+
+
+def latest(connection: sa.Connection, limit: int = 100) -> list[AuditEvent]:
+    """The newest lines, newest first."""
+    query = sa.select(audit_events).order_by(audit_events.c.seq.desc()).limit(limit)
+    return [_event(row) for row in connection.execute(query)]
+
+
+def verify_chain(connection: sa.Connection) -> Head:
+    """Recompute every hash from the first line and give the head. Raises BrokenChain naming the line."""
+    previous = Head(0, FIRST_HASH)
+    query = sa.select(audit_events).order_by(audit_events.c.seq)
+    for row in connection.execution_options(yield_per=1000).execute(query):
+        previous = _follow(previous, row)
+    head = read_head(connection)
+    if head != previous:
+        raise _broken(previous.seq + 1, f"expected {head.seq} lines, found {previous.seq} that hold together")
+    return head
+
+
+def _follow(previous: Head, row: sa.Row[tuple[object, ...]]) -> Head:
+    number = previous.seq + 1
+    if row.seq != number:
+        raise _broken(number, f"expected line {number}, found line {row.seq}")
+    if row.prev_hash != previous.hash:
+        raise _broken(number, f"it should follow {previous.hash}, it follows {row.prev_hash}")
+    try:
+        event = _event(row)
+    except ValueError as error:
+        raise _broken(number, "its detail is not JSON") from error
+    fields = {name: getattr(event, name) for name in event.__dataclass_fields__ if name != "hash"}
+    found = digest_of(fields)
+    if found != event.hash:
+        raise _broken(number, f"expected hash {event.hash}, found {found}")
+    return Head(number, event.hash)
+
+
+def _broken(number: int, what: str) -> BrokenChain:
+    return BrokenChain(
+        f"The audit log is broken at line {number}: {what}. Nothing was changed. "
+        "Compare the database with a backup to see who changed it."
+    )
+
+
+def _event(row: sa.Row[tuple[object, ...]]) -> AuditEvent:
+    fields = dict(row._mapping)
+    fields["detail"] = json.loads(fields["detail"])
+    return AuditEvent(**fields)

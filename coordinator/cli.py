@@ -1,0 +1,217 @@
+"""`commonlens-coordinator`: set up a consortium, invite members, agree on plans, run them, publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from coordinator import cli_plans, cli_runs
+from coordinator.config import CONFIG_FILE, Config, check_config, config_text
+from coordinator.members.accounts import AccountService, bootstrap_admin
+from coordinator.members.authority import AuthorityFiles, create_authority, renew_server_certificate
+from coordinator.members.certificates import needs_renewal
+from coordinator.operator import Operator
+from coordinator.storage.database import migrate, open_database
+from shared import console
+from shared.domain.clock import SystemClock
+from shared.domain.consortium import Role
+from shared.domain.errors import AlreadyExists
+from shared.domain.files import write_atomically
+from shared.wire.client import ControlClient
+
+app = typer.Typer(name="commonlens-coordinator", no_args_is_help=True, add_completion=False)
+member_app = typer.Typer(no_args_is_help=True, help="List, suspend, resume or revoke members.")
+account_app = typer.Typer(no_args_is_help=True, help="Accounts of people: admins and auditors.")
+audit_app = typer.Typer(no_args_is_help=True, help="The hash-chained audit log.")
+app.add_typer(member_app, name="member")
+app.add_typer(cli_plans.app, name="plan")
+app.add_typer(cli_runs.run_app, name="run")
+app.add_typer(cli_runs.release_app, name="release")
+app.add_typer(account_app, name="account")
+app.add_typer(audit_app, name="audit")
+
+Home = Annotated[
+    Path,
+    typer.Option("--home", envvar="COMMONLENS_COORDINATOR_HOME", help="The coordinator's folder."),
+]
+out = Console()
+
+
+def main() -> None:
+    """Entry point of the command."""
+    console.run(app)
+
+
+@app.command()
+def init(
+    consortium: Annotated[str, typer.Argument(help="Name of the consortium.")],
+    home: Home = Path(),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8443,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Host name or address that members type; repeatable.")
+    ] = None,
+    public_releases: Annotated[
+        bool, typer.Option("--public-releases", help="Let anybody pull releases, not only members.")
+    ] = False,
+) -> None:
+    """Make the consortium's keys and certificate authority, and print the fingerprint to pass on."""
+    names = tuple(name) if name else ("localhost", "127.0.0.1")
+    config = Config(consortium, host, port, server_names=names, public_releases=public_releases)
+    check_config(config)
+    if (home / CONFIG_FILE).exists():
+        raise AlreadyExists(
+            f"There is already a coordinator in {home}. Nothing was changed. Choose another folder."
+        )
+    fingerprint = create_authority(home, consortium, names, SystemClock())
+    engine = open_database(config.database(home))
+    migrate(engine)
+    bootstrap_admin(home, AccountService(engine, SystemClock()))
+    # Last: a folder with this file is a coordinator that was set up completely.
+    write_atomically(home / CONFIG_FILE, config_text(config).encode("utf-8"))
+    out.print(f"Consortium [bold]{consortium}[/] is set up in {home}.")
+    out.print(f"CA fingerprint: [bold]{fingerprint}[/]", soft_wrap=True)
+    out.print("Keep keys/root.pem offline; it is needed again only to change keys.")
+    out.print(f"Start it: commonlens-coordinator serve --home {home}", soft_wrap=True)
+
+
+@app.command()
+def serve(home: Home = Path()) -> None:
+    """Run the coordinator until it is told to stop."""
+    from coordinator.server import serve as run_server
+
+    run_server(home)
+
+
+@app.command("renew-certificate")
+def renew_certificate(home: Home = Path()) -> None:
+    """Make a new server certificate under the same CA; restart the server afterwards."""
+    renew_server_certificate(home, Operator(home).config.server_names, SystemClock())
+    due = needs_renewal(AuthorityFiles(home).server.read_text(encoding="ascii"), SystemClock().now())
+    out.print("The certificate was renewed. Restart the coordinator." if not due else "Still due.")
+
+
+@app.command()
+def invite(
+    name: Annotated[str, typer.Argument(help="The organisation's name.")],
+    home: Home = Path(),
+    use_only: Annotated[
+        bool, typer.Option("--use-only", help="A member that uses releases and does not train.")
+    ] = False,
+    lifetime_s: Annotated[
+        float | None, typer.Option(help="How long the invitation is good; one hour by default.")
+    ] = None,
+) -> None:
+    """Invite an organisation: prints the line it pastes and, beneath, the one-time secret it is asked for."""
+    reply = (
+        Operator(home)
+        .client()
+        .post(
+            "/invitations",
+            {"member_name": name, "purpose": "use" if use_only else "contribute", "lifetime_s": lifetime_s},
+        )
+    )
+    out.print(f"Invitation for [bold]{name}[/], good once, until {reply['expires_at']}.")
+    typer.echo(f"commonlens-participant join {reply['url']} --ca-fingerprint {reply['ca_fingerprint']}")
+    out.print("It asks for this secret, which is shown only now. Send it by another way than the line:")
+    typer.echo(reply["secret"])
+
+
+@member_app.command("list")
+def member_list(home: Home = Path()) -> None:
+    """All members, in the order in which they joined."""
+    for member in Operator(home).client().get("/members"):
+        typer.echo(
+            f"{member['id']}  {member['state']:<9}  {member['purpose']:<10}  "
+            f"{member['declared_size']:>9,}  {member['device']:<12}  {member['name']}"
+        )
+
+
+@member_app.command()
+def suspend(member: str, home: Home = Path()) -> None:
+    """Shut a member out, at once, until it is resumed. Takes its name or id."""
+    _member_action(home, member, "suspend")
+
+
+@member_app.command()
+def resume(member: str, home: Home = Path()) -> None:
+    """Let a suspended member in again."""
+    _member_action(home, member, "resume")
+
+
+@member_app.command()
+def revoke(member: str, home: Home = Path()) -> None:
+    """Shut a member out for ever, at once; to come back it needs a new invitation and new keys."""
+    _member_action(home, member, "revoke")
+
+
+@account_app.command("add")
+def account_add(
+    name: str,
+    role: Annotated[Role, typer.Option(help="What the account may do.")],
+    home: Home = Path(),
+) -> None:
+    """Add a person; asks for a password of at least 12 characters."""
+    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    _accounts(home).create(name, role, password, "operator")
+    out.print(f"{name} may sign in as {role.value}.")
+
+
+@account_app.command("password")
+def account_password(name: str, home: Home = Path()) -> None:
+    """Change a password; every session of the account ends."""
+    password = typer.prompt("New password", hide_input=True, confirmation_prompt=True)
+    _accounts(home).set_password(name, password, "operator")
+    out.print(f"The password of {name} was changed and its sessions ended.")
+
+
+@account_app.command("list")
+def account_list(home: Home = Path()) -> None:
+    """All accounts."""
+    for account in _accounts(home).every():
+        typer.echo(f"{account.id}  {account.role.value:<8}  {account.name}")
+
+
+@audit_app.command("verify")
+def audit_verify(home: Home = Path()) -> None:
+    """Recompute the whole chain; exit code 3 when a line was changed, cut or reordered."""
+    from coordinator.audit.log import verify_chain
+    from coordinator.storage.database import reading
+
+    with reading(open_database(Operator(home).config.database(home))) as connection:
+        head = verify_chain(connection)
+    typer.echo(f"{head.seq} lines hold together; head {head.hash}")
+
+
+@audit_app.command("show")
+def audit_show(
+    home: Home = Path(),
+    after: Annotated[int, typer.Option(help="Only lines with a higher number.")] = 0,
+) -> None:
+    """The audit log, oldest first."""
+    client = Operator(home).client()
+    while lines := client.get(f"/audit?after={after}")["entries"]:
+        for line in lines:
+            typer.echo(
+                f"{line['seq']:>6}  {line['at']}  {line['actor']:<24}  {line['action']:<20}  {line['subject']}"
+            )
+            after = line["seq"]
+
+
+def _member_action(home: Path, member: str, action: str) -> None:
+    client = Operator(home).client()
+    changed = client.post(f"/members/{_member_id(client, member)}/{action}")
+    typer.echo(f"{changed['name']} is {changed['state']}.")
+
+
+def _member_id(client: ControlClient, name_or_id: str) -> str:
+    members = client.get("/members")
+    found = next((m for m in members if name_or_id in (m["id"], m["name"])), None)
+    return str(found["id"]) if found else name_or_id
+
+
+def _accounts(home: Path) -> AccountService:
+    return AccountService(open_database(Operator(home).config.database(home)), SystemClock())

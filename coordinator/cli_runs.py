@@ -1,0 +1,124 @@
+"""`commonlens-coordinator run` and `release`: start, watch, pause, resume, stop; publish."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from coordinator.operator import Operator
+from shared.domain.errors import Abandoned, QuorumMissed, RunStopped
+from shared.wire.client import ControlClient
+
+run_app = typer.Typer(no_args_is_help=True, help="Start, watch, pause, resume and stop runs.")
+release_app = typer.Typer(no_args_is_help=True, help="Publish releases.")
+Home = Annotated[
+    Path,
+    typer.Option("--home", envvar="COMMONLENS_COORDINATOR_HOME", help="The coordinator's folder."),
+]
+RunArgument = Annotated[str, typer.Argument(help="The run's id.")]
+LOOK_AGAIN_S = 0.5
+
+
+@run_app.command()
+def start(plan: Annotated[str, typer.Argument(help="The plan's digest.")], home: Home = Path()) -> None:
+    """Begin a run of a plan that a quorum of its members consented to; prints its id."""
+    typer.echo(Operator(home).client().post(f"/plans/{plan}/runs")["id"])
+
+
+@run_app.command("list")
+def list_runs(home: Home = Path()) -> None:
+    """All runs, oldest first."""
+    for run in Operator(home).client().get("/runs")["runs"]:
+        typer.echo(_line(run))
+
+
+@run_app.command()
+def show(run: RunArgument, home: Home = Path()) -> None:
+    """One run, round by round."""
+    shown = Operator(home).client().get(f"/runs/{run}")
+    typer.echo(_line(shown))
+    for line in shown["rounds"]:
+        seconds = sum(line["seconds"].values())
+        missing = f"  missing {len(line['missing'])}" if line["missing"] else ""
+        typer.echo(
+            f"  round {line['number']:>4}  {line['state']:<9}  {len(line['contributors'])} contributed  "
+            f"{seconds:6.2f} s{_validation(line)}{missing}"
+        )
+
+
+@run_app.command()
+def watch(run: RunArgument, home: Home = Path()) -> None:
+    """Follow a run until it ends; exit code 1 when it failed or was stopped."""
+    client = Operator(home).client()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    ) as progress:
+        task = progress.add_task("round", total=None)
+        while (shown := client.get(f"/runs/{run}"))["state"] == "running":
+            progress.update(task, total=shown["planned_rounds"], completed=shown["current_round"])
+            time.sleep(LOOK_AGAIN_S)
+        progress.update(task, total=shown["planned_rounds"], completed=shown["current_round"])
+    typer.echo(_line(shown))
+    if shown["state"] in ("failed", "stopped"):
+        kind: type[Abandoned] = QuorumMissed if shown["state"] == "failed" else RunStopped
+        raise kind(shown["reason"])
+
+
+@run_app.command()
+def pause(run: RunArgument, home: Home = Path()) -> None:
+    """Leave the open round and wait."""
+    _move(home, run, "pause")
+
+
+@run_app.command()
+def resume(run: RunArgument, home: Home = Path()) -> None:
+    """Go on from the last closed round."""
+    _move(home, run, "resume")
+
+
+@run_app.command()
+def stop(run: RunArgument, home: Home = Path()) -> None:
+    """End a run for good; what its rounds cost stays charged."""
+    _move(home, run, "stop")
+
+
+@release_app.command()
+def publish(run: RunArgument, home: Home = Path()) -> None:
+    """Build, sign and verify a release of a run's last closed round, then show it; prints its id."""
+    typer.echo(Operator(home).client().post(f"/runs/{run}/releases")["release"])
+
+
+@release_app.command("list")
+def list_releases(home: Home = Path()) -> None:
+    """The catalogue."""
+    for entry in Operator(home).client().get("/releases")["signed"]["releases"]:
+        yanked = "  yanked" if entry["yanked"] else ""
+        typer.echo(f"{entry['id']}  {entry['manifest_digest']}{yanked}")
+
+
+def _move(home: Path, run: str, action: str) -> None:
+    client: ControlClient = Operator(home).client()
+    typer.echo(_line(client.post(f"/runs/{run}/{action}")))
+
+
+def _line(run: dict[str, Any]) -> str:
+    reason = f"  ({run['reason']})" if run["reason"] else ""
+    return (
+        f"{run['id']}  {run['state']:<9}  round {run['current_round']} of {run['planned_rounds']}  "
+        f"{run['extractor_name']}{reason}"
+    )
+
+
+def _validation(line: dict[str, Any]) -> str:
+    """Accuracy from noised counts with the error bar of one standard deviation (clause 6.2)."""
+    counts = line["validation"]
+    if counts is None or counts["correct"] + counts["wrong"] <= 0:
+        return ""
+    total = counts["correct"] + counts["wrong"]
+    accuracy = counts["correct"] / total
+    spread = counts["noise_std"] * ((1 - accuracy) ** 2 + accuracy**2) ** 0.5 / total
+    return f"  validation {accuracy:.3f} ± {spread:.3f}"

@@ -1,0 +1,109 @@
+"""`coordinator.toml`: what an operator may set. Unknown keys are refused with a suggestion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.domain.errors import InvalidConfig
+from shared.domain.strict import read_toml
+
+CONFIG_FILE = "coordinator.toml"
+DATABASE_FILE = "coordinator.db"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds against floods and guessing. Sizes in bytes, times in seconds."""
+
+    max_body_bytes: int = 1024 * 1024
+    """Of a request to the control plane; weights go another way, with bounds of their own."""
+    sign_in_attempts: int = 10
+    """Failed sign-ins from one address, or for one name, within `attempts_window_s`."""
+    enrolment_attempts: int = 10
+    """Failed enrolments from one address within `attempts_window_s`."""
+    attempts_window_s: float = 300.0
+    session_lifetime_s: float = 12 * 3600.0
+    invitation_lifetime_s: float = 3600.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """One coordinator. A plan says how it trains; this file only says where it runs."""
+
+    consortium: str
+    host: str = "127.0.0.1"
+    port: int = 8443
+    public_url: str = ""
+    """What members type; empty means https://<first server name>:<port>."""
+    server_names: tuple[str, ...] = ("localhost", "127.0.0.1")
+    """Host names and addresses in the server's certificate."""
+    database_url: str = ""
+    """Empty means SQLite in the coordinator's home."""
+    public_releases: bool = False
+    """Whether anybody may pull releases, or only members and people with an account."""
+    limits: Limits = field(default_factory=Limits)
+
+    def database(self, home: Path) -> str:
+        """The database's URL, with the default filled in."""
+        return self.database_url or f"sqlite:///{(home / DATABASE_FILE).absolute()}"
+
+    @property
+    def url(self) -> str:
+        """The address that members use, without a slash at its end."""
+        return (self.public_url or f"https://{self.server_names[0]}:{self.port}").rstrip("/")
+
+
+def read_config(home: Path) -> Config:
+    """`coordinator.toml` in `home`. Raises InvalidConfig, naming the key, for anything that does not fit."""
+    config = read_toml(home / CONFIG_FILE, Config)
+    check_config(config)
+    return config
+
+
+def check_config(config: Config) -> None:
+    """Raise InvalidConfig for values that no coordinator can run with."""
+    limits = config.limits
+    _require(
+        0 < len(config.consortium) <= 100 and config.consortium.isprintable(),
+        "consortium",
+        "1 to 100 printable characters",
+        config.consortium[:100],
+    )
+    _require(1 <= config.port <= 65535, "port", "1 to 65535", config.port)
+    _require(bool(config.server_names), "server_names", "at least one name", "none")
+    _require(
+        not config.public_url or config.public_url.startswith("https://"),
+        "public_url",
+        "an address that starts with https://",
+        config.public_url,
+    )
+    for name in ("max_body_bytes", "sign_in_attempts", "enrolment_attempts"):
+        _require(getattr(limits, name) >= 1, f"limits.{name}", "at least 1", getattr(limits, name))
+    for name in ("attempts_window_s", "session_lifetime_s", "invitation_lifetime_s"):
+        _require(getattr(limits, name) > 0, f"limits.{name}", "more than 0 seconds", getattr(limits, name))
+
+
+def config_text(config: Config) -> str:
+    """A `coordinator.toml` with the settings that a new coordinator needs."""
+    names = ", ".join(_quoted(name) for name in config.server_names)
+    return (
+        f"consortium = {_quoted(config.consortium)}\n"
+        f"host = {_quoted(config.host)}\n"
+        f"port = {config.port}\n"
+        f"public_url = {_quoted(config.url)}\n"
+        f"server_names = [{names}]\n"
+        f"public_releases = {'true' if config.public_releases else 'false'}\n"
+    )
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _require(holds: bool, key: str, expected: str, found: object) -> None:
+    if not holds:
+        raise InvalidConfig(
+            f"{CONFIG_FILE}.{key}: expected {expected}, found {found!r}. Nothing was started."
+        )

@@ -1,0 +1,108 @@
+"""Who is asking, and may they: the one place where tokens become callers and roles are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from coordinator.members.accounts import find_account_by_id
+from coordinator.members.room import MembersRoom
+from coordinator.members.store import find_member
+from coordinator.members.tokens import Token, TokenKind, find_token
+from coordinator.storage.database import reading
+from shared.domain.consortium import Member, MemberState, Role
+from shared.domain.errors import NotAllowed, Revoked, SignInFailed
+
+MAXIMUM_TOKEN_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The person or member behind a request."""
+
+    id: str
+    name: str
+    role: Role
+    kind: TokenKind
+    token_id: str
+
+    @property
+    def actor(self) -> str:
+        """How the audit log names the caller."""
+        return f"account:{self.name}" if self.kind is TokenKind.ACCOUNT else f"member:{self.id}"
+
+
+def room_of(request: Request) -> MembersRoom:
+    """The services, from where the application keeps them."""
+    room: MembersRoom = request.app.state.members
+    return room
+
+
+def caller_of(request: Request) -> Caller:
+    """Whoever the Authorization header proves. Raises SignInFailed, or Revoked for a member shut out.
+
+    The database is asked at every request, so that a suspension holds from its commit on.
+    """
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not text or len(text) > MAXIMUM_TOKEN_CHARACTERS:
+        raise SignInFailed("This needs a token, and none was sent. Nothing was done. Sign in first.")
+    room = room_of(request)
+    with reading(room.engine) as connection:
+        token = find_token(connection, text)
+        if token is not None and token.kind is TokenKind.MEMBER:
+            member = find_member(connection, token.owner_id)
+            return _member_caller(room, token, member)
+        if token is not None and token.valid(room.clock):
+            account = find_account_by_id(connection, token.owner_id)
+            if account is not None:
+                return Caller(account.id, account.name, account.role, token.kind, token.id)
+    raise _not_valid()
+
+
+def require(*roles: Role) -> Callable[[Request], Caller]:
+    """A dependency that lets only these roles through. Raises NotAllowed, and what `caller_of` raises."""
+    needed = " or ".join(role.value for role in roles)
+
+    def check(request: Request) -> Caller:
+        caller = caller_of(request)
+        if caller.role not in roles:
+            raise NotAllowed(
+                f"This needs the role {needed}; you have the role {caller.role.value}. Nothing was done. "
+                "Ask an admin of the consortium."
+            )
+        return caller
+
+    return check
+
+
+require_anyone = require(*Role)
+"""A dependency that lets every signed-in person and every active member through."""
+
+
+def require_member(request: Request) -> Caller:
+    """A dependency that lets only a member's own token through, not a person's."""
+    caller = caller_of(request)
+    if caller.kind is not TokenKind.MEMBER:
+        raise NotAllowed("Only a member's own node may do this. Nothing was done.")
+    return caller
+
+
+def address_of(request: Request) -> str:
+    """The address that attempts are counted under; behind a proxy, the proxy's unless uvicorn is told."""
+    return request.client.host if request.client else "unknown"
+
+
+def _member_caller(room: MembersRoom, token: Token, member: Member | None) -> Caller:
+    if member is not None and member.state is not MemberState.ACTIVE:
+        raise Revoked(
+            f"This member's access is {member.state.value}. Nothing was done. Ask an admin of the consortium."
+        )
+    if member is None or not token.valid(room.clock):
+        raise _not_valid()
+    return Caller(member.id, member.name, Role.MEMBER, token.kind, token.id)
+
+
+def _not_valid() -> SignInFailed:
+    return SignInFailed("The token is not valid or its time is over. Nothing was done. Sign in again.")

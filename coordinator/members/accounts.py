@@ -1,0 +1,201 @@
+"""People: accounts with a role and an argon2id password, and the sessions they open."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import argon2
+import sqlalchemy as sa
+
+from coordinator.audit.log import append
+from coordinator.members.tokens import TokenKind, issue_token, revoke_tokens
+from coordinator.storage.database import reading, writing
+from coordinator.storage.tables import accounts
+from shared.domain.clock import Clock, to_text
+from shared.domain.consortium import Role
+from shared.domain.errors import AlreadyExists, DefaultPassword, InvalidMessage, NotFound, SignInFailed
+from shared.domain.files import write_atomically
+from shared.domain.ids import new_id
+
+LEAST_PASSWORD_CHARACTERS = 12
+WELL_KNOWN_PASSWORDS = (
+    "admin",
+    "administrator",
+    "changeit",
+    "changeme",
+    "commonlens",
+    "correcthorsebatterystaple",
+    "default",
+    "letmein",
+    "password",
+    "password1234",
+    "passwordpassword",
+    "secret",
+    "123456789012",
+)
+ADMIN_TOKEN_FILE = "admin.token"
+ADMIN_TOKEN_LIFETIME_S = 365 * 86400.0
+_HASHES_AT_ONCE = threading.BoundedSemaphore(2)
+"""One argon2 hash takes 64 MiB, and anybody may ask for one by trying to sign in."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """A person."""
+
+    id: str
+    name: str
+    role: Role
+    has_password: bool
+    created_at: str
+
+
+class AccountService:
+    """Creates accounts, opens and ends sessions. Tests pass a cheaper hasher."""
+
+    def __init__(self, engine: sa.Engine, clock: Clock, hasher: argon2.PasswordHasher | None = None) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._hasher = hasher or argon2.PasswordHasher()
+        self._nobody = self._hasher.hash("nobody has this password")
+
+    def create(self, name: str, role: Role, password: str | None, actor: str) -> Account:
+        """A new account; without a password it can only use tokens that an operator issues.
+
+        Raises AlreadyExists, DefaultPassword, InvalidMessage (fewer than 12 characters).
+        """
+        hashed = None if password is None else self._hash(name, password)
+        account = Account(new_id("acc"), name, role, hashed is not None, to_text(self._clock.now()))
+        with writing(self._engine) as connection:
+            insert_account(connection, account, hashed)
+            append(connection, self._clock, actor, "account.created", account.id, {"role": role.value})
+        return account
+
+    def set_password(self, name: str, password: str, actor: str) -> None:
+        """Change a password; every session of the account ends."""
+        hashed = self._hash(name, password)
+        with writing(self._engine) as connection:
+            account, _ = get_account(connection, name)
+            connection.execute(
+                accounts.update().where(accounts.c.id == account.id).values(password_hash=hashed)
+            )
+            revoke_tokens(connection, self._clock, owner_id=account.id)
+            append(connection, self._clock, actor, "account.password-changed", account.id)
+
+    def sign_in(self, name: str, password: str, lifetime_s: float) -> tuple[Account, str, str]:
+        """(account, token, when it ends). SignInFailed has the same words and time whatever is wrong."""
+        with reading(self._engine) as connection:
+            found = find_account(connection, name)
+        account, hashed = found or (None, None)
+        right = self._verify(hashed or self._nobody, password)
+        if account is None or hashed is None or not right:
+            raise SignInFailed("The name or the password is not right. You were not signed in. Try again.")
+        with writing(self._engine) as connection:
+            token, expires_at = issue_token(
+                connection, self._clock, account.id, TokenKind.ACCOUNT, lifetime_s
+            )
+            append(connection, self._clock, f"account:{account.name}", "session.opened", account.id)
+        return account, token, expires_at or ""
+
+    def sign_out(self, token_id: str, actor: str, account_id: str) -> None:
+        """End the session that this token opened."""
+        with writing(self._engine) as connection:
+            revoke_tokens(connection, self._clock, token_id=token_id)
+            append(connection, self._clock, actor, "session.ended", account_id)
+
+    def issue_token(self, name: str, lifetime_s: float, actor: str) -> str:
+        """A token for an account, for the operator at the coordinator's own machine. Raises NotFound."""
+        with writing(self._engine) as connection:
+            account, _ = get_account(connection, name)
+            token, expires_at = issue_token(
+                connection, self._clock, account.id, TokenKind.ACCOUNT, lifetime_s
+            )
+            append(connection, self._clock, actor, "token.issued", account.id, {"expires_at": expires_at})
+        return token
+
+    def every(self) -> list[Account]:
+        """All accounts by name."""
+        with reading(self._engine) as connection:
+            query = sa.select(accounts).order_by(accounts.c.name)
+            return [_account(row) for row in connection.execute(query)]
+
+    def refuse_default_passwords(self) -> None:
+        """Raise DefaultPassword while any account opens with a well-known password or its own name."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(sa.select(accounts).where(accounts.c.password_hash.is_not(None))).all()
+        for row in rows:
+            for password in (*WELL_KNOWN_PASSWORDS, row.name):
+                if self._verify(row.password_hash, password):
+                    raise DefaultPassword(
+                        f"The account {row.name} has a well-known password. The coordinator was not started. "
+                        "Set another password for it first."
+                    )
+
+    def _hash(self, name: str, password: str) -> str:
+        if password.lower() in (*WELL_KNOWN_PASSWORDS, name.lower()):
+            raise DefaultPassword("This password is well known. Nothing was changed. Choose another one.")
+        if len(password) < LEAST_PASSWORD_CHARACTERS:
+            raise InvalidMessage(
+                f"A password has at least {LEAST_PASSWORD_CHARACTERS} characters; this one has "
+                f"{len(password)}. Nothing was changed. Choose a longer one."
+            )
+        return self._hasher.hash(password)
+
+    def _verify(self, hashed: str, password: str) -> bool:
+        try:
+            with _HASHES_AT_ONCE:
+                return self._hasher.verify(hashed, password)
+        except argon2.exceptions.VerifyMismatchError:
+            return False
+
+
+def bootstrap_admin(home: Path, accounts_: AccountService) -> Path:
+    """Make the account `admin`, without a password, and put a token for it into `admin.token` (0600)."""
+    accounts_.create("admin", Role.ADMIN, None, "operator")
+    token = accounts_.issue_token("admin", ADMIN_TOKEN_LIFETIME_S, "operator")
+    path = home / ADMIN_TOKEN_FILE
+    write_atomically(path, f"{token}\n".encode("ascii"))
+    return path
+
+
+def insert_account(connection: sa.Connection, account: Account, password_hash: str | None) -> None:
+    """Add a row. Raises AlreadyExists."""
+    row = {
+        "id": account.id,
+        "name": account.name,
+        "role": account.role.value,
+        "password_hash": password_hash,
+        "created_at": account.created_at,
+    }
+    try:
+        connection.execute(accounts.insert().values(row))
+    except sa.exc.IntegrityError as error:
+        raise AlreadyExists(
+            f"There is already an account {account.name}. Nothing was changed. Choose another name."
+        ) from error
+
+
+def find_account(connection: sa.Connection, name: str) -> tuple[Account, str | None] | None:
+    """(account, password hash) by name, or None."""
+    row = connection.execute(sa.select(accounts).where(accounts.c.name == name)).one_or_none()
+    return None if row is None else (_account(row), row.password_hash)
+
+
+def get_account(connection: sa.Connection, name: str) -> tuple[Account, str | None]:
+    """`find_account`. Raises NotFound."""
+    found = find_account(connection, name)
+    if found is None:
+        raise NotFound("There is no account of this name. Nothing was changed. List the accounts.")
+    return found
+
+
+def find_account_by_id(connection: sa.Connection, account_id: str) -> Account | None:
+    """The account, or None."""
+    row = connection.execute(sa.select(accounts).where(accounts.c.id == account_id)).one_or_none()
+    return None if row is None else _account(row)
+
+
+def _account(row: sa.Row[tuple[object, ...]]) -> Account:
+    return Account(row.id, row.name, Role(row.role), row.password_hash is not None, row.created_at)

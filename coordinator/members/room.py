@@ -1,0 +1,61 @@
+"""The membership services of one coordinator, made once and kept at `app.state.members`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import argon2
+import sqlalchemy as sa
+
+from coordinator.config import Config
+from coordinator.members.accounts import AccountService
+from coordinator.members.authority import AuthorityFiles
+from coordinator.members.invitations import InvitationService
+from coordinator.members.node_directory import NodeDirectory
+from coordinator.members.rate_limit import AttemptLimiter
+from coordinator.members.roll import RollService
+from coordinator.members.service import MemberService
+from shared.domain.clock import Clock
+
+
+@dataclass(frozen=True)
+class MembersRoom:
+    """What the routes and the role checks need."""
+
+    config: Config
+    engine: sa.Engine
+    clock: Clock
+    authority: AuthorityFiles
+    accounts: AccountService
+    invitations: InvitationService
+    members: MemberService
+    roll: RollService
+    sign_in_attempts: AttemptLimiter
+    enrolment_attempts: AttemptLimiter
+
+
+def open_members(
+    home: Path,
+    config: Config,
+    engine: sa.Engine,
+    clock: Clock,
+    nodes: NodeDirectory,
+    hasher: argon2.PasswordHasher | None = None,
+) -> MembersRoom:
+    """The services over a migrated database and an authority that exists. Raises NotFound without keys."""
+    authority = AuthorityFiles(home)
+    limits = config.limits
+    roll = RollService(engine, clock, config.consortium, authority.roll_key())
+    return MembersRoom(
+        config=config,
+        engine=engine,
+        clock=clock,
+        authority=authority,
+        accounts=AccountService(engine, clock, hasher),
+        invitations=InvitationService(engine, clock, limits.invitation_lifetime_s),
+        members=MemberService(engine, clock, config.consortium, roll, nodes),
+        roll=roll,
+        sign_in_attempts=AttemptLimiter(clock, limits.sign_in_attempts, limits.attempts_window_s),
+        enrolment_attempts=AttemptLimiter(clock, limits.enrolment_attempts, limits.attempts_window_s),
+    )

@@ -1,0 +1,67 @@
+"""Every error leaves the coordinator as a problem document; nothing that was sent is echoed."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from shared.domain.errors import CommonlensError, InvalidMessage, NotFound, OutOfSpace
+from shared.wire.problems import CONTENT_TYPE, Problem, to_problem
+
+log = logging.getLogger("commonlens.coordinator")
+MAXIMUM_LISTED_FAULTS = 10
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer our errors, broken bodies, unknown paths and crashes with problem documents."""
+    app.add_exception_handler(CommonlensError, _ours)
+    app.add_exception_handler(RequestValidationError, _wrong_body)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _ours)
+
+
+def problem_response(error: BaseException) -> Response:
+    """The answer for `error`; when its detail is kept back, it goes to the log under the incident's id."""
+    problem = to_problem(error)
+    if problem.incident:
+        log.error("%s", problem.incident, exc_info=error)
+    elif isinstance(error, OutOfSpace):
+        log.error("%s", error.message)
+    return _render(problem)
+
+
+async def _ours(_request: Request, error: Exception) -> Response:
+    return problem_response(error)
+
+
+async def _wrong_body(_request: Request, error: Exception) -> Response:
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    # `loc` of an unknown key is a text that the sender chose, so only its first 60 characters are named.
+    named = [
+        f"{'.'.join(str(p) for p in f['loc'])[:60]}: {f['type']}" for f in faults[:MAXIMUM_LISTED_FAULTS]
+    ]
+    return problem_response(
+        InvalidMessage(
+            f"The request does not have the form that the protocol sets ({'; '.join(named)}). "
+            "Nothing was changed. Check that both sides run the same version."
+        )
+    )
+
+
+async def _http(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 404:
+        return problem_response(NotFound("There is nothing at this address. Check the path."))
+    problem = to_problem(
+        InvalidMessage("This address does not take that kind of request. Nothing was changed.")
+    )
+    return _render(Problem(problem.code, problem.title, status, problem.detail))
+
+
+def _render(problem: Problem) -> Response:
+    return JSONResponse(problem.body(), status_code=problem.status, media_type=CONTENT_TYPE)

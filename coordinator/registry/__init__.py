@@ -1,0 +1,1 @@
+"""Make releases, show them, serve them."""

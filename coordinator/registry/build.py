@@ -1,0 +1,167 @@
+"""Step 13.2: every file of a release, written into a hidden folder; gives the manifest that promises them."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.domain.canonical import digest_of_file
+from shared.domain.errors import DigestMismatch, InvalidWeights, UnsoundPlan
+from shared.domain.extractor import WeightLayout
+from shared.domain.files import write_atomically, write_json
+from shared.domain.plan import Plan
+from shared.domain.privacy import RELATION, GaussianEvent
+from shared.domain.release import (
+    CARD_FILE,
+    CERTIFICATE_FILE,
+    PLAN_FILE,
+    REPORTED_DELTA,
+    REQUIRED_FILES,
+    TRUST_FILE,
+    WEIGHTS_FILE,
+    Certificate,
+    CertificateMember,
+    CohortRound,
+    ConsentRecord,
+    Manifest,
+    ReleaseFile,
+    release_id,
+)
+from shared.domain.strict import to_plain
+from shared.extractors.files import read_weights, write_weights
+from shared.extractors.flatten import unflatten
+from shared.privacy import accountant
+from shared.release import limits
+from shared.release.card import write_card
+from shared.release.certificate import group_events
+
+_PUBLIC = 0o644
+
+
+@dataclass(frozen=True)
+class MemberSpend:
+    """What the certificate says of one member: everything it was charged for this release."""
+
+    member_id: str
+    name: str
+    identity_public_key: str
+    events: tuple[GaussianEvent, ...]
+
+
+@dataclass(frozen=True)
+class PublishRequest:
+    """Everything a release is made of. Two requests for the same run and checkpoint are the same release."""
+
+    plan: Plan
+    run_id: str
+    checkpoint_digest: str
+    weights_f32: bytes
+    """Little-endian float32 [d], the trained coordinates in the layout's order."""
+    starting_weights: Path
+    """The plan's starting weights file: gives the layout and the tensors that training does not move."""
+    members: tuple[MemberSpend, ...]
+    rounds: tuple[CohortRound, ...]
+    consents: tuple[ConsentRecord, ...]
+
+
+@dataclass(frozen=True)
+class ReleaseSlot:
+    """Where the release stands in the order; fixed by the intent, so building again gives equal bytes."""
+
+    number: int
+    previous: str | None
+    created_at: str
+
+
+def build_files(
+    folder: Path, request: PublishRequest, slot: ReleaseSlot, trust: Mapping[str, Any]
+) -> Manifest:
+    """Write everything but the manifest into `folder`, emptied first.
+
+    Raises InvalidWeights, DigestMismatch for other starting weights than the plan's, UnsoundPlan for an ε
+    that is not finite, OutOfSpace.
+    """
+    plan = request.plan
+    release = release_id(plan.extractor_name, slot.number)
+    certificate = make_certificate(request)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    layout = _write_weights(folder / WEIGHTS_FILE, request)
+    write_json(folder / CERTIFICATE_FILE, to_plain(certificate), mode=_PUBLIC)
+    write_json(folder / PLAN_FILE, to_plain(plan), mode=_PUBLIC)
+    write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
+    card = write_card(release, slot.created_at, plan, request.run_id, certificate)
+    write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
+    return Manifest(
+        consortium=plan.consortium,
+        release=release,
+        extractor_name=plan.extractor_name,
+        number=slot.number,
+        created_at=slot.created_at,
+        previous=slot.previous,
+        plan=to_plain(plan),
+        plan_digest=plan.digest,
+        run_id=request.run_id,
+        checkpoint_digest=request.checkpoint_digest,
+        layout=layout.slots,
+        files={name: _promise(folder / name) for name in REQUIRED_FILES},
+    )
+
+
+def make_certificate(request: PublishRequest) -> Certificate:
+    """The privacy certificate (clause 9.2), with every ε computed here. Raises UnsoundPlan."""
+    plan = request.plan
+    return Certificate(
+        plan_digest=plan.digest,
+        run_id=request.run_id,
+        unit=plan.privacy.unit,
+        relation=RELATION,
+        accountant=accountant.ACCOUNTANT,
+        members=tuple(_certify(member, plan) for member in request.members),
+        rounds=request.rounds,
+        consents=request.consents,
+    )
+
+
+def _certify(member: MemberSpend, plan: Plan) -> CertificateMember:
+    events = group_events(member.events)
+    deltas = dict.fromkeys((plan.privacy.delta, REPORTED_DELTA))
+    guarantees = tuple(accountant.guarantee(events, delta, plan.privacy.unit) for delta in deltas)
+    if not all(math.isfinite(guarantee.epsilon) for guarantee in guarantees):
+        raise UnsoundPlan(
+            f"The events of {member.member_id} have no finite ε, so there is nothing to certify. No "
+            "release was "
+            "made. Use a larger noise multiplier in a new plan."
+        )
+    return CertificateMember(member.member_id, member.name, member.identity_public_key, events, guarantees)
+
+
+def _write_weights(path: Path, request: PublishRequest) -> WeightLayout:
+    plan = request.plan
+    found = digest_of_file(request.starting_weights)
+    if found != plan.starting_weights:
+        raise DigestMismatch(
+            f"The plan starts from the weights {plan.starting_weights[:23]}…, the file has {found[:23]}…. "
+            "No release was made. Restore the starting weights."
+        )
+    start = read_weights(request.starting_weights, maximum_bytes=limits.WEIGHTS_BYTES)
+    expected = 4 * plan.trainable_coordinates
+    if len(request.weights_f32) != expected:
+        raise InvalidWeights(
+            f"The plan trains {plan.trainable_coordinates} coordinates, {expected} bytes; the "
+            "checkpoint has "
+            f"{len(request.weights_f32)}. No release was made. Restore the checkpoint."
+        )
+    vector = np.frombuffer(request.weights_f32, dtype="<f4").astype(np.float32)
+    write_weights(path, unflatten(vector, start.layout, start.tensors), start.spec, start.layout)
+    return start.layout
+
+
+def _promise(path: Path) -> ReleaseFile:
+    return ReleaseFile(digest_of_file(path), path.stat().st_size)

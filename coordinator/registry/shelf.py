@@ -1,0 +1,186 @@
+"""The registry's files: the catalogue and one folder for each release. No database is asked.
+
+releases/catalogue.json                 signed; what is not in it is not visible
+releases/<extractor>/<number>/          one release
+releases/.building-<id>/                being made
+releases/.intent-<extractor>.json       step 13.1: which number is being made, for what
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from shared.domain.clock import Clock, from_text, to_text
+from shared.domain.errors import InvalidConfig, NotFound
+from shared.domain.files import write_json
+from shared.domain.release import MANIFEST_FILE, TRUST_FILE, Catalogue, CatalogueEntry
+from shared.release import limits
+from shared.release.envelope import Envelope, read_document
+from shared.release.manifest import UnverifiedManifest, parse_manifest, resign_manifest
+from shared.release.roles import open_catalogue, sign_catalogue
+from shared.release.signing import SigningKey
+from shared.release.trust import Trust, parse_trust
+
+CATALOGUE_LIFETIME: Final = timedelta(days=30)
+"""How long a copy of the catalogue can be shown to somebody who is cut off. Re-signed at half of it."""
+_PUBLIC = 0o644
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where everything is, under the coordinator's home."""
+
+    home: Path
+
+    @property
+    def releases(self) -> Path:
+        """The folder of all releases."""
+        return self.home / "releases"
+
+    @property
+    def catalogue(self) -> Path:
+        """The signed list of what is visible."""
+        return self.releases / "catalogue.json"
+
+    def folder(self, extractor_name: str, number: int) -> Path:
+        """Where a finished release stands."""
+        return self.releases / extractor_name / str(number)
+
+    def building(self, release: str) -> Path:
+        """Where a release is made; on the same disk, so that showing it is one rename."""
+        return self.releases / f".building-{release}"
+
+    def intent(self, extractor_name: str) -> Path:
+        """Step 13.1's record."""
+        return self.releases / f".intent-{extractor_name}.json"
+
+    def trust_envelope(self) -> Envelope:
+        """The trust document of today."""
+        return read_document(self.home / TRUST_FILE, limits.TRUST_BYTES)
+
+    def trust(self) -> Trust:
+        """The same, opened."""
+        return parse_trust(self.trust_envelope())
+
+    def release_key(self) -> SigningKey:
+        """The release key. Raises InvalidConfig where it is not the one that the trust document names."""
+        key = SigningKey.load(self.home / "keys" / "release.pem")
+        if key.public_hex != self.trust().release_key:
+            raise InvalidConfig(
+                f"The trust document names the release key {self.trust().release_key[:16]}…, "
+                "keys/release.pem is "
+                f"{key.public_hex[:16]}…. Nothing was signed. Put the right key in place or rotate "
+                "the trust."
+            )
+        return key
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One writer at a time, across threads and processes."""
+        self.releases.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.releases / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def read_catalogue(shelf: Shelf, clock: Clock) -> Catalogue:
+    """What is visible; an empty catalogue of version 0 before the first release."""
+    trust = shelf.trust()
+    try:
+        envelope = read_document(shelf.catalogue, limits.CATALOGUE_BYTES)
+    except NotFound:
+        return Catalogue(trust.consortium, 0, to_text(clock.now()), ())
+    # Signed by the release key of today or, between a rotation and `refresh`, by that of yesterday: this is
+    # the coordinator's own file, and whoever could change it holds the key beside it.
+    keys = [line["key"] for line in envelope["signatures"]]
+    return open_catalogue(envelope, replace(trust, release_key=keys[0]), clock, allow_expired=True)
+
+
+def write_catalogue(
+    shelf: Shelf, entries: tuple[CatalogueEntry, ...], version: int, clock: Clock
+) -> Envelope:
+    """Sign and store the catalogue; this is the moment when a change becomes visible."""
+    expires_at = to_text(clock.now() + CATALOGUE_LIFETIME)
+    catalogue = Catalogue(shelf.trust().consortium, version, expires_at, entries)
+    envelope = sign_catalogue(catalogue, shelf.release_key())
+    write_json(shelf.catalogue, envelope, mode=_PUBLIC)
+    return envelope
+
+
+def current_catalogue(home: Path, clock: Clock) -> Envelope:
+    """The signed catalogue, signed again when half of its lifetime is over or the release key has changed."""
+    shelf = Shelf(home)
+    envelope = _if_fresh(shelf, clock)
+    if envelope is not None:
+        return envelope
+    with shelf.alone():
+        catalogue = read_catalogue(shelf, clock)
+        return _if_fresh(shelf, clock) or write_catalogue(
+            shelf, catalogue.releases, catalogue.version + 1, clock
+        )
+
+
+def yank(home: Path, release: str, clock: Clock) -> None:
+    """Withdraw a release: it stays listed, and is no longer offered. Raises NotFound."""
+    shelf = Shelf(home)
+    with shelf.alone():
+        catalogue = read_catalogue(shelf, clock)
+        entry = catalogue.entry(release)
+        if entry is None:
+            raise NotFound(f"There is no release {release[:80]!r}. Nothing was withdrawn. Check its name.")
+        if not entry.yanked:
+            entries = tuple(replace(e, yanked=True) if e.id == release else e for e in catalogue.releases)
+            write_catalogue(shelf, entries, catalogue.version + 1, clock)
+
+
+def refresh(home: Path, clock: Clock) -> int:
+    """After a rotation: put the trust document of today into every release, sign manifests with the key of
+    today, and the catalogue too. Manifest digests stay. Gives the number of releases changed."""
+    shelf = Shelf(home)
+    with shelf.alone():
+        key, trust = shelf.release_key(), shelf.trust_envelope()
+        catalogue = read_catalogue(shelf, clock)
+        changed = 0
+        for entry in catalogue.releases:
+            folder = shelf.folder(entry.extractor_name, entry.number)
+            manifest = read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES)
+            signed = resign_manifest(manifest, key)
+            if signed != manifest or read_document(folder / TRUST_FILE, limits.TRUST_BYTES) != trust:
+                # The manifest first: it then holds under both documents, whichever a crash leaves.
+                write_json(folder / MANIFEST_FILE, signed, mode=_PUBLIC)
+                write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
+                changed += 1
+        write_catalogue(shelf, catalogue.releases, catalogue.version + 1, clock)
+    return changed
+
+
+def visible(home: Path, extractor_name: str, number: int, clock: Clock) -> tuple[Path, UnverifiedManifest]:
+    """Folder and manifest of a release in the catalogue. Raises NotFound."""
+    shelf = Shelf(home)
+    catalogue = read_catalogue(shelf, clock)
+    for entry in catalogue.releases:
+        if (entry.extractor_name, entry.number) == (extractor_name, number):
+            folder = shelf.folder(entry.extractor_name, entry.number)
+            return folder, parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES))
+    raise NotFound("There is no such release. Nothing was sent. Ask for the catalogue.")
+
+
+def _if_fresh(shelf: Shelf, clock: Clock) -> Envelope | None:
+    try:
+        envelope = read_document(shelf.catalogue, limits.CATALOGUE_BYTES)
+    except NotFound:
+        return None
+    if [line["key"] for line in envelope["signatures"]] != [shelf.trust().release_key]:
+        return None
+    expires_at = from_text(envelope["signed"]["expires_at"])
+    return envelope if expires_at - clock.now() > CATALOGUE_LIFETIME / 2 else None

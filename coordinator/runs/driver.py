@@ -1,0 +1,142 @@
+"""The thread that drives runs, round after round; after any crash it goes on from the last closed one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from coordinator.runs.averaging import ServerState
+from coordinator.runs.carrier import Carrier
+from coordinator.runs.cohort import choose_cohort
+from coordinator.runs.round import RoundRecord, run_round
+from coordinator.runs.store import RunRow, RunStore
+from coordinator.storage.checkpoints import CheckpointStore
+from shared.domain.consortium import Member, MemberState
+from shared.domain.crash_points import crash_point
+from shared.domain.errors import CommonlensError, QuorumMissed, RunStopped
+from shared.domain.plan import Plan
+from shared.domain.run import RoundState, RunState
+from shared.extractors.files import read_weights
+from shared.extractors.flatten import flatten
+
+ATTEMPTS = 3
+"""How often a round without a quorum is asked again before the run waits for an admin. Members answer a
+repeated round with the same bytes (clause 3.8), so another attempt costs nobody any privacy."""
+LOOK_AGAIN_S = 0.2
+ACTOR = "system"
+
+log = logging.getLogger("commonlens.runs")
+
+
+class RunDriver(threading.Thread):
+    """One per coordinator. Runs are driven one at a time, oldest first."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        checkpoints: CheckpointStore,
+        carrier: Carrier,
+        members: Callable[[], list[Member]],
+        starting_folder: Path,
+        scratch: Path,
+    ) -> None:
+        super().__init__(name="run-driver", daemon=True)
+        self._store = store
+        self._checkpoints = checkpoints
+        self._carrier = carrier
+        self._members = members
+        self._starting_folder = starting_folder
+        self._scratch = scratch
+        self._ended = threading.Event()
+
+    def stop(self) -> None:
+        """Leave the run where it is; the next start goes on from its last closed round."""
+        self._ended.set()
+
+    def run(self) -> None:
+        """Drive until stopped. An error ends the run it belongs to, not this thread."""
+        while not self._ended.is_set():
+            waiting = [run for run in self._store.runs() if run.state is RunState.RUNNING]
+            if not waiting:
+                self._ended.wait(LOOK_AGAIN_S)
+                continue
+            self.drive(waiting[0])
+
+    def drive(self, run: RunRow) -> None:
+        """All remaining rounds of one run, until it is complete, paused, stopped, or failed."""
+        try:
+            plan = self._store.plan(run.plan_digest)
+            state = self.server_state(run, plan)
+            for number in range(run.current_round + 1, plan.rounds + 1):
+                state = self._round_with_retries(run.id, plan, number, state)
+            self._store.move_run(run.id, RunState.COMPLETED, ACTOR)
+        except RunStopped:
+            return
+        except CommonlensError as error:
+            self._fail(run.id, error.message)
+        except Exception:
+            log.exception("run %s failed", run.id)
+            self._fail(run.id, "An internal error; the coordinator's log has the details.")
+
+    def server_state(self, run: RunRow, plan: Plan) -> ServerState:
+        """Where the run stands: its last checkpoint, or the plan's starting weights."""
+        if run.checkpoint_digest is not None:
+            return ServerState.from_tensors(self._checkpoints.read(run.checkpoint_digest))
+        path = self._starting_folder / self._store.starting_weights(run.plan_digest)
+        start = read_weights(path)
+        return ServerState(flatten(start.tensors, start.layout))
+
+    def _round_with_retries(self, run_id: str, plan: Plan, number: int, state: ServerState) -> ServerState:
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(QuorumMissed):
+                return self._one_round(run_id, plan, number, state)
+        return self._one_round(run_id, plan, number, state)
+
+    def _one_round(self, run_id: str, plan: Plan, number: int, state: ServerState) -> ServerState:
+        record = self._gather(run_id, plan, number)
+        attempt = self._store.open_round(run_id, record)
+        try:
+            self._store.move_round(run_id, number, attempt, RoundState.ASKED)
+            moved = run_round(
+                run_id,
+                plan,
+                record,
+                state,
+                {m.id: m.identity_public_key for m in self._members()},
+                self._carrier,
+                self._scratch,
+                lambda: self._keep_going(run_id),
+            )
+            crash_point("11")
+            self._store.move_round(run_id, number, attempt, RoundState.SUMMED)
+            checkpoint = self._checkpoints.write(moved.tensors())
+            crash_point("12")
+            self._store.close_round(run_id, record, attempt, checkpoint)
+        except CommonlensError as error:
+            self._store.abandon_round(run_id, record, attempt, error.message)
+            raise
+        return moved
+
+    def _gather(self, run_id: str, plan: Plan, number: int) -> RoundRecord:
+        """Wait for members that are expected but offline, at most as long as a round may take."""
+        give_up = time.monotonic() + plan.deadline_s
+        while True:
+            self._keep_going(run_id)
+            states: dict[str, MemberState] = {m.id: m.state for m in self._members()}
+            consented = self._store.consents(str(plan.digest))
+            cohort, missing = choose_cohort(plan, states, consented, self._carrier.online())
+            if "offline" not in missing.values() or time.monotonic() > give_up:
+                return RoundRecord(number, cohort, missing)
+            self._ended.wait(LOOK_AGAIN_S)
+
+    def _keep_going(self, run_id: str) -> None:
+        if self._ended.is_set() or self._store.run(run_id).state is not RunState.RUNNING:
+            raise RunStopped("The run was paused or stopped. The open round was abandoned.")
+
+    def _fail(self, run_id: str, reason: str) -> None:
+        if self._store.run(run_id).state is RunState.RUNNING:
+            self._store.move_run(run_id, RunState.FAILED, ACTOR, reason)

@@ -1,0 +1,80 @@
+"""What admins and members may do with plans and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from coordinator.runs.planning import PlanCheck, PlanDraft, complete
+from coordinator.runs.store import RunRow, RunStore
+from coordinator.workers.probe import probe_extractor
+from shared.domain.consortium import Member
+from shared.domain.errors import ConsentMissing, NotAllowed
+from shared.domain.plan import Plan
+from shared.domain.run import RunState
+from shared.release.signing import verify_value
+
+
+class RunService:
+    """The room's decisions. Routes parse and render; the store turns rows into words."""
+
+    def __init__(
+        self,
+        consortium: str,
+        store: RunStore,
+        members: Callable[[], list[Member]],
+        starting_folder: Path,
+    ) -> None:
+        self._consortium = consortium
+        self.store = store
+        self._members = members
+        self.starting_folder = starting_folder
+
+    def check(self, draft: PlanDraft) -> PlanCheck:
+        """What the plan would cost. Raises UnsoundPlan, MixesRecords, InvalidConfig; stores nothing."""
+        probe = probe_extractor(draft.extractor, draft.starting_seed, self.starting_folder)
+        return complete(draft, self._consortium, self._members(), probe)
+
+    def propose(self, draft: PlanDraft, actor: str) -> PlanCheck:
+        """Check the plan and put it before its members."""
+        probe = probe_extractor(draft.extractor, draft.starting_seed, self.starting_folder)
+        check = complete(draft, self._consortium, self._members(), probe)
+        self.store.add_plan(check.plan, actor, probe.file_name)
+        return check
+
+    def consent(self, digest: str, member_id: str, signature: str) -> None:
+        """Record a member's signed consent (clause 8.2). Raises NotFound, NotAllowed, BadSignature."""
+        plan = self.store.plan(digest)
+        member = next(m for m in self._members() if m.id == member_id)
+        if plan.member(member.id) is None:
+            raise NotAllowed(
+                f"{member.name} is not among the {len(plan.members)} members of this plan. No consent was "
+                "recorded. Ask an admin for a plan that names it."
+            )
+        verify_value(member.identity_public_key, "consent", {"plan_digest": digest}, signature)
+        self.store.add_consent(digest, member.id, signature)
+
+    def start(self, digest: str, actor: str) -> RunRow:
+        """Begin a run. Raises ConsentMissing unless at least a quorum of the plan's members signed it."""
+        plan = self.store.plan(digest)
+        signed = set(self.store.consents(digest))
+        unsigned = [m.name for m in plan.members if m.member_id not in signed]
+        if len(plan.members) - len(unsigned) < plan.quorum:
+            raise ConsentMissing(
+                f"{len(plan.members) - len(unsigned)} of {len(plan.members)} members consented, the plan's "
+                f"quorum is {plan.quorum}. No run was started. Waiting for {', '.join(unsigned)}."
+            )
+        return self.store.create_run(digest, actor)
+
+    def move(self, run_id: str, wanted: RunState, actor: str) -> RunRow:
+        """Pause, resume or stop a run. Raises IllegalMove, NotFound."""
+        self.store.move_run(run_id, wanted, actor, f"{wanted.value} by {actor}")
+        return self.store.run(run_id)
+
+    def starting_weights(self, digest: str) -> Path:
+        """The file that members check against the plan's digest. Raises NotFound."""
+        return self.starting_folder / self.store.starting_weights(digest)
+
+    def plan(self, digest: str) -> Plan:
+        """The plan with this digest. Raises NotFound."""
+        return self.store.plan(digest)

@@ -1,0 +1,310 @@
+"""Plans, consents, runs and rounds as rows; the only file of this room that writes SQL.
+
+What a person or member decided is written together with its audit line, in one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from coordinator.audit import log as audit
+from coordinator.runs.round import RoundRecord
+from coordinator.storage import tables as t
+from coordinator.storage.database import reading, writing
+from shared.domain.canonical import canonical_bytes
+from shared.domain.clock import Clock, to_text
+from shared.domain.errors import NotFound
+from shared.domain.ids import new_id
+from shared.domain.plan import Plan
+from shared.domain.run import RoundState, RunState, check_round_move, check_run_move
+from shared.domain.strict import build, to_plain
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as it stands."""
+
+    id: str
+    plan_digest: str
+    state: RunState
+    reason: str
+    current_round: int
+    """The last closed round; 0 before the first."""
+    checkpoint_digest: str | None
+    created_at: str
+
+
+class RunStore:
+    """One instance per coordinator; every method is one transaction."""
+
+    def __init__(self, engine: sa.Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def add_plan(self, plan: Plan, actor: str, starting_weights: str) -> None:
+        """Store a proposed plan; the same plan again changes nothing."""
+        with writing(self._engine) as db:
+            known = db.execute(sa.select(t.plans.c.digest).where(t.plans.c.digest == plan.digest)).first()
+            if known is None:
+                db.execute(
+                    t.plans.insert().values(
+                        digest=str(plan.digest),
+                        body=canonical_bytes(to_plain(plan)).decode("utf-8"),
+                        state="proposed",
+                        proposed_by=actor,
+                        proposed_at=to_text(self._clock.now()),
+                        starting_weights=starting_weights,
+                    )
+                )
+                self._note(db, actor, "plan.propose", str(plan.digest))
+
+    def plan(self, digest: str) -> Plan:
+        """The plan with this digest. Raises NotFound."""
+        return _plan_of(self._plan_row(digest).body)
+
+    def starting_weights(self, digest: str) -> str:
+        """File name of the plan's starting weights. Raises NotFound."""
+        return str(self._plan_row(digest).starting_weights)
+
+    def plans(self) -> list[tuple[Plan, str]]:
+        """All plans with when they were proposed, oldest first."""
+        with reading(self._engine) as db:
+            rows = db.execute(sa.select(t.plans).order_by(t.plans.c.proposed_at)).all()
+        return [(_plan_of(row.body), row.proposed_at) for row in rows]
+
+    def add_consent(self, plan_digest: str, member_id: str, signature: str) -> None:
+        """Store a member's signed consent; the same one again changes nothing."""
+        with writing(self._engine) as db:
+            where = (t.consents.c.plan_digest == plan_digest) & (t.consents.c.member_id == member_id)
+            if db.execute(sa.select(t.consents.c.at).where(where)).first() is None:
+                db.execute(
+                    t.consents.insert().values(
+                        plan_digest=plan_digest,
+                        member_id=member_id,
+                        signature=signature,
+                        at=to_text(self._clock.now()),
+                    )
+                )
+                self._note(db, f"member:{member_id}", "plan.consent", plan_digest)
+
+    def consents(self, plan_digest: str) -> dict[str, str]:
+        """Member id → signature."""
+        with reading(self._engine) as db:
+            query = sa.select(t.consents).where(t.consents.c.plan_digest == plan_digest)
+            return {row.member_id: row.signature for row in db.execute(query)}
+
+    def create_run(self, plan_digest: str, actor: str) -> RunRow:
+        """A new running run of the plan."""
+        run_id, now = new_id("run"), to_text(self._clock.now())
+        with writing(self._engine) as db:
+            db.execute(
+                t.runs.insert().values(
+                    id=run_id,
+                    plan_digest=plan_digest,
+                    state=RunState.RUNNING.value,
+                    created_at=now,
+                    updated_at=now,
+                    reason="",
+                    current_round=0,
+                )
+            )
+            self._note(db, actor, "run.start", run_id, {"plan": plan_digest})
+        return self.run(run_id)
+
+    def run(self, run_id: str) -> RunRow:
+        """The run with this id. Raises NotFound."""
+        with reading(self._engine) as db:
+            row = db.execute(sa.select(t.runs).where(t.runs.c.id == run_id)).first()
+        if row is None:
+            raise NotFound(f"There is no run {run_id[:40]}. Nothing was done.")
+        return _run_of(row)
+
+    def runs(self) -> list[RunRow]:
+        """All runs, oldest first."""
+        with reading(self._engine) as db:
+            return [_run_of(r) for r in db.execute(sa.select(t.runs).order_by(t.runs.c.created_at))]
+
+    def move_run(self, run_id: str, wanted: RunState, actor: str, reason: str = "") -> None:
+        """Change a run's state. Raises IllegalMove, NotFound."""
+        with writing(self._engine) as db:
+            row = db.execute(sa.select(t.runs).where(t.runs.c.id == run_id).with_for_update()).first()
+            if row is None:
+                raise NotFound(f"There is no run {run_id[:40]}. Nothing was done.")
+            check_run_move(RunState(row.state), wanted)
+            db.execute(
+                t.runs.update()
+                .where(t.runs.c.id == run_id)
+                .values(state=wanted.value, reason=reason, updated_at=to_text(self._clock.now()))
+            )
+            self._note(db, actor, f"run.{wanted.value}", run_id, {"reason": reason[:500]})
+
+    def open_round(self, run_id: str, record: RoundRecord) -> int:
+        """Write the round down before anybody is asked; returns the attempt, counted from 1.
+
+        Attempts of this round that a crash left open are marked abandoned: their cohorts stay on record,
+        because whoever was asked may have been charged.
+        """
+        with writing(self._engine) as db:
+            earlier = _of_round(run_id, record.number)
+            still_open = earlier & t.rounds.c.state.in_(_OPEN_STATES)
+            db.execute(
+                t.rounds.update()
+                .where(still_open)
+                .values(
+                    state=RoundState.ABANDONED.value,
+                    closed_at=to_text(self._clock.now()),
+                    note="the coordinator stopped before the round closed",
+                )
+            )
+            last = db.execute(sa.select(sa.func.max(t.rounds.c.attempt)).where(earlier)).scalar()
+            attempt = int(last or 0) + 1
+            db.execute(
+                t.rounds.insert().values(
+                    run_id=run_id,
+                    number=record.number,
+                    attempt=attempt,
+                    state=RoundState.OPENED.value,
+                    opened_at=to_text(self._clock.now()),
+                    cohort=list(record.cohort),
+                    contributors=[],
+                    missing=record.missing,
+                    seconds={},
+                )
+            )
+        return attempt
+
+    def move_round(self, run_id: str, number: int, attempt: int, wanted: RoundState) -> None:
+        """Change a round's state. Raises IllegalMove."""
+        with writing(self._engine) as db:
+            _move_round(db, run_id, number, attempt, wanted)
+
+    def abandon_round(self, run_id: str, record: RoundRecord, attempt: int, note: str) -> None:
+        """The round ended with nothing (clause 5.5); who was asked and who answered stays on record."""
+        with writing(self._engine) as db:
+            _move_round(db, run_id, record.number, attempt, RoundState.ABANDONED)
+            self._write_outcome(db, run_id, record, attempt, note, None)
+
+    def close_round(self, run_id: str, record: RoundRecord, attempt: int, checkpoint: str) -> None:
+        """Round closed, contributions on record, and the run moved to its checkpoint: one transaction.
+
+        Called only after the checkpoint file is on disk (step 12).
+        """
+        with writing(self._engine) as db:
+            _move_round(db, run_id, record.number, attempt, RoundState.CLOSED)
+            self._write_outcome(db, run_id, record, attempt, "", checkpoint)
+            db.execute(
+                t.runs.update()
+                .where(t.runs.c.id == run_id)
+                .values(
+                    current_round=record.number,
+                    checkpoint_digest=checkpoint,
+                    updated_at=to_text(self._clock.now()),
+                )
+            )
+
+    def rounds(self, run_id: str) -> list[dict[str, Any]]:
+        """All attempts of all rounds as plain mappings, in order."""
+        with reading(self._engine) as db:
+            query = (
+                sa.select(t.rounds)
+                .where(t.rounds.c.run_id == run_id)
+                .order_by(t.rounds.c.number, t.rounds.c.attempt)
+            )
+            return [dict(row._mapping) for row in db.execute(query)]
+
+    def note_release(self, release: str, run_id: str, actor: str) -> None:
+        """An audit line for a release; the release itself lives in the registry's signed catalogue."""
+        with writing(self._engine) as db:
+            self._note(db, actor, "release.publish", release, {"run": run_id})
+
+    def _write_outcome(
+        self,
+        db: sa.Connection,
+        run_id: str,
+        record: RoundRecord,
+        attempt: int,
+        note: str,
+        checkpoint: str | None,
+    ) -> None:
+        now = to_text(self._clock.now())
+        counts = [c.header.counts for c in record.contributions if c.header.counts is not None]
+        db.execute(
+            t.rounds.update()
+            .where(_of_round(run_id, record.number) & (t.rounds.c.attempt == attempt))
+            .values(
+                closed_at=now,
+                contributors=list(record.contributors),
+                missing=record.missing,
+                checkpoint_digest=checkpoint,
+                bytes_up=record.bytes_up,
+                bytes_down=record.bytes_down,
+                seconds=record.seconds,
+                counts_correct=sum(c.correct for c in counts) if counts else None,
+                counts_wrong=sum(c.wrong for c in counts) if counts else None,
+                note=note,
+            )
+        )
+        for contribution in record.contributions:
+            db.execute(
+                t.contributions.insert().values(
+                    run_id=run_id,
+                    round_number=record.number,
+                    attempt=attempt,
+                    member_id=contribution.header.member_id,
+                    payload_digest=contribution.header.payload_digest,
+                    signature=contribution.signature.hex(),
+                    bytes=contribution.header.payload_bytes,
+                    at=now,
+                )
+            )
+
+    def _note(
+        self, db: sa.Connection, actor: str, action: str, subject: str, detail: audit.Detail | None = None
+    ) -> None:
+        audit.append(db, self._clock, actor, action, subject, detail)
+
+    def _plan_row(self, digest: str) -> sa.Row[Any]:
+        with reading(self._engine) as db:
+            row = db.execute(sa.select(t.plans).where(t.plans.c.digest == digest)).first()
+        if row is None:
+            raise NotFound(f"There is no plan {digest[:80]}. Nothing was done. List the plans there are.")
+        return row
+
+
+_OPEN_STATES: Sequence[str] = [
+    RoundState.OPENED.value,
+    RoundState.ASKED.value,
+    RoundState.SUMMED.value,
+]
+
+
+def _of_round(run_id: str, number: int) -> sa.ColumnElement[bool]:
+    return (t.rounds.c.run_id == run_id) & (t.rounds.c.number == number)
+
+
+def _move_round(db: sa.Connection, run_id: str, number: int, attempt: int, wanted: RoundState) -> None:
+    where = _of_round(run_id, number) & (t.rounds.c.attempt == attempt)
+    current = db.execute(sa.select(t.rounds.c.state).where(where)).scalar_one()
+    check_round_move(RoundState(current), wanted)
+    db.execute(t.rounds.update().where(where).values(state=wanted.value))
+
+
+def _plan_of(body: str) -> Plan:
+    return build(Plan, json.loads(body), "plan")
+
+
+def _run_of(row: sa.Row[Any]) -> RunRow:
+    return RunRow(
+        row.id,
+        row.plan_digest,
+        RunState(row.state),
+        row.reason,
+        row.current_round,
+        row.checkpoint_digest,
+        row.created_at,
+    )

@@ -1,0 +1,37 @@
+"""Start the coordinator's process: certificate renewed if due, one uvicorn server, TLS only."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import uvicorn
+
+from coordinator.app import build_coordinator
+from coordinator.config import read_config
+from coordinator.members.authority import AuthorityFiles, renew_server_certificate
+from shared.domain.clock import SystemClock
+
+KEEP_ALIVE_S = 75
+"""Longer than the slowest poll of an idle member, so that it need not open a new TLS connection each time."""
+
+
+def serve(home: Path) -> None:
+    """Serve until SIGTERM or SIGINT. Raises what `build_coordinator` raises before anything listens."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    config = read_config(home)
+    renew_server_certificate(home, config.server_names, SystemClock(), only_if_due=True)
+    coordinator = build_coordinator(home, config)
+    files = AuthorityFiles(home)
+    uvicorn.run(
+        coordinator.asgi,
+        host=config.host,
+        port=config.port,
+        ssl_certfile=str(files.server),
+        ssl_keyfile=str(files.server_key),
+        timeout_keep_alive=KEEP_ALIVE_S,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+    )

@@ -1,0 +1,1 @@
+"""Rows and files that survive a crash: tables, the database, checkpoints."""

@@ -1,0 +1,1 @@
+"""Work that needs torch, each a module started as its own process: the control plane imports none of it."""

@@ -1,0 +1,196 @@
+"""`commonlens-participant`: join a consortium, add data, consent to plans, run the node, fit private heads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from participant import cli_heads
+from participant.home import Home
+from shared import console
+
+if TYPE_CHECKING:
+    from shared.domain.plan import Plan
+
+app = typer.Typer(name="commonlens-participant", no_args_is_help=True, add_completion=False)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets of this member.")
+plan_app = typer.Typer(no_args_is_help=True, help="Review plans and consent to them.")
+app.add_typer(data_app, name="data")
+app.add_typer(plan_app, name="plan")
+app.add_typer(cli_heads.app, name="head")
+
+HomeOption = Annotated[Path, typer.Option("--home", envvar="COMMONLENS_HOME", help="This member's folder.")]
+Digest = Annotated[str, typer.Argument(help="The plan's digest.")]
+out = Console()
+
+
+def main() -> None:
+    """Entry point of the command."""
+    console.run(app)
+
+
+@app.command()
+def join(
+    url: Annotated[str, typer.Argument(help="The coordinator's address, https://host:port.")],
+    ca_fingerprint: Annotated[str, typer.Option(help="The fingerprint that came with the invitation.")],
+    declared_size: Annotated[
+        int,
+        typer.Option(
+            help="About how many records you will train with; rounded to two digits. 0 to use only."
+        ),
+    ] = 0,
+    home: HomeOption = Path(),
+) -> None:
+    """Join with an invitation. Asks for its one-time secret, or reads it from standard input."""
+    from participant.enrol import join as join_consortium
+
+    secret = (
+        typer.prompt("Invitation secret", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+    )
+    join_consortium(
+        home,
+        url,
+        ca_fingerprint,
+        secret,
+        declared_size,
+        lambda phase, found: out.print(f"✓ {phase}: {found}"),
+    )
+
+
+@app.command()
+def run(home: HomeOption = Path()) -> None:
+    """Run this member's node until it is told to stop: one warm process that answers rounds."""
+    # Freed blocks stay with the process: worth as much as the kernel on CPU. Read by glibc at start only.
+    wanted = {
+        "MALLOC_MMAP_THRESHOLD_": "4294967296",
+        "MALLOC_TRIM_THRESHOLD_": "17179869184",
+        "MALLOC_TOP_PAD_": "268435456",
+    }
+    if sys.platform == "linux" and any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)  # noqa: S606
+    from participant.engine.serve import serve
+
+    serve(Home(home), out.print)
+
+
+@app.command()
+def status(home: HomeOption = Path()) -> None:
+    """Who this member is, which data sets it has, and what each has spent of its budget for life."""
+    from participant.enrol import read_link
+    from participant.policy import read_policy
+    from participant.records.dataset import list_data_sets
+    from shared.privacy.ledger import Ledger
+
+    link = read_link(home)
+    typer.echo(f"{link.name} ({link.member_id}) in {link.consortium}, {link.url}")
+    ledger = Ledger.read(Home(home).ledger)
+    budget = read_policy(Home(home).policy).budget if Home(home).policy.exists() else None
+    for data_set in list_data_sets(home):
+        delta = budget.delta if budget else 1e-5
+        spent = ledger.spent_guarantee(data_set.id, delta, data_set.unit)
+        ceiling = f" of {budget.epsilon:g}" if budget else ""
+        typer.echo(f"{data_set.name}: ε {spent.epsilon:.3f}{ceiling} at δ {delta:g}, unit {spent.unit.value}")
+
+
+@data_app.command("add")
+def data_add(
+    path: Annotated[Path, typer.Argument(help="Folder of images per class, folder with a CSV, or Parquet.")],
+    name: Annotated[str, typer.Option(help="Name of the data set here.")],
+    labels: Annotated[Path | None, typer.Option(help="CSV with the columns path and label.")] = None,
+    person: Annotated[str | None, typer.Option(help="Column that names the person of a record.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable files out.")] = False,
+    epsilon: Annotated[
+        float, typer.Option(help="Ceiling for this data set's whole life, written into a first policy.toml.")
+    ] = 8.0,
+    home: HomeOption = Path(),
+) -> None:
+    """Add a data set; the first one also gets a policy.toml that this member's operator owns."""
+    from participant.policy import write_default_policy
+    from participant.records.add import add_data_set
+
+    with Progress(TextColumn("reading"), BarColumn(), MofNCompleteColumn(), transient=True) as progress:
+        task = progress.add_task("reading")
+        added = add_data_set(
+            home,
+            name,
+            path.absolute(),
+            labels.absolute() if labels else None,
+            person,
+            skip_bad,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    write_default_policy(Home(home).policy, name, epsilon)
+    found = added.findings
+    typer.echo(
+        f"{name}: {found.records} records of {len(added.classes)} classes, {found.training_units} units for "
+        f"training, {found.held_out_units} held out, {found.skipped} skipped, {found.duplicates} duplicates"
+    )
+
+
+@data_app.command("list")
+def data_list(home: HomeOption = Path()) -> None:
+    """All data sets of this member."""
+    from participant.records.dataset import list_data_sets
+
+    for data_set in list_data_sets(home):
+        typer.echo(
+            f"{data_set.name}  {data_set.id}  {data_set.findings.records} records  {data_set.unit.value}"
+        )
+
+
+@plan_app.command("list")
+def plan_list(home: HomeOption = Path()) -> None:
+    """The consortium's plans."""
+    from participant.control import MemberControl
+
+    for plan in MemberControl(Home(home)).client.get("/plans")["plans"]:
+        signed = sum(member["consented"] for member in plan["members"])
+        typer.echo(
+            f"{plan['digest']}  {plan['extractor_name']}  {signed} of {len(plan['members'])} consented"
+        )
+
+
+@plan_app.command("review")
+def plan_review(digest: Digest, home: HomeOption = Path()) -> None:
+    """Fetch a plan, say what it would cost here, and whether this member's policy allows it."""
+    from participant.consents import review
+
+    plan = _fetch(Home(home), digest)
+    review(Home(home), plan)
+    typer.echo("This member's policy allows the plan.")
+
+
+@plan_app.command("consent")
+def plan_consent(digest: Digest, home: HomeOption = Path()) -> None:
+    """Review a plan and, if the policy allows it, sign its digest. The node trains for no other."""
+    from participant.consents import give_consent
+    from participant.control import MemberControl
+
+    plan = _fetch(Home(home), digest)
+    signature = give_consent(Home(home), plan)
+    MemberControl(Home(home)).send_consent(digest, signature)
+    typer.echo(f"Consented to {digest}.")
+
+
+def _fetch(home: Home, digest: str) -> Plan:
+    from participant.consents import save_reviewed
+    from participant.control import MemberControl
+    from shared.privacy.accountant import epsilon
+
+    control = MemberControl(home)
+    plan = control.plan(digest)
+    save_reviewed(home, plan, control.starting_weights(digest))
+    terms = plan.privacy
+    typer.echo(
+        f"{plan.extractor_name}: {plan.extractor.architecture}, {plan.rounds} rounds of "
+        f"{plan.training.local_steps} steps, mode {terms.mode.value}, clip {terms.clip_norm_l2:g}, noise multiplier "
+        f"{terms.noise_multiplier:g}, {len(plan.members)} members, quorum {plan.quorum}"
+    )
+    typer.echo(f"It costs ε {epsilon(plan.events_of_run(), terms.delta):.3f} at δ {terms.delta:g}.")
+    return plan

@@ -1,0 +1,80 @@
+"""`commonlens-participant head`: pull a release, fit a private linear head on it, predict with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from participant.home import Home
+
+app = typer.Typer(no_args_is_help=True, help="Private linear heads on released extractors; they stay here.")
+HomeOption = Annotated[Path, typer.Option("--home", envvar="COMMONLENS_HOME", help="This member's folder.")]
+out = Console()
+
+
+@app.command()
+def pull(
+    release: Annotated[
+        str | None, typer.Argument(help="An id such as digits-3, or an extractor's name.")
+    ] = None,
+    home: HomeOption = Path(),
+) -> None:
+    """Pull a release into releases/ and verify it under the root key pinned when joining."""
+    from participant.releases import pull_release
+
+    verified = pull_release(Home(home), release)
+    typer.echo(f"{verified.manifest.release}: {len(verified.proofs)} proofs hold, {verified.manifest_digest}")
+
+
+@app.command()
+def fit(
+    release: Annotated[str, typer.Argument(help="A pulled release, such as digits-3.")],
+    data: Annotated[str, typer.Option(help="Data set to fit on.")],
+    name: Annotated[str, typer.Option(help="Name of the head.")],
+    test: Annotated[
+        str | None, typer.Option(help="Data set to measure on; left out: the held-out fifth of --data.")
+    ] = None,
+    home: HomeOption = Path(),
+) -> None:
+    """Fit a multinomial logistic head on frozen embeddings and measure it on held-out records."""
+    from participant.heads.fitting import fit_on_release
+    from participant.releases import open_release
+
+    head = fit_on_release(Home(home), open_release(Home(home), release), data, test, name)
+    measured = head.accuracy
+    shown = (
+        "not measured"
+        if measured is None
+        else f"{measured.accuracy:.3f} ({measured.low:.3f} to {measured.high:.3f})"
+    )
+    typer.echo(f"{name}: {len(head.classes)} classes, {head.labels_fitted} labels, accuracy {shown}")
+
+
+@app.command()
+def predict(
+    name: Annotated[str, typer.Argument(help="Name of the head.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    home: HomeOption = Path(),
+) -> None:
+    """Classify images: the likeliest class and its probability, one line an image."""
+    from participant.heads.fitting import predict_files
+    from participant.heads.store import load_head
+    from participant.releases import open_release_of
+
+    head = load_head(home, name)
+    release = open_release_of(Home(home), head.release_digest)
+    for path, label, probability in predict_files(head, release, images):
+        typer.echo(f"{path}\t{label}\t{probability:.3f}")
+
+
+@app.command("list")
+def list_all(home: HomeOption = Path()) -> None:
+    """All heads of this member."""
+    from participant.heads.store import list_heads, load_head
+
+    for name in list_heads(home):
+        head = load_head(home, name)
+        typer.echo(f"{name}  {len(head.classes)} classes  on {head.release_digest}")

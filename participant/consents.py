@@ -1,0 +1,116 @@
+"""Step 1: a plan is fetched, checked against the member's own policy, and signed by its digest (clause 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from participant.enrol import read_link
+from participant.home import Home
+from participant.policy import check_plan, read_policy
+from participant.records.dataset import open_data_set
+from shared.domain.canonical import digest_of_file
+from shared.domain.errors import ConsentMissing, DigestMismatch, InvalidWeights, NotFound
+from shared.domain.files import read_json, write_atomically, write_json
+from shared.domain.plan import Plan
+from shared.domain.strict import build, to_plain
+from shared.extractors.files import Weights, read_weights
+from shared.privacy.ledger import Ledger
+from shared.release.signing import SigningKey
+
+
+@dataclass(frozen=True)
+class AgreedPlan:
+    """A plan that this member consented to, with its starting weights."""
+
+    plan: Plan
+    start: Weights
+
+
+def plan_file_name(digest: str) -> str:
+    """A plan's digest as a file name."""
+    return digest.removeprefix("sha256:")
+
+
+def save_reviewed(home: Home, plan: Plan, starting_weights: bytes) -> AgreedPlan:
+    """Keep a plan and its starting weights after checking that they belong together.
+
+    Raises DigestMismatch when the weights are not the plan's, InvalidWeights when they have another shape.
+    """
+    name = plan_file_name(str(plan.digest))
+    path = home.plans / f"{name}.safetensors"
+    write_atomically(path, starting_weights)
+    try:
+        agreed = _checked(home, plan)
+    except (DigestMismatch, InvalidWeights):
+        path.unlink()
+        raise
+    write_json(home.plans / f"{name}.json", to_plain(plan))
+    return agreed
+
+
+def reviewed_plan(home: Home, digest: str) -> AgreedPlan:
+    """A plan that was fetched before, checked again from disk. Raises NotFound, DigestMismatch."""
+    plan = build(Plan, read_json(home.plans / f"{plan_file_name(digest)}.json"), "plan")
+    if plan.digest != digest:
+        raise DigestMismatch(
+            f"The stored plan should have digest {digest}, its bytes have {plan.digest}. Nothing was trained."
+        )
+    return _checked(home, plan)
+
+
+def give_consent(home: Home, plan: Plan) -> str:
+    """Sign the plan's digest after the policy allowed it; returns the signature, 128 hex digits.
+
+    Raises PolicyForbids with every reason at once. Consenting again gives the same signature.
+    """
+    review(home, plan)
+    signature = SigningKey.load(home.identity_key).sign_value("consent", {"plan_digest": str(plan.digest)})
+    consent = {
+        "plan_digest": str(plan.digest),
+        "member_id": read_link(home.root).member_id,
+        "signature": signature,
+    }
+    write_json(home.consents / f"{plan_file_name(str(plan.digest))}.json", consent)
+    return signature
+
+
+def review(home: Home, plan: Plan) -> None:
+    """Raise PolicyForbids unless the policy allows the whole plan on top of everything spent so far."""
+    member = read_link(home.root)
+    policy = read_policy(home.policy)
+    data_set = open_data_set(home.root, policy.data_set)
+    spent = Ledger.read(home.ledger).spent(data_set.id)
+    check_plan(policy, plan, member.member_id, data_set.unit, member.declared_size, spent)
+
+
+def agreed_plan(home: Home, digest: str) -> AgreedPlan:
+    """The plan with this digest, if this member signed it. Raises ConsentMissing."""
+    if not (home.consents / f"{plan_file_name(digest)}.json").exists():
+        raise ConsentMissing(
+            f"This member has not consented to plan {digest[:23]}…. No record was touched. Review it with "
+            "`commonlens-participant plan review` and consent if its policy allows it."
+        )
+    try:
+        return reviewed_plan(home, digest)
+    except NotFound as error:
+        raise ConsentMissing(
+            f"The plan {digest[:23]}… is not in this member's folder. No record was touched. Review it again."
+        ) from error
+
+
+def _checked(home: Home, plan: Plan) -> AgreedPlan:
+    path = home.plans / f"{plan_file_name(str(plan.digest))}.safetensors"
+    found = digest_of_file(path)
+    if found != plan.starting_weights:
+        raise DigestMismatch(
+            f"The plan's starting weights should have digest {plan.starting_weights}, these have {found}. "
+            "Nothing was kept. Fetch the plan again."
+        )
+    start = read_weights(path)
+    if start.spec != plan.extractor or start.layout.trainable_coordinates != plan.trainable_coordinates:
+        raise InvalidWeights(
+            f"The plan trains {plan.trainable_coordinates} coordinates of {plan.extractor.architecture}; its "
+            f"starting weights are {start.layout.trainable_coordinates} of {start.spec.architecture}. "
+            "Nothing was kept. Tell the consortium's admin."
+        )
+    return AgreedPlan(plan, start)

@@ -1,0 +1,41 @@
+"""This member's client of the coordinator's control plane."""
+
+from __future__ import annotations
+
+from participant.enrol import read_link
+from participant.home import Home
+from shared.domain.errors import DigestMismatch
+from shared.domain.plan import Plan
+from shared.domain.strict import build
+from shared.wire.client import ControlClient
+from shared.wire.rounds import MAXIMUM_PAYLOAD_BYTES
+
+
+class MemberControl:
+    """Calls under the member's own token, over TLS that trusts only the consortium's CA."""
+
+    def __init__(self, home: Home) -> None:
+        link = read_link(home.root)
+        self.client = ControlClient(link.url, link.ca_pem, link.token)
+
+    def plan(self, digest: str) -> Plan:
+        """The plan with this digest, recomputed from its content. Raises DigestMismatch."""
+        plan = build(Plan, self.client.get(f"/plans/{digest}")["plan"], "plan")
+        if plan.digest != digest:
+            raise DigestMismatch(
+                f"Plan {digest} was asked for, the one that came has digest {plan.digest}. Nothing was kept. "
+                "Tell the consortium's admin."
+            )
+        return plan
+
+    def starting_weights(self, digest: str) -> bytes:
+        """The plan's starting weights file; checked against the plan by whoever keeps it."""
+        return self.client.get_bytes(f"/plans/{digest}/starting-weights", MAXIMUM_PAYLOAD_BYTES)
+
+    def send_consent(self, digest: str, signature: str) -> None:
+        """Hand the signed consent over."""
+        self.client.post(f"/plans/{digest}/consents", {"signature": signature})
+
+    def announce_restart(self) -> None:
+        """Have the coordinator forget this node's old connection."""
+        self.client.post("/node/restarted")

@@ -1,0 +1,39 @@
+"""Put a member's node together and keep it running until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from participant.control import MemberControl
+from participant.engine.fleet_link import FleetLink
+from participant.engine.node import NodeLoop
+from participant.engine.transfers import HttpTransfers
+from participant.enrol import read_link
+from participant.home import Home
+from participant.member import MemberNode
+from shared.domain.errors import InvalidConfig
+
+
+def serve(home: Home, report: Callable[[str], None]) -> None:
+    """Serve until stopped. Raises NotFound before `join`, BrokenChain for a ledger that was touched."""
+    link = read_link(home.root)
+    key = load_pem_private_key(home.node_key.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InvalidConfig("keys/node.pem is not an EC key. The node was not started. Join again.")
+    control = MemberControl(home)
+    node = MemberNode(home, HttpTransfers(control.client.http), report)
+    loop = NodeLoop(
+        connect=lambda: FleetLink(urlsplit(link.url).netloc, home.ca_file, key),
+        answer=node.answer,
+        report=report,
+        announce_restart=control.announce_restart,
+    )
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: loop.stop())
+    report(f"{link.name}: node starts")
+    loop.run()

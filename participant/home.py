@@ -1,0 +1,87 @@
+"""Where things lie in a member's folder, and the operator's own settings.
+
+keys/            identity.pem (Ed25519), node.pem (EC P-384); mode 0600
+coordinator.json url, CA, trust, member id, token: written by `join`
+policy.toml      what this member allows; only its operator writes it
+participant.toml settings that change speed, never the guarantee
+data/<name>/     an index of each data set that was added
+ledger.jsonl     every privacy charge, for life
+plans/ consents/ plans that were reviewed, and the consents given to them
+outbox/          sealed contributions, sent again byte for byte when asked again
+training/        training heads inside the mechanism; never leave this folder
+cache/           decoded pixels; safe to delete while the node is stopped
+releases/ heads/ what was pulled, and the private heads fitted on it
+metrics.jsonl    seconds and counts of this node's own rounds; never leaves this folder
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """A member's folder."""
+
+    root: Path
+
+    @property
+    def identity_key(self) -> Path:
+        """Signs consents and contributions."""
+        return self.root / "keys" / "identity.pem"
+
+    @property
+    def node_key(self) -> Path:
+        """Names this node to the carrier."""
+        return self.root / "keys" / "node.pem"
+
+    @property
+    def ca_file(self) -> Path:
+        """The consortium's CA, for TLS clients that want a file."""
+        return self.root / "ca.pem"
+
+    @property
+    def ledger(self) -> Path:
+        """Every privacy charge, for life."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def policy(self) -> Path:
+        """What this member allows."""
+        return self.root / "policy.toml"
+
+    @property
+    def settings(self) -> Path:
+        """participant.toml: RuntimeOptions, what changes speed only; may be absent."""
+        return self.root / "participant.toml"
+
+    @property
+    def outbox(self) -> Path:
+        """Sealed contributions."""
+        return self.root / "outbox"
+
+    @property
+    def plans(self) -> Path:
+        """Reviewed plans and their starting weights."""
+        return self.root / "plans"
+
+    @property
+    def consents(self) -> Path:
+        """Consents given, one file per plan."""
+        return self.root / "consents"
+
+    @property
+    def training(self) -> Path:
+        """Training heads inside the mechanism."""
+        return self.root / "training"
+
+    @property
+    def releases(self) -> Path:
+        """Verified releases that were pulled."""
+        return self.root / "releases"
+
+    @property
+    def metrics(self) -> Path:
+        """Seconds of this node's own rounds; never leaves this folder."""
+        return self.root / "metrics.jsonl"

@@ -1,0 +1,237 @@
+"""What a member does with one round's instruction: check, charge, train, seal, sign, answer.
+
+Knows no engine: `answer` takes a decoded request and something that moves bytes, so that the simulator drives
+exactly the code that the node runs. The steps are those of docs/architecture.md, "The walk of one update".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from participant.consents import AgreedPlan, agreed_plan
+from participant.enrol import read_link
+from participant.home import Home
+from participant.outbox import Outbox, Sealed
+from participant.policy import check_rules, read_policy
+from participant.records.dataset import DataSet, open_data_set
+from participant.records.reader import RecordReader
+from participant.training.head import HeadState, load_head, save_head
+from participant.training.local_round import local_round
+from participant.training.runtime import RuntimeOptions, apply_threads
+from participant.training.workbench import Workbench
+from shared.domain.canonical import digest_of_bytes
+from shared.domain.crash_points import crash_point
+from shared.domain.errors import (
+    AlreadyReleased,
+    CommonlensError,
+    InvalidMessage,
+    InvalidWeights,
+    VersionMismatch,
+)
+from shared.domain.plan import Plan
+from shared.domain.privacy import Charge
+from shared.domain.strict import read_toml, to_plain
+from shared.domain.update import ContributionHeader, Update
+from shared.extractors import architectures
+from shared.privacy.ledger import Ledger
+from shared.release.signing import SigningKey
+from shared.wire.problems import to_problem
+from shared.wire.rounds import PROTOCOL_VERSION, RoundReply, RoundRequest
+
+_RUN_ID = re.compile(r"run_[0-9a-f]{12}\Z")
+KEPT_HEADS = 3
+
+
+class Transfers(Protocol):
+    """Moves a round's large bytes: HTTPS in production, memory in the simulator."""
+
+    def fetch_weights(self, ticket: str, size_bytes: int, digest: str) -> bytes:
+        """The round's weights, checked against `digest`."""
+        ...
+
+    def send_contribution(self, ticket: str, payload: Path) -> None:
+        """Deliver the sealed payload."""
+        ...
+
+
+class MemberNode:
+    """One member's node. Everything that must survive a crash is in its home folder."""
+
+    def __init__(
+        self, home: Home, transfers: Transfers, report: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._home = home
+        self._transfers = transfers
+        self._report = report
+        self._member = read_link(home.root)
+        self._identity = SigningKey.load(home.identity_key)
+        self._ledger = Ledger(home.ledger)
+        self._outbox = Outbox(home.outbox)
+        self._runtime = (
+            read_toml(home.settings, RuntimeOptions) if home.settings.exists() else RuntimeOptions()
+        )
+        apply_threads(self._runtime)
+        self._agreed: tuple[str, AgreedPlan, DataSet, RecordReader, Workbench] | None = None
+
+    def answer(self, request: RoundRequest) -> RoundReply:
+        """A signed contribution, or a refusal with its code. Never raises an error of our tree."""
+        try:
+            return self._contribute(request)
+        except CommonlensError as error:
+            self._report(error.message)
+            problem = to_problem(error)
+            return RoundReply(refusal_code=problem.code, refusal_text=problem.detail[:500])
+
+    def _contribute(self, request: RoundRequest) -> RoundReply:
+        _check_request(request)
+        started = time.monotonic()
+
+        # A round that was answered is answered with the same bytes, whatever it is asked with (clause 3.8).
+        sealed = self._outbox.get(request.run_id, request.round_number)
+        if sealed is None:
+            # Step 1: consent, and the policy as it is today, before anything of the records is touched.
+            agreed, data_set, bench = self._bench(request.plan_digest)
+            plan, policy, me = agreed.plan, read_policy(self._home.policy), self._member
+            check_rules(policy, plan, me.member_id, data_set.unit, me.declared_size)
+            _check_round(plan, request)
+            weights = self._fetch(request, plan)
+            crash_point("1")
+
+            # Step 2: charged and on disk before the first gradient. The same round pays once.
+            charge = Charge(
+                data_set.id,
+                request.plan_digest,
+                request.run_id,
+                request.round_number,
+                plan.events_of_round(request.round_number),
+            )
+            token = self._ledger.charge(charge, policy.budget)
+            crash_point("2")
+
+            # Steps 3 to 6: local_round.py.
+            bench.head = self._head_before(request, bench)
+            update, head = local_round(request, plan, token, weights, bench)
+            crash_point("6")
+            save_head(self._head_path(request.run_id, request.round_number), head)
+
+            # Sealed before anything is sent, so that no second draw of noise can ever answer this round.
+            sealed = self._seal(update, request)
+            crash_point("8")
+        elif sealed.answers != (request.plan_digest, request.weights_digest):
+            raise AlreadyReleased(
+                f"Round {request.round_number} was answered for other weights or another plan. Nothing was "
+                "sent: a round is answered once. Tell the consortium's admin."
+            )
+        data_set_id = self._data_set().id
+        self._ledger.seal(data_set_id, request.run_id, request.round_number, sealed.header.payload_digest)
+        trained = time.monotonic()
+
+        # Step 9: the payload beside Flower, then the signed header inside its message.
+        payload = self._outbox.payload_path(request.run_id, request.round_number)
+        self._transfers.send_contribution(request.contribution_ticket, payload)
+        crash_point("9")
+        self._note_seconds(request, train_s=trained - started, send_s=time.monotonic() - trained)
+        return RoundReply(header=sealed.header, signature=sealed.signature)
+
+    def _bench(self, plan_digest: str) -> tuple[AgreedPlan, DataSet, Workbench]:
+        """The plan and everything it trains with; kept warm between rounds, checked again every round."""
+        if self._agreed is None or self._agreed[0] != plan_digest:
+            agreed = agreed_plan(self._home, plan_digest)
+            data_set = self._data_set()
+            reader = data_set.reader(agreed.plan.extractor)
+            bench = Workbench(
+                member_id=self._member.member_id,
+                extractor=architectures.load(agreed.plan.extractor, agreed.start),
+                records=reader,
+                head=HeadState.zeros(len(reader.classes), agreed.plan.extractor.embedding_dim),
+                runtime=self._runtime,
+            )
+            self._agreed = (plan_digest, agreed, data_set, reader, bench)
+        _, agreed, data_set, _, bench = self._agreed
+        return agreed, data_set, bench
+
+    def _data_set(self) -> DataSet:
+        return open_data_set(self._home.root, read_policy(self._home.policy).data_set)
+
+    def _fetch(self, request: RoundRequest, plan: Plan) -> np.ndarray:
+        data = self._transfers.fetch_weights(
+            request.weights_ticket, request.weights_bytes, request.weights_digest
+        )
+        vector = np.frombuffer(data, dtype="<f4")
+        if vector.size != plan.trainable_coordinates or not bool(np.isfinite(vector).all()):
+            raise InvalidWeights(
+                f"The plan trains {plan.trainable_coordinates} finite coordinates; the round's weights are "
+                f"{vector.size}, or not all finite. Nothing was charged. Tell the consortium's admin."
+            )
+        return vector.astype(np.float32)
+
+    def _head_before(self, request: RoundRequest, bench: Workbench) -> HeadState:
+        """The training head as the last round before this one left it, or zeros."""
+        folder = self._head_path(request.run_id, 0).parent
+        earlier = sorted(p for p in folder.glob("*.safetensors") if int(p.stem) < request.round_number)
+        for old in earlier[:-KEPT_HEADS]:
+            old.unlink(missing_ok=True)
+        if earlier:
+            return load_head(earlier[-1])
+        return HeadState.zeros(bench.head.weight.shape[0], bench.head.weight.shape[1])
+
+    def _head_path(self, run_id: str, round_number: int) -> Path:
+        return self._home.training / run_id / f"{round_number:06d}.safetensors"
+
+    def _seal(self, update: Update, request: RoundRequest) -> Sealed:
+        """Sign the update's bytes and put them into the outbox: from here on it is a Contribution."""
+        payload = memoryview(np.ascontiguousarray(update.vector_f32, dtype="<f4")).cast("B")
+        header = ContributionHeader(
+            member_id=self._member.member_id,
+            run_id=update.run_id,
+            round_number=update.round_number,
+            plan_digest=update.plan_digest,
+            payload_digest=digest_of_bytes(payload),
+            payload_bytes=payload.nbytes,
+            counts=update.counts,
+        )
+        sealed = Sealed(
+            header, self._identity.sign_value("contribution", to_plain(header)), request.weights_digest
+        )
+        self._outbox.put(sealed, payload)
+        return sealed
+
+    def _note_seconds(self, request: RoundRequest, train_s: float, send_s: float) -> None:
+        """Local only: how long a round took depends on the drawn batch, so it never leaves (clause 6.1)."""
+        line = {
+            "run_id": request.run_id,
+            "round": request.round_number,
+            "seconds_train": round(train_s, 4),
+            "seconds_send": round(send_s, 4),
+        }
+        descriptor = os.open(self._home.metrics, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._report(f"round {request.round_number} answered")
+
+
+def _check_request(request: RoundRequest) -> None:
+    if request.protocol != PROTOCOL_VERSION:
+        raise VersionMismatch(
+            f"This node speaks round protocol {PROTOCOL_VERSION}, the coordinator {request.protocol}. "
+            "Nothing was trained. Update whichever is older."
+        )
+    # The run's id becomes a folder name here.
+    if not _RUN_ID.match(request.run_id):
+        raise InvalidMessage("A run's id is run_ and 12 hex digits; this one is not. Nothing was trained.")
+
+
+def _check_round(plan: Plan, request: RoundRequest) -> None:
+    if not 1 <= request.round_number <= plan.rounds:
+        raise InvalidMessage(
+            f"The plan has rounds 1 to {plan.rounds}, the coordinator asks for {request.round_number}. "
+            "Nothing was trained. Tell the consortium's admin."
+        )

@@ -1,0 +1,134 @@
+"""The member's own rules (clause 7.3), in a file that its operator owns: the coordinator can only propose.
+
+Step 1 of the walk: a plan is checked against this file before anything of the records is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.domain.errors import PolicyForbids
+from shared.domain.files import write_atomically
+from shared.domain.plan import Plan
+from shared.domain.privacy import Budget, GaussianEvent, Mode, Unit
+from shared.domain.strict import read_toml
+from shared.privacy.accountant import epsilon
+
+DEFAULT_ARCHITECTURES = ("fixed-mlp", "small-gn", "wrn-16-4-gn", "resnet18-gn", "vit-tiny")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """policy.toml. `epsilon` and `delta` are the ceiling for the whole life of one data set."""
+
+    data_set: str
+    """Name of the data set that this member trains with."""
+    epsilon: float
+    delta: float = 1e-5
+    least_quorum: int = 1
+    most_colluders: int = 0
+    architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES
+    modes: tuple[str, ...] = (Mode.LOCAL.value, Mode.SECURE.value)
+    starting_weights: tuple[str, ...] = ()
+    """Digests of starting weights that are allowed; empty allows any that have the architecture's shape."""
+
+    @property
+    def budget(self) -> Budget:
+        """The ceiling as the ledger takes it."""
+        return Budget(self.epsilon, self.delta)
+
+
+def read_policy(path: Path) -> Policy:
+    """policy.toml. Raises InvalidConfig: without a policy a node trains for nobody."""
+    return read_toml(path, Policy)
+
+
+def write_default_policy(path: Path, data_set: str, epsilon: float) -> None:
+    """A first policy.toml, each line with its meaning. Never replaces one that is there."""
+    if path.exists():
+        return
+    text = f"""# What this member allows. Only you change this file; the coordinator never sees or writes it.
+data_set = "{data_set}"        # which data set this node trains with
+epsilon = {epsilon}            # ceiling for the whole life of that data set, at delta
+delta = 1e-5
+least_quorum = 1               # refuse plans whose sum may hold fewer members than this
+most_colluders = 0             # refuse plans that trust more members than this to be honest
+architectures = [{", ".join(f'"{name}"' for name in DEFAULT_ARCHITECTURES)}]
+modes = ["local", "secure"]
+starting_weights = []          # digests; empty allows any weights of an allowed architecture
+"""
+    write_atomically(path, text.encode("utf-8"))
+
+
+def check_rules(policy: Policy, plan: Plan, member_id: str, unit: Unit, declared_size: int) -> None:
+    """Raise PolicyForbids unless the policy as it is today allows the plan, its price aside.
+
+    Asked before every round too, so that a changed policy.toml stops a run that is under way.
+    """
+    _refuse(_reasons(policy, plan, member_id, unit, declared_size))
+
+
+def check_plan(
+    policy: Policy,
+    plan: Plan,
+    member_id: str,
+    unit: Unit,
+    declared_size: int,
+    spent: Sequence[GaussianEvent],
+) -> None:
+    """Raise PolicyForbids, with every reason at once, unless this member's rules allow the whole plan.
+
+    `spent` is everything the ledger holds for the data set: composition is over its whole life (7.5).
+    """
+    reasons = _reasons(policy, plan, member_id, unit, declared_size)
+    after = epsilon([*spent, *plan.events_of_run()], policy.delta)
+    if after > policy.epsilon:
+        reasons.append(
+            f"the data set would have spent ε = {after:.3f} of {policy.epsilon:g} at δ = {policy.delta:g}"
+        )
+    _refuse(reasons)
+
+
+def _reasons(policy: Policy, plan: Plan, member_id: str, unit: Unit, declared_size: int) -> list[str]:
+    terms = plan.privacy
+    line = plan.member(member_id)
+    secure = terms.mode is Mode.SECURE
+    rules = (
+        (line is None, "this member is not in the plan"),
+        (
+            line is not None and line.declared_size != declared_size,
+            f"the plan declares a size of {line.declared_size if line else 0} for this member, "
+            f"it declared {declared_size}",
+        ),
+        (
+            plan.extractor.architecture not in policy.architectures,
+            f"architecture {plan.extractor.architecture} is not among {', '.join(policy.architectures)}",
+        ),
+        (terms.mode.value not in policy.modes, f"mode {terms.mode.value} is not allowed"),
+        (
+            secure and plan.training.local_steps > 1,
+            "mode secure with more than one local step is not sound (clause 3.5)",
+        ),
+        (
+            bool(policy.starting_weights) and plan.starting_weights not in policy.starting_weights,
+            "its starting weights are not on the list",
+        ),
+        (plan.quorum < policy.least_quorum, f"its quorum {plan.quorum} is below {policy.least_quorum}"),
+        (
+            secure and plan.colluders > policy.most_colluders,
+            f"it allows for {plan.colluders} colluders, the policy for {policy.most_colluders}",
+        ),
+        (unit is not terms.unit, f"its unit is {terms.unit.value}, the data set's is {unit.value}"),
+        (terms.delta > policy.delta, f"its δ {terms.delta:g} is above {policy.delta:g}"),
+    )
+    return [reason for forbidden, reason in rules if forbidden]
+
+
+def _refuse(reasons: Sequence[str]) -> None:
+    if reasons:
+        raise PolicyForbids(
+            f"This member's policy does not allow the plan: {'; '.join(reasons)}. No record was touched. "
+            "Ask for another plan, or change policy.toml."
+        )

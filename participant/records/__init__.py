@@ -1,0 +1,12 @@
+"""A member's own records: found, checked once, split, cached, drawn. Nothing in this room leaves the machine.
+
+    add.py       scan a source and make a data set of it            (add_data_set)
+    dataset.py   open, list and declare the size of data sets       (DataSet, open_data_set)
+    reader.py    step 3 of the walk: Poisson draw and batches       (RecordReader)
+    cache.py     pixels of the whole data set on disk, built once
+    choose.py, source.py, folders.py, parquet.py   the three forms of source
+    scan.py, decode.py       every file is decoded once; what cannot be is listed with its reason
+    index.py, split.py, overlap.py   one line a record; held out by keyed hash; no second budget
+
+A data set is immutable once added, because its ledger runs for life.
+"""

@@ -1,0 +1,178 @@
+"""A data set of this member: what dataset.json says, and the ways to open, list and size one.
+
+The folder data/<name>/ holds dataset.json (written last: without it there is no data set), index.parquet and,
+where files were skipped, rejected.csv. It is immutable: its `id` stands in the ledger for life. More
+records later are added as a data set of their own, under another name; the same records are refused there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from participant.records.choose import choose_source
+from participant.records.index import read_index
+from participant.records.scan import Progress, quiet
+from participant.records.source import Source
+from shared.domain.consortium import round_declared_size
+from shared.domain.errors import AlreadyExists, Invalid, InvalidConfig, NotFound
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.files import read_json, write_json
+from shared.domain.privacy import Unit
+from shared.domain.strict import build, to_plain
+
+if TYPE_CHECKING:
+    from participant.records.reader import RecordReader
+
+DATASET_FORMAT = "commonlens-dataset/1"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class SourceTerms:
+    """Where the records are, as the operator named it when adding."""
+
+    path: str
+    labels_csv: str | None
+    person_column: str | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the scan found; for the operator's eyes, never sent (clause 6.4)."""
+
+    records: int
+    training_units: int
+    held_out_units: int
+    skipped: int
+    """Listed in rejected.csv."""
+    duplicates: int
+    """Records that show the same pixels as an earlier one. Each is a record of its own."""
+    conflicting: int
+    """Pictures that stand there under more than one label."""
+    unlabelled: int
+    """Image files in the folder that the CSV does not name; they are not used."""
+
+
+@dataclass(frozen=True)
+class DataSetFile:
+    """dataset.json."""
+
+    id: str
+    name: str
+    source: SourceTerms
+    unit: Unit
+    classes: tuple[str, ...]
+    salt: str
+    """Key of the held-out hash, 64 hex digits."""
+    findings: Findings
+    added_at: str
+    declared_size: int | None = None
+    format: str = DATASET_FORMAT
+
+
+class DataSet:
+    """One data set of the member, opened. Public facts are attributes; records come through `reader`."""
+
+    def __init__(self, home: Path, file: DataSetFile) -> None:
+        self.home = home
+        self.file = file
+        self.id = file.id
+        self.name = file.name
+        self.classes = file.classes
+        self.unit = file.unit
+        self.findings = file.findings
+        self.declared_size = file.declared_size
+        """n_declared of clause 6.3, or None until a person has given it."""
+
+    @property
+    def folder(self) -> Path:
+        """data/<name>/."""
+        return dataset_folder(self.home, self.name)
+
+    @property
+    def index_path(self) -> Path:
+        """One line a record; see index.py."""
+        return self.folder / "index.parquet"
+
+    @property
+    def suggested_size(self) -> int:
+        """What to show the operator as n_declared: the training units, rounded to two digits (clause 6.3)."""
+        return round_declared_size(self.findings.training_units)
+
+    @property
+    def split(self) -> tuple[bool, ...]:
+        """Per record, in index order: whether its unit is held out."""
+        return tuple(read_index(self.index_path, ["held_out"])["held_out"].to_pylist())
+
+    def open_source(self) -> Source:
+        """The source that the records came from."""
+        terms = self.file.source
+        labels = Path(terms.labels_csv) if terms.labels_csv else None
+        return choose_source(Path(terms.path), labels, terms.person_column)
+
+    def reader(self, spec: ExtractorSpec, progress: Progress = quiet) -> RecordReader:
+        """Records as uint8 images of the spec's size; builds the pixel cache on first use.
+
+        Raises InvalidRecords when a file changed or went since it was added, OutOfSpace when the disk is
+        full.
+        """
+        from participant.records.reader import RecordReader
+
+        return RecordReader(self, spec, progress)
+
+
+def open_data_set(home: Path, name: str) -> DataSet:
+    """The data set `name`. Raises NotFound, or InvalidConfig where dataset.json does not fit."""
+    path = dataset_folder(home, name) / "dataset.json"
+    if not path.is_file():
+        known = ", ".join(found.name for found in list_data_sets(home)) or "none"
+        raise NotFound(f'There is no data set "{name}" here; known: {known}. Add it first.')
+    file = build(DataSetFile, read_json(path), "dataset.json")
+    if file.format != DATASET_FORMAT or file.name != name:
+        raise InvalidConfig(
+            f'dataset.json: expected format {DATASET_FORMAT} and name "{name}", found {file.format} and '
+            f'"{file.name}". The data set was not opened. Put the folder back under its own name.'
+        )
+    return DataSet(home, file)
+
+
+def list_data_sets(home: Path) -> list[DataSet]:
+    """All data sets of this member, by name."""
+    folders = sorted((home / "data").glob("*/dataset.json"))
+    return [open_data_set(home, path.parent.name) for path in folders]
+
+
+def declare_size(home: Path, name: str, count: int) -> DataSet:
+    """Record n_declared, given once by a person and rounded to two significant digits (clause 6.3).
+
+    Giving the same size again changes nothing. Raises AlreadyExists for another one: members have signed
+    plans that carry the first.
+    """
+    dataset = open_data_set(home, name)
+    if count < 1:
+        raise Invalid(f"A declared size must be at least 1, and is {count}. Nothing was written.")
+    size = round_declared_size(count)
+    if dataset.declared_size == size:
+        return dataset
+    if dataset.declared_size is not None:
+        raise AlreadyExists(
+            f'The data set "{name}" has the declared size {dataset.declared_size}, not {size}. Nothing was '
+            "changed: a size is declared once, because plans carry it."
+        )
+    file = dataclasses.replace(dataset.file, declared_size=size)
+    write_json(dataset.folder / "dataset.json", to_plain(file))
+    return DataSet(home, file)
+
+
+def dataset_folder(home: Path, name: str) -> Path:
+    """data/<name>/. Raises Invalid for a name that is no plain file name."""
+    if not _NAME.fullmatch(name):
+        raise Invalid(
+            "A data set's name is 1 to 64 letters, digits, '.', '-' or '_' and starts with a letter or "
+            f"digit; found {name!r}. Nothing was done. Choose another name."
+        )
+    return home / "data" / name

@@ -1,0 +1,85 @@
+"""Bytes to one image, or a reason why not; every limit on what a file may be stands here.
+
+Only raster formats whose decoders live inside Pillow are opened (no EPS, which would start another program).
+A reason is a sentence without its subject: the list that shows it puts the path in front.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+from PIL import Image, UnidentifiedImageError
+
+from shared.domain.errors import InvalidRecords
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
+)
+MAXIMUM_PIXELS = 89_478_485
+"""Pillow's own limit before it warns of a decompression bomb; here it is a refusal."""
+MAXIMUM_FILE_BYTES = 256 * 2**20
+EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+DIGEST_BYTES = 32
+_STRIP_ROWS = 512
+
+
+def decode(data: bytes) -> Image.Image:
+    """The single 8-bit image that `data` encodes, fully decoded, in the mode of the file.
+
+    Raises InvalidRecords whose message is the reason: not an image, cut off, too large, more than one
+    frame, or more than 8 bits a channel (to cut those down needs a choice that only the operator can make).
+    """
+    if len(data) > MAXIMUM_FILE_BYTES:
+        raise InvalidRecords(f"is larger than {MAXIMUM_FILE_BYTES} bytes (it has {len(data)})")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        _check_header(image)
+        image.load()
+    except InvalidRecords:
+        raise
+    except UnidentifiedImageError as error:
+        raise InvalidRecords(f"is not an image: its content is none of {', '.join(FORMATS)}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InvalidRecords(f"has more than {MAXIMUM_PIXELS} pixels (Pillow's limit)") from error
+    except Exception as error:  # a decoder fed with hostile bytes may raise anything; the file is listed
+        raise InvalidRecords(f"cannot be decoded: {_one_line(error)}") from error
+    return image
+
+
+def digest_of_file_bytes(data: bytes) -> bytes:
+    """BLAKE2b-256 of the file as it is."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def digest_of_pixels(image: Image.Image) -> bytes:
+    """BLAKE2b-256 of size and RGBA pixels: the same picture in another lossless file has the same one.
+
+    Read in strips, so that a large image is not held twice.
+    """
+    width, height = image.size
+    hasher = hashlib.blake2b(f"{width}x{height}\0".encode(), digest_size=DIGEST_BYTES)
+    for top in range(0, height, _STRIP_ROWS):
+        strip = image.crop((0, top, width, min(height, top + _STRIP_ROWS)))
+        hasher.update(strip.convert("RGBA").tobytes())
+    return hasher.digest()
+
+
+def _check_header(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAXIMUM_PIXELS:
+        raise InvalidRecords(f"has more than {MAXIMUM_PIXELS} pixels (Pillow's limit): {width} x {height}")
+    if image.mode not in EIGHT_BIT_MODES:
+        raise InvalidRecords(
+            f"has pixel mode {image.mode}, expected 8 bits a channel; convert it with the window that shows "
+            "what is to be learned"
+        )
+    # An MPO is a phone's JPEG with a second view behind it; the first is the photo.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise InvalidRecords("holds more than one frame, expected one image; save the frames as files")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:200]

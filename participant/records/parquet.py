@@ -1,0 +1,132 @@
+"""Source made of Parquet: columns image (encoded bytes, or Hugging Face's struct of bytes and path), label,
+person.
+
+One file, or a folder of shards. Rows are streamed in small batches: a shard may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from participant.records.source import Entry, Rejected
+from shared.domain.errors import InvalidRecords
+
+_ROWS_AT_ONCE = 64
+
+
+def shards_of(path: Path) -> list[Path]:
+    """The Parquet files at `path`: itself, or those in the folder, by name; empty where there are none."""
+    if path.is_dir():
+        return sorted(child for child in path.glob("*.parquet") if child.is_file())
+    return [path] if path.suffix.lower() == ".parquet" else []
+
+
+class ParquetShards:
+    """A record's reference is `<shard file>#<row>`, rows counted from 0."""
+
+    def __init__(self, shards: list[Path], person_column: str | None) -> None:
+        self.shards = shards
+        self.person_column = person_column
+
+    def count(self) -> int:
+        return sum(self._open(shard).metadata.num_rows for shard in self.shards)
+
+    def unlabelled(self) -> int:
+        return 0
+
+    def entries(self) -> Iterator[Entry | Rejected]:
+        for shard in self.shards:
+            names = _class_names(self._open(shard).schema_arrow)
+            for ref, row in self._rows(shard):
+                yield self._entry(ref, row, names)
+
+    def contents(self, refs: Iterable[str]) -> Iterator[Path | bytes | Rejected]:
+        rows = self._every_row()
+        for ref in refs:
+            found = next((row for at, row in rows if at == ref), None)
+            content = None if found is None else _bytes_of(found["image"])
+            yield Rejected(ref, "is no longer in the Parquet source") if content is None else content
+
+    def _every_row(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for shard in self.shards:
+            if shard.is_file():
+                yield from self._rows(shard)
+
+    def _entry(self, ref: str, row: dict[str, Any], names: list[str]) -> Entry | Rejected:
+        label, person = row["label"], None
+        if self.person_column is not None:
+            person = _text(row[self.person_column])
+            if not person:
+                return Rejected(ref, f"has no {self.person_column}")
+        if names and isinstance(label, int):
+            if not 0 <= label < len(names):
+                return Rejected(ref, f"has label {label}, expected 0 to {len(names) - 1}")
+            label = names[label]
+        text = _text(label)
+        if not text:
+            return Rejected(ref, "has no label")
+        content = _bytes_of(row["image"])
+        if content is None:
+            return Rejected(ref, "holds no image bytes (a path alone is not followed)")
+        return Entry(ref, text, person, content)
+
+    def _rows(self, shard: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        columns = ["image", "label", *([self.person_column] if self.person_column else [])]
+        number = 0
+        try:
+            for batch in self._open(shard).iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
+                for row in batch.to_pylist():
+                    yield f"{shard.name}#{number}", row
+                    number += 1
+        except (pa.ArrowException, OSError) as error:
+            raise InvalidRecords(
+                f"{shard.name} cannot be read after row {number}: {error}. Nothing was added. Repair the "
+                "file."
+            ) from error
+
+    def _open(self, shard: Path) -> pq.ParquetFile:
+        try:
+            file = pq.ParquetFile(shard)
+        except (pa.ArrowException, OSError) as error:
+            raise InvalidRecords(
+                f"{shard.name} is not a Parquet file: {error}. Nothing was added."
+            ) from error
+        wanted = ["image", "label", *([self.person_column] if self.person_column else [])]
+        found = file.schema_arrow.names
+        if missing := [column for column in wanted if column not in found]:
+            raise InvalidRecords(
+                f"{shard.name}: expected the columns {', '.join(wanted)}, found "
+                f"{', '.join(found) or 'none'}; {', '.join(missing)} is missing. Nothing was added. Rename "
+                "the columns."
+            )
+        return file
+
+
+def _bytes_of(value: Any) -> bytes | None:
+    content = value.get("bytes") if isinstance(value, dict) else value
+    return content if isinstance(content, bytes) and content else None
+
+
+def _text(value: Any) -> str:
+    """A label or person as text; whole numbers and texts only (a float or a list is nobody's name)."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return ""
+    return str(value).strip()
+
+
+def _class_names(schema: pa.Schema) -> list[str]:
+    """Names behind whole-number labels, where a Hugging Face ClassLabel wrote them into the schema."""
+    raw = (schema.metadata or {}).get(b"huggingface")
+    if raw is None:
+        return []
+    try:
+        names = json.loads(raw)["info"]["features"]["label"]["names"]
+    except (ValueError, KeyError, TypeError):
+        return []  # the label is no ClassLabel: its values are the names
+    return [str(name) for name in names] if isinstance(names, list) else []

@@ -1,0 +1,113 @@
+"""Step 4 of the walk: batch → clipped sum. The only file that imports opacus.
+
+Abadi et al. 2016, "Deep learning with differential privacy", section 3, with the joint clip of clause 2.2.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from opacus.grad_sample import GradSampleHooks
+from torch import Tensor, nn
+
+from shared.domain.errors import UnsoundPlan
+from shared.extractors.layers import check_layers
+from shared.extractors.vectors import trainable_parameters
+
+Sum = npt.NDArray[np.floating]
+
+
+class PerExampleEngine(Protocol):
+    """Whatever can clip every record's gradient by itself; engines differ in speed, never in result."""
+
+    def clipped_sum(self, x: Tensor, y: Tensor, clip_norm_l2: float) -> tuple[Sum, Sum]:
+        """Σ clip(g_u) over the batch: (extractor part [d], head part [h]), of the modules' dtype (float32).
+
+        x: [B, C, H, W], y: int64 [B]; g_u is the gradient of the cross-entropy of record u, at the modules'
+        present weights, by the coordinates of extractor and head *together*: one vector (clause 2.2).
+
+        | case | result |
+        |---|---|
+        | ‖g_u‖₂ ≤ C | g_u |
+        | ‖g_u‖₂ > C | g_u · C / ‖g_u‖₂ |
+        | g_u has NaN or infinite coordinates | nothing: that record adds zero |
+        | B = 0 | zeros |
+
+        A sum, never a mean; one added record moves it by at most C(1 + 1e-5) in floats. Part order is that of
+        `vectors.get_flat`. Nothing about single records is kept.
+        """
+        ...
+
+
+def make_engine(
+    extractor: nn.Module, head: nn.Linear, micro_batch: int, device: torch.device
+) -> PerExampleEngine:
+    """An engine that works on these very modules, moved to `device`. Raises MixesRecords."""
+    check_layers(extractor)
+    return HooksEngine(extractor, head, micro_batch, device)
+
+
+class HooksEngine:
+    """Opacus' hooks: per-example gradients of every layer are made in one backward pass, then clipped."""
+
+    def __init__(self, extractor: nn.Module, head: nn.Linear, micro_batch: int, device: torch.device) -> None:
+        self._model = nn.Sequential(extractor, head).to(device)
+        self._micro_batch = max(1, micro_batch)
+        self._device = device
+        self._extractor_parameters = trainable_parameters(extractor)
+        self._parameters = self._extractor_parameters + trainable_parameters(head)
+
+    def clipped_sum(self, x: Tensor, y: Tensor, clip_norm_l2: float) -> tuple[Sum, Sum]:
+        """See PerExampleEngine."""
+        if not clip_norm_l2 > 0.0:
+            raise UnsoundPlan(f"The clip norm must be above 0, and is {clip_norm_l2}. Nothing was computed.")
+        sums = [torch.zeros_like(parameter) for parameter in self._parameters]
+        # Nothing of ours behaves differently in training mode, but the hooks listen only then.
+        self._model.train()
+        hooks = GradSampleHooks(self._model, batch_first=True, loss_reduction="sum")
+        try:
+            for start in range(0, len(x), self._micro_batch):
+                part = slice(start, start + self._micro_batch)
+                self._backward(x[part].to(self._device), y[part].to(self._device))
+                _add_clipped([_taken(parameter) for parameter in self._parameters], clip_norm_l2, sums)
+        finally:
+            hooks.cleanup()
+            self._model.zero_grad(set_to_none=True)
+            self._model.eval()
+        flat = [total.reshape(-1).cpu().numpy() for total in sums]
+        split = len(self._extractor_parameters)
+        return np.concatenate(flat[:split] or [np.zeros(0, np.float32)]), np.concatenate(flat[split:])
+
+    def _backward(self, x: Tensor, y: Tensor) -> None:
+        with warnings.catch_warnings():
+            # The pictures need no gradient, which torch mentions at every first layer.
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            loss = F.cross_entropy(self._model(x), y, reduction="sum")
+            loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _add_clipped(gradients: list[Tensor], clip_norm_l2: float, sums: list[Tensor]) -> None:
+    """Add Σ_u clip(g_u) to `sums`, in place; gradients[k] is [B, *shape of parameter k]."""
+    squares = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients])
+    norms = squares.sum(dim=0).sqrt()
+    # A record whose gradient overflows must not carry NaN into the sum: that would be unbounded influence.
+    sound = torch.isfinite(norms)
+    factors = torch.where(sound, clip_norm_l2 / norms.clamp(min=clip_norm_l2), torch.zeros_like(norms))
+    broken = not bool(sound.all())
+    for gradient, total in zip(gradients, sums, strict=True):
+        if broken:
+            gradient[~sound] = 0.0
+        total += torch.einsum("b,b...->...", factors, gradient)
+
+
+def _taken(parameter: nn.Parameter) -> Tensor:
+    """The parameter's per-example gradients [B, *shape], removed from it to free the memory."""
+    gradients: Tensor = parameter.grad_sample  # type: ignore[attr-defined]
+    parameter.grad_sample = None  # type: ignore[attr-defined]
+    parameter.grad = None
+    return gradients.detach()

@@ -1,0 +1,103 @@
+"""What happens to a record in one round: start reading here. Numbers are those of the architecture's walk.
+
+Its other half, what happens to the contributions, is coordinator/runs/round.py.
+"""
+
+from __future__ import annotations
+
+from participant.training.dp_sgd import make_engine
+from participant.training.head import HeadState, build_head, check_head, head_state
+from participant.training.runtime import apply_threads, choose_device
+from participant.training.step import Vector, clipped_sum, descend, noisy_mean
+from participant.training.validation import noisy_counts
+from participant.training.workbench import Workbench
+from shared.domain.errors import ChargeMismatch, ConsentMissing
+from shared.domain.plan import Plan
+from shared.domain.update import Update
+from shared.extractors.flatten import check_vector
+from shared.extractors.vectors import get_flat, set_flat, trainable_layout
+from shared.privacy.ledger import ChargeToken
+from shared.wire.rounds import RoundRequest
+
+
+def local_round(
+    request: RoundRequest, plan: Plan, token: ChargeToken, weights_vector: Vector, bench: Workbench
+) -> tuple[Update, HeadState]:
+    """Train K local steps from `weights_vector` float32 [d], the weights that the coordinator sent.
+
+    Public: request, plan, weights. Private: everything on the bench. Of what comes back the update may leave
+    (it carries its own full noise, clause 4.1); the head state stays and goes on the next round's bench.
+
+    | case | result |
+    |---|---|
+    | nothing was drawn | an update of noise alone, charged like any other |
+    | request for another plan, or the member is not in the plan | ConsentMissing, token unspent |
+    | token for another round or other events | ChargeMismatch, token unspent |
+    | token spent before | TokenRejected |
+    | weights or head of another length, or not finite | InvalidWeights, token unspent |
+    | BatchNorm or the like in the extractor | MixesRecords, token unspent |
+    """
+    _check_request(request, plan, bench.member_id)
+    _check_charge(token, request, plan)
+    layout = trainable_layout(bench.extractor)
+    check_vector(weights_vector, layout)
+    check_head(bench.head, len(bench.records.classes), plan.extractor.embedding_dim)
+    apply_threads(bench.runtime)
+    device, head = choose_device(bench.runtime.device), build_head(bench.head)
+    engine = make_engine(bench.extractor, head, bench.runtime.micro_batch, device)
+    set_flat(bench.extractor, weights_vector)
+
+    # 2 charge: on disk before this token existed; without it nothing below runs (clauses 7.1, 7.2).
+    token.spend()
+
+    # Validation, when it is due: the weights received and the present head, on held-out units (clause 6.2).
+    counts = None
+    if plan.evaluates(request.round_number):
+        counts = noisy_counts(bench.extractor, head, plan, bench.records, bench.noise, device)
+
+    for _ in range(plan.training.local_steps):
+        # 3 record → batch: each unit independently with probability q; may be empty (clause 2.4).
+        drawn = bench.records.poisson_draw(bench.noise, plan.privacy.sampling_rate)
+
+        # 4 batch → clipped sum: extractor and head under one clip, a sum and not a mean (clause 2.2).
+        sums = clipped_sum(engine, bench.records, drawn, plan, bench.noise)
+
+        # 5 noise: σC on every coordinate of both parts, before anything else sees them (clauses 2.3, 4.1).
+        extractor_mean, head_mean = noisy_mean(sums, plan, bench.member_id, bench.noise)
+        descend(bench.extractor, extractor_mean, plan.training.learning_rate)
+        descend(head, head_mean, plan.training.head_learning_rate)
+
+    # 6 update: extractor coordinates only; the head never leaves (clause 2.3).
+    update = get_flat(bench.extractor) - weights_vector
+    check_vector(update, layout)
+    leaving = Update(request.run_id, request.round_number, plan.digest, update.data, counts)
+    return leaving, head_state(head)
+
+
+def _check_request(request: RoundRequest, plan: Plan, member_id: str) -> None:
+    if request.plan_digest != plan.digest:
+        raise ConsentMissing(
+            f"Round {request.round_number} of run {request.run_id} is asked under plan "
+            f"{request.plan_digest}, this node trains for {plan.digest}. Nothing was trained. Read the new "
+            "plan and consent to it."
+        )
+    if plan.expected_batch_size(member_id) <= 0.0:
+        raise ConsentMissing(
+            f"Member {member_id} is not a contributor of plan {plan.digest}. Nothing was trained. Ask the "
+            "coordinator for a plan that names it."
+        )
+
+
+def _check_charge(token: ChargeToken, request: RoundRequest, plan: Plan) -> None:
+    paid, due = token.charge, plan.events_of_round(request.round_number)
+    names_it = (paid.run_id, paid.round_number, paid.plan_digest) == (
+        request.run_id,
+        request.round_number,
+        plan.digest,
+    )
+    if not names_it or paid.events != due:
+        raise ChargeMismatch(
+            f"Round {request.round_number} of run {request.run_id} costs {list(due)}; the charge is for "
+            f"round {paid.round_number} of run {paid.run_id} and {list(paid.events)}. Nothing was trained. "
+            "Charge the round."
+        )

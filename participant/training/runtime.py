@@ -1,0 +1,54 @@
+"""Local choices that change speed and nothing else: what changes the guarantee is in the signed plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from shared.domain.errors import InvalidConfig
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Where and in what portions a member computes. Any values give the same update up to rounding."""
+
+    device: str = "auto"
+    """auto, cpu, cuda (also "cuda:1") or mps."""
+    micro_batch: int = 64
+    """Records whose gradients are held at once; memory grows with it, a logical batch may be any size."""
+    threads: int = 0
+    """CPU threads of this process; 0 leaves torch's own choice."""
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device named `wanted`; for "auto" CUDA, else MPS, else the CPU.
+
+    Raises InvalidConfig for a name that is not known or a device that is not here.
+    """
+    kind = wanted.partition(":")[0]
+    if kind not in DEVICES:
+        raise InvalidConfig(
+            f"Expected a device among {', '.join(DEVICES)}; found {wanted!r}. Nothing was started."
+        )
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if kind == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    present = {"cpu": True, "cuda": cuda, "mps": mps}[kind]
+    if present and wanted.startswith("cuda:"):
+        number = wanted.partition(":")[2]
+        present = number.isdigit() and int(number) < torch.cuda.device_count()
+    if not present:
+        raise InvalidConfig(
+            f"The device {wanted!r} is asked for and torch finds none here. Nothing was started. Set device "
+            'to "auto" or "cpu".'
+        )
+    return torch.device(wanted)
+
+
+def apply_threads(options: RuntimeOptions) -> None:
+    """Set the number of CPU threads of this process, where the member chose one."""
+    if options.threads > 0:
+        torch.set_num_threads(options.threads)

@@ -1,0 +1,42 @@
+"""Validation counts of a round: held-out units right and wrong, noised before they leave (clause 6.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from participant.training.step import LOADED_AT_ONCE
+from participant.training.workbench import Records
+from shared.domain.plan import Plan
+from shared.domain.update import ValidationCounts
+from shared.extractors.preprocess import to_input
+from shared.privacy.mechanism import NoiseSource
+
+COUNTS_SENSITIVITY_L2 = 1.0
+"""One held-out unit is one record here, and it is either right or wrong: one of two counts moves, by one."""
+
+
+def noisy_counts(
+    extractor: nn.Module,
+    head: nn.Linear,
+    plan: Plan,
+    records: Records,
+    noise: NoiseSource,
+    device: torch.device,
+) -> ValidationCounts:
+    """(correct, wrong) over the held-out units, each + N(0, (evaluation noise multiplier)²); may be negative.
+
+    Modules must be on `device`; they are left in eval mode. Raises UnsoundPlan for a multiplier of 0.
+    """
+    extractor.eval()
+    correct, total = 0, len(records.held_out_indices)
+    for start in range(0, total, LOADED_AT_ONCE):
+        images_u8, labels = records.load(records.held_out_indices[start : start + LOADED_AT_ONCE])
+        with torch.no_grad():
+            x = torch.from_numpy(to_input(images_u8, plan.extractor)).to(device)
+            predicted = head(extractor(x)).argmax(dim=1).cpu().numpy()
+        correct += int((predicted == labels).sum())
+    exact = np.array([correct, total - correct], dtype=np.float64)
+    noised = noise.noised(exact, plan.privacy.evaluation_noise_multiplier * COUNTS_SENSITIVITY_L2)
+    return ValidationCounts(correct=float(noised[0]), wrong=float(noised[1]))

@@ -1,0 +1,191 @@
+"""`commonlens`: what anybody may do with a release — pull it, verify it offline, embed images with it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.text import Text
+
+from shared.console import plain, run
+from shared.domain.clock import SystemClock
+from shared.domain.errors import Invalid, InvalidWeights, ProofFailed
+from shared.domain.privacy import PrivacyGuarantee
+from shared.domain.release import REPORTED_DELTA
+
+if TYPE_CHECKING:
+    from shared.verification import VerifiedRelease
+
+app = typer.Typer(
+    name="commonlens",
+    help="Pull, verify and use the shared extractors that a consortium released.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Root = Annotated[
+    str | None,
+    typer.Option("--root", help="The consortium's root key (64 hex digits) or root fingerprint (sha256:…)."),
+]
+AllowExpired = Annotated[
+    bool,
+    typer.Option(
+        "--allow-expired", help="Accept a trust file whose time is over; all other proofs must hold."
+    ),
+]
+
+
+def main() -> None:
+    """Entry point of the `commonlens` command."""
+    run(app)
+
+
+@app.command()
+def version() -> None:
+    """Show the installed version."""
+    typer.echo(importlib.metadata.version("commonlens"))
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of one release.")],
+    root: Root = None,
+    allow_expired: AllowExpired = False,
+) -> None:
+    """Check every proof of a release, offline. Exit code 3 names the proof that failed."""
+    release = _verified(directory, root, allow_expired)
+    _show_proofs(release)
+    _say_if_unpinned(release, on_stderr=False)
+
+
+@app.command()
+def pull(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The coordinator, https://…")],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A release (digits-3) or an extractor (digits: its newest)."),
+    ] = None,
+    ca_fingerprint: Annotated[
+        str | None,
+        typer.Option("--ca-fingerprint", help="sha256:… of the consortium's CA; needed the first time."),
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", help="Folder that gets one folder for each release.")] = Path(
+        "releases"
+    ),
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="COMMONLENS_TOKEN", help="For a registry that is not public; better set than typed."
+        ),
+    ] = None,
+) -> None:
+    """Download a release, verify it, and only then show it. The pin is kept in DIR/.commonlens."""
+    from shared.release import hub_client
+    from shared.verification import verify_release
+
+    clock = SystemClock()
+
+    def check(folder: Path, pinned_root: str) -> VerifiedRelease:
+        return verify_release(folder, pinned_root=pinned_root, clock=clock)
+
+    store = hub_client.connect(url, to, ca_fingerprint, clock)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("catalogue", total=None)
+        pulled = hub_client.pull(
+            store,
+            name,
+            to,
+            check,
+            clock,
+            lambda file, done, total: bar.update(task, description=file, completed=done, total=total),
+            token,
+        )
+    _show_proofs(pulled.verified)
+    here = "was here already and still holds" if pulled.downloaded_bytes == 0 else "is now"
+    Console(highlight=False, soft_wrap=True).print(
+        Text(f"{pulled.entry.id} {here} in {pulled.folder}. Root: {store.state.pinned_root}")
+    )
+
+
+@app.command()
+def embed(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of one release.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="FILE.npy (float32, one row an image) or FILE.csv; CSV on stdout if not given."
+        ),
+    ] = None,
+    root: Root = None,
+    allow_expired: AllowExpired = False,
+) -> None:
+    """Verify a release, then turn images into embeddings with it, on this machine."""
+    from shared.embedding import check_output, embed_files, write_embeddings
+
+    check_output(out)
+    release = _verified(directory, root, allow_expired)
+    if not release.pinned:
+        _say_if_unpinned(release, on_stderr=True)
+    write_embeddings(images, embed_files(release, images), out)
+
+
+def _verified(directory: Path, root: str | None, allow_expired: bool) -> VerifiedRelease:
+    from shared.verification import verify_release
+
+    if not directory.is_dir():
+        raise Invalid(f"There is no folder {directory}. Nothing was checked. Give the folder of one release.")
+    try:
+        return verify_release(directory, pinned_root=root, clock=SystemClock(), allow_expired=allow_expired)
+    except InvalidWeights as error:
+        # To whoever verifies, weights that are none are a proof that failed: exit code 3 like the others.
+        raise ProofFailed(error.message) from error
+
+
+def _show_proofs(release: VerifiedRelease) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for proof in release.proofs:
+        line = Text("✓ ", style="green")
+        line.append(proof.name, style="bold default")
+        line.append(f": {plain(proof.line)}", style="not bold default")
+        console.print(line)
+    console.print()
+    unit = release.plan.privacy.unit.value
+    for member in release.certificate.members:
+        numbers = ", ".join(f"ε {g.epsilon:.3f} at δ {g.delta:g}" for g in _shown(release, member.guarantees))
+        console.print(Text(f"  {plain(member.name)}: {numbers} (add or remove one {unit})"))
+
+
+def _shown(
+    release: VerifiedRelease, guarantees: tuple[PrivacyGuarantee, ...]
+) -> tuple[PrivacyGuarantee, ...]:
+    """The two guarantees that were recomputed; any other number on the certificate is only a claim."""
+    proven = (release.plan.privacy.delta, REPORTED_DELTA)
+    return tuple(guarantee for guarantee in guarantees if guarantee.delta in proven)
+
+
+def _say_if_unpinned(release: VerifiedRelease, *, on_stderr: bool) -> None:
+    console = Console(stderr=on_stderr, highlight=False, soft_wrap=True)
+    if release.pinned:
+        console.print(Text(f"Verified: {release.manifest.release}, under the root that you gave."))
+        return
+    console.print(
+        Text(
+            "No root was given: the folder vouches only for itself. Anybody could have made such a folder. "
+            f"Compare this root with the one your consortium gave you, or give it with --root: "
+            f"{', '.join(release.trust.root.keys)}",
+            style="yellow",
+        )
+    )

@@ -1,0 +1,101 @@
+"""The one place where an error becomes a text on stderr and an exit code, for all three commands.
+
+0 done · 1 refused, conflict or abandoned · 2 usage or invalid input · 3 not trusted · 4 unreachable ·
+5 broken · 130 interrupted. The text is for people; the code in brackets is in docs/errors.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+import traceback
+from typing import Final, NoReturn
+
+import click
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from shared.domain.errors import Broken, CommonlensError
+
+DEBUG_VARIABLE: Final = "COMMONLENS_DEBUG"
+INTERRUPTED: Final = 130
+_TITLES: Final = {
+    "refused": "Refused",
+    "invalid": "Invalid",
+    "conflict": "Not now",
+    "not-trusted": "Not trusted",
+    "abandoned": "Abandoned",
+    "broken": "Broken",
+}
+# Everything a terminal could take as a command, and marks that turn the direction of writing.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def run(app: typer.Typer) -> NoReturn:
+    """Run the command line of this process and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show ε or ✓ gets a question mark, never a crash.
+            stream.reconfigure(errors="replace")
+    sys.exit(run_arguments(app, None))
+
+
+def run_arguments(app: typer.Typer, arguments: list[str] | None) -> int:
+    """Run `arguments` (those of the process where None); tell any error on stderr; give the exit code."""
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=arguments, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _tell("Interrupted", "stopped here. Run the command again to go on.", "")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe went away; Python must not complain about it a second time at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return tell_error(error)
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def tell_error(error: Exception) -> int:
+    """Write `error` on stderr and give its exit code. What nobody expected becomes Broken, without detail."""
+    known = error if isinstance(error, CommonlensError) else _broken(error)
+    family = known.code.partition(".")[0]
+    _tell(_TITLES.get(family, "Broken"), known.message, known.code)
+    if isinstance(known, Broken) and os.environ.get(DEBUG_VARIABLE) == "1":
+        traceback.print_exception(error, file=sys.stderr)
+    return known.exit_code
+
+
+def plain(text: str) -> str:
+    """`text` from another party without characters that a terminal would obey."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+def _broken(error: Exception) -> Broken:
+    what = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        what = f"{what}, {error.strerror}" + (f": {error.filename}" if error.filename else "")
+    return Broken(
+        f"Something went wrong that should not ({what}). Set {DEBUG_VARIABLE}=1 to see where it happened."
+    )
+
+
+def _tell(title: str, message: str, code: str) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    line = Text(f"{title}: ", style="bold red")
+    line.append(plain(message), style="not bold default")
+    if code:
+        line.append(f"  [{code}]", style="dim")
+    console.print(line)

@@ -1,0 +1,1 @@
+"""What an extractor is: preprocess, flatten and files need numpy only; everything else needs torch."""

@@ -1,0 +1,129 @@
+"""The allow-list of architectures: build one from a spec, draw its public starting weights, or load a file.
+
+A coordinator sends values, never code (clause 8.2): what a spec can name is what is written here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from shared.domain.errors import InvalidConfig, InvalidWeights
+from shared.domain.extractor import ExtractorSpec, WeightLayout
+from shared.extractors.convnets import resnet18_gn, small_gn, wrn_16_4_gn
+from shared.extractors.files import Weights
+from shared.extractors.fixed_features import fixed_mlp
+from shared.extractors.flatten import Tensors
+from shared.extractors.layers import LARGEST_OPTION, check_layers
+from shared.extractors.vectors import get_flat, set_flat, tensors_of, trainable_layout
+from shared.extractors.vit import vit_tiny
+
+__all__ = [
+    "ARCHITECTURES",
+    "build",
+    "check_layers",
+    "get_flat",
+    "load",
+    "set_flat",
+    "starting_weights",
+    "trainable_layout",
+]
+
+ARCHITECTURES: Mapping[str, Callable[[ExtractorSpec], nn.Module]] = {
+    "fixed-mlp": fixed_mlp,
+    "small-gn": small_gn,
+    "wrn-16-4-gn": wrn_16_4_gn,
+    "resnet18-gn": resnet18_gn,
+    "vit-tiny": vit_tiny,
+}
+LARGEST_SIDE_PIXELS = 4096
+
+
+def build(spec: ExtractorSpec, seed: int) -> nn.Module:
+    """float32 [B, C, H, W], normalised by `to_input` → float32 [B, embedding_dim]; in eval mode.
+
+    Starting weights are public, so they come from `seed`: equal on every machine with the same torch. Norms
+    start as the identity, biases at 0, weights uniform with variance 2 / fan-in before a convolution's ReLU
+    (He et al. 2015) and 1 / (3 fan-in) elsewhere (LeCun et al. 1998). Raises InvalidConfig.
+    """
+    module = _skeleton(spec)
+    generator = torch.Generator().manual_seed(seed)
+    drawn: dict[str, Tensor] = {}
+    for layer_name, layer in module.named_modules():
+        for name, parameter in layer.named_parameters(layer_name, recurse=False):
+            drawn[name] = _starting_tensor(layer, name, parameter.shape, generator)
+    for name, buffer in module.named_buffers():
+        # Filters and position tables have their values already; BatchNorm, which is refused, has not.
+        drawn[name] = torch.zeros(buffer.shape, dtype=buffer.dtype) if buffer.is_meta else buffer
+    module.load_state_dict(drawn, assign=True)
+    return module.eval()
+
+
+def starting_weights(spec: ExtractorSpec, seed: int) -> tuple[Tensors, WeightLayout]:
+    """What `write_weights` takes for a consortium's first file. Raises InvalidConfig, MixesRecords."""
+    module = build(spec, seed)
+    check_layers(module)
+    return tensors_of(module), trainable_layout(module)
+
+
+def layout_of_spec(spec: ExtractorSpec) -> WeightLayout:
+    """The layout that weights of `spec` have, without holding any. Raises InvalidConfig, MixesRecords."""
+    module = _skeleton(spec)
+    check_layers(module)
+    return trainable_layout(module)
+
+
+def load(spec: ExtractorSpec, weights: Weights) -> nn.Module:
+    """The extractor with the file's weights, in eval mode.
+
+    Raises InvalidWeights when the file is for another spec, or its tensors are not that architecture's.
+    """
+    if weights.spec != spec:
+        raise InvalidWeights(
+            f"Expected weights of {spec.architecture!r} with the plan's options, found "
+            f"{weights.spec.architecture!r} or other options. They were not loaded. Check that file "
+            "and plan belong together."
+        )
+    module = _skeleton(spec)
+    check_layers(module)
+    # Compared before anything is allocated: a hostile spec cannot ask for more than its file's bytes.
+    if trainable_layout(module) != weights.layout:
+        raise InvalidWeights(
+            f"Expected the tensors of {spec.architecture!r} with the file's own options, found others. They "
+            "were not loaded. Get the file again from its release, and verify it."
+        )
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.tensors.items()}
+    module.load_state_dict(tensors, assign=True)
+    return module.eval()
+
+
+def _skeleton(spec: ExtractorSpec) -> nn.Module:
+    """The module with parameters that have shapes but no values."""
+    if spec.architecture not in ARCHITECTURES:
+        raise InvalidConfig(
+            f"Expected an architecture among {', '.join(ARCHITECTURES)}; found {spec.architecture!r}. "
+            "Nothing was built. Correct the plan, or update this software."
+        )
+    sides_fit = all(1 <= side <= LARGEST_SIDE_PIXELS for side in (spec.height, spec.width))
+    if not (sides_fit and spec.channels in (1, 3) and 1 <= spec.embedding_dim <= LARGEST_OPTION):
+        raise InvalidConfig(
+            f"Expected 1 or 3 channels, sides of 1 to {LARGEST_SIDE_PIXELS} pixels and an embedding of 1 to "
+            f"{LARGEST_OPTION}; found {spec.channels}, {spec.height}x{spec.width}, {spec.embedding_dim}. "
+            "Nothing was built. Correct the plan's extractor."
+        )
+    with torch.device("meta"):
+        return ARCHITECTURES[spec.architecture](spec)
+
+
+def _starting_tensor(layer: nn.Module, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    if name.endswith("bias"):
+        return torch.zeros(shape)
+    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
+        return torch.ones(shape)
+    fan_in = math.prod(shape[1:])
+    # A uniform on ±b has variance b²/3.
+    bound = math.sqrt(6.0 / fan_in) if isinstance(layer, nn.Conv2d) else math.sqrt(1.0 / fan_in)
+    return (torch.rand(shape, generator=generator) * 2.0 - 1.0) * bound

@@ -1,0 +1,121 @@
+"""`fixed-mlp`: public oriented filters that nobody trains, and a small MLP on top that everybody does.
+
+Training moves few coordinates, so noise costs little: the best start for small consortia. The filters are
+Gabor pairs; the energy of a pair answers to an edge of one direction and size wherever it lies, averaged over
+a coarse grid (in the spirit of Tramèr and Boneh 2021, "Differentially private learning needs better
+features"). They are stored in the weights file as tensors that training does not move.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shared.domain.errors import InvalidConfig
+from shared.domain.extractor import ExtractorSpec
+from shared.extractors.layers import Options
+
+_FIRST_WIDTH_PIXELS = 1.5
+_WIDTH_RATIO = 5.0 / 3.0
+_WAVELENGTH_PER_WIDTH = 2.5
+
+
+class OrientedEnergies(nn.Module):
+    """[B, C, H, W] → [B, features]: energies of `scales` x `orientations` filters on a `grid` x `grid`, and
+    for colour the mean of each channel on the same grid; each kind normalised within its own record.
+    """
+
+    filters: Tensor
+
+    def __init__(self, channels: int, scales: int, orientations: int, kernel: int, grid: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.features = grid * grid * (scales * orientations + (channels if channels > 1 else 0))
+        self.register_buffer("filters", torch.from_numpy(gabor_pairs(scales, orientations, kernel)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, features]."""
+        edge = self.filters.shape[-1] // 2
+        grey = F.pad(x.mean(dim=1, keepdim=True), (edge, edge, edge, edge), mode="replicate")
+        answers = F.conv2d(grey, self.filters)
+        even, odd = answers[:, 0::2], answers[:, 1::2]
+        parts = [torch.sqrt(even.square() + odd.square() + 1e-6)]
+        if x.shape[1] > 1:
+            parts.append(x)
+        pooled = [F.adaptive_avg_pool2d(part, self.grid).flatten(1) for part in parts]
+        return torch.cat([F.layer_norm(part, part.shape[1:]) for part in pooled], dim=1)
+
+
+class FixedMlp(nn.Module):
+    """Oriented energies → Linear → norm → tanh → Linear → norm → tanh: [B, C, H, W] → [B, embedding_dim].
+
+    Norms have no parameters. With `concatenate` the fixed features follow the trained ones in the embedding.
+    """
+
+    def __init__(self, fixed: OrientedEnergies, hidden: int, trained_dim: int, concatenate: bool) -> None:
+        super().__init__()
+        self.fixed = fixed
+        self.concatenate = concatenate
+        self.hidden = nn.Linear(fixed.features, hidden)
+        self.out = nn.Linear(hidden, trained_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, embedding_dim]."""
+        with torch.no_grad():
+            features = self.fixed(x)
+        hidden = self.hidden(features)
+        hidden = torch.tanh(F.layer_norm(hidden, hidden.shape[1:]))
+        trained = self.out(hidden)
+        trained = torch.tanh(F.layer_norm(trained, trained.shape[1:]))
+        return torch.cat([trained, features], dim=1) if self.concatenate else trained
+
+
+def fixed_mlp(spec: ExtractorSpec) -> nn.Module:
+    """Options: scales 2, orientations 8, kernel 7 (odd), grid 4, hidden 128, concatenate false."""
+    options = Options(spec)
+    scales, orientations = options.take("scales", 2), options.take("orientations", 8)
+    kernel, grid = options.take("kernel", 7), options.take("grid", 4)
+    hidden, concatenate = options.take("hidden", 128), options.take("concatenate", False)
+    options.done()
+    shortest = min(spec.height, spec.width)
+    if kernel % 2 == 0 or kernel > 31 or scales * orientations > 1024 or grid > shortest:
+        raise InvalidConfig(
+            "fixed-mlp expects an odd kernel of at most 31, at most 1024 filters and a grid no finer than "
+            f"the picture; found kernel {kernel}, {scales * orientations} filters, grid {grid}. Nothing was "
+            "built."
+        )
+    fixed = OrientedEnergies(spec.channels, scales, orientations, kernel, grid)
+    trained_dim = spec.embedding_dim - (fixed.features if concatenate else 0)
+    if trained_dim < 1:
+        raise InvalidConfig(
+            f"fixed-mlp with concatenate expects an embedding_dim above its {fixed.features} fixed features; "
+            f"found {spec.embedding_dim}. Nothing was built."
+        )
+    return FixedMlp(fixed, hidden, trained_dim, concatenate)
+
+
+def gabor_pairs(scales: int, orientations: int, kernel: int) -> npt.NDArray[np.float32]:
+    """Even and odd Gabor filters, float32 [2·scales·orientations, 1, kernel, kernel]: pairs lie side by side.
+
+    Each has unit norm and the even ones zero mean, so plain brightness has no energy.
+    """
+    span = np.arange(kernel) - kernel // 2
+    rows, columns = np.meshgrid(span, span, indexing="ij")
+    filters = []
+    for scale in range(scales):
+        width = _FIRST_WIDTH_PIXELS * _WIDTH_RATIO**scale
+        window = np.exp(-(rows**2 + columns**2) / (2 * width**2))
+        for step in range(orientations):
+            angle = math.pi * step / orientations
+            phase = (columns * math.cos(angle) + rows * math.sin(angle)) * (
+                2 * math.pi / (_WAVELENGTH_PER_WIDTH * width)
+            )
+            even, odd = window * np.cos(phase), window * np.sin(phase)
+            even = even - window * (even.sum() / window.sum())
+            filters += [even / np.linalg.norm(even), odd / np.linalg.norm(odd)]
+    return np.stack(filters)[:, None].astype(np.float32)

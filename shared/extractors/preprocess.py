@@ -1,0 +1,76 @@
+"""Picture → pixels → network input: the one place that training, daily use and strangers share (no torch)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from shared.domain.errors import InvalidConfig, InvalidRecords
+from shared.domain.extractor import ExtractorSpec
+
+_MODES = {1: "L", 3: "RGB"}
+
+
+def fit_image(picture: Image.Image, spec: ExtractorSpec) -> npt.NDArray[np.uint8]:
+    """`picture` as uint8 [height, width, channels] of the spec.
+
+    Turned upright, made grey or RGB, centre-cropped to the spec's proportions and resized (bilinear with
+    antialiasing). A picture that has the size already keeps its pixels; transparent parts become white;
+    16-bit grey keeps its upper 8 bits.
+
+    Raises InvalidConfig unless the spec has 1 or 3 channels.
+    """
+    if spec.channels not in _MODES:
+        raise InvalidConfig(
+            f"The extractor expects {spec.channels} channels; pictures can be made into 1 (grey) or 3 (RGB). "
+            "Nothing was read. Correct the plan's extractor."
+        )
+    upright = ImageOps.exif_transpose(picture)
+    plain = _without_transparency(_eight_bits(upright)).convert(_MODES[spec.channels])
+    if plain.size != (spec.width, spec.height):
+        plain = ImageOps.fit(plain, (spec.width, spec.height), Image.Resampling.BILINEAR)
+    return np.asarray(plain, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
+
+
+def to_input(images_u8: npt.NDArray[np.uint8], spec: ExtractorSpec) -> npt.NDArray[np.float32]:
+    """uint8 [B, height, width, channels] → float32 [B, channels, height, width], (x/255 - mean) / std.
+
+    mean and std are the spec's public numbers, one each or one per channel (clause 2.5). B may be 0.
+    Raises InvalidRecords for another shape or dtype, InvalidConfig for a std that is not above 0.
+    """
+    wanted = (spec.height, spec.width, spec.channels)
+    if images_u8.dtype != np.uint8 or images_u8.shape[1:] != wanted:
+        raise InvalidRecords(
+            f"Expected pictures of uint8 {list(wanted)}, found {images_u8.dtype} {list(images_u8.shape[1:])}"
+            ". They were not used. Fit them with fit_image first."
+        )
+    mean, std = _per_channel(spec.mean, spec, "mean"), _per_channel(spec.std, spec, "std")
+    if not (std > 0).all():
+        raise InvalidConfig(f"The extractor's std must be above 0, found {list(spec.std)}. Nothing was read.")
+    scaled = (images_u8.astype(np.float32) / np.float32(255.0) - mean) / std
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def _per_channel(values: tuple[float, ...], spec: ExtractorSpec, name: str) -> npt.NDArray[np.float32]:
+    if len(values) not in (1, spec.channels):
+        raise InvalidConfig(
+            f"The extractor's {name} expects 1 or {spec.channels} numbers, found {len(values)}. Nothing was "
+            "read."
+        )
+    return np.asarray(values, dtype=np.float32)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16") or picture.mode == "I":
+        # Pillow's own conversion would clip everything above 255 to white.
+        wide = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
+        return Image.fromarray((wide // 256).astype(np.uint8))
+    return picture
+
+
+def _without_transparency(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture
+    layered = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)

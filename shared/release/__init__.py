@@ -1,0 +1,1 @@
+"""Signed documents and releases: who may say what, and how a stranger checks it."""

@@ -1,0 +1,91 @@
+"""The privacy certificate (clause 9.2): reading it, and what its cohorts say every member was charged."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from shared.domain.errors import Invalid
+from shared.domain.plan import Plan
+from shared.domain.privacy import GaussianEvent
+from shared.domain.release import CERTIFICATE_FORMAT, Certificate, CohortRound, ConsentRecord
+from shared.release import limits
+from shared.release.envelope import read_signed
+from shared.release.signing import SigningKey, is_public_key, verify_value
+
+
+def sign_consent(member_id: str, plan_digest: str, identity_key: SigningKey) -> ConsentRecord:
+    """A member's consent to a plan (clause 8.2)."""
+    signature = identity_key.sign_value("consent", {"plan_digest": plan_digest})
+    return ConsentRecord(member_id, plan_digest, signature)
+
+
+def check_consent(consent: ConsentRecord, identity_public_key: str) -> None:
+    """Raise BadSignature unless the identity key signed this plan's digest."""
+    verify_value(identity_public_key, "consent", {"plan_digest": consent.plan_digest}, consent.signature)
+
+
+def group_events(events: Iterable[GaussianEvent]) -> tuple[GaussianEvent, ...]:
+    """The same events with equal (σ, q) added together, in a fixed order."""
+    counts: Counter[tuple[float, float]] = Counter()
+    for event in events:
+        counts[(event.noise_multiplier, event.sampling_rate)] += event.count
+    return tuple(
+        GaussianEvent(sigma, rate, count) for (sigma, rate), count in sorted(counts.items()) if count
+    )
+
+
+def charged_events(plan: Plan, rounds: Iterable[CohortRound], member_id: str) -> tuple[GaussianEvent, ...]:
+    """What `member_id` was charged over `rounds`: every round it was asked in, once, whatever came of it.
+
+    A round number asked twice (the round was started again) is one charge: the member's ledger charges each
+    round of a run once, and a retry sends the sealed bytes (clauses 3.8, 7.1).
+    """
+    numbers = {cohort.number for cohort in rounds if member_id in cohort.asked}
+    return group_events(event for number in sorted(numbers) for event in plan.events_of_round(number))
+
+
+def parse_certificate(value: Mapping[str, Any]) -> Certificate:
+    """The certificate with its form and bounds checked, its claims not. Raises Invalid."""
+    certificate = read_signed(Certificate, CERTIFICATE_FORMAT, value, "certificate")
+    if len(certificate.members) > limits.MEMBERS or len(certificate.rounds) > limits.ROUNDS:
+        raise Invalid(
+            f"A certificate has at most {limits.MEMBERS} members and {limits.ROUNDS} rounds; this one has "
+            f"{len(certificate.members)} and {len(certificate.rounds)}. Nothing was read."
+        )
+    for what, texts in (
+        ("member", [member.member_id for member in certificate.members]),
+        ("identity key", [member.identity_public_key for member in certificate.members]),
+        ("consent", [consent.member_id for consent in certificate.consents]),
+    ):
+        if len(set(texts)) != len(texts):
+            raise Invalid(f"The certificate names one {what} twice. Nothing was read.")
+    for member in certificate.members:
+        if not is_public_key(member.identity_public_key):
+            raise Invalid(f"The certificate's line {member.member_id} has no valid identity key.")
+        _check_events(member.member_id, member.events)
+    for cohort in certificate.rounds:
+        if cohort.number < 1:
+            raise Invalid(
+                f"Rounds count from 1; the certificate has a round {cohort.number}. Nothing was read."
+            )
+    return certificate
+
+
+def _check_events(member_id: str, events: tuple[GaussianEvent, ...]) -> None:
+    """Refuse what the accountant could not compute in bounded time, before it is asked to."""
+    if len({(e.noise_multiplier, e.sampling_rate) for e in events}) > limits.DISTINCT_EVENTS:
+        raise Invalid(f"The certificate gives {member_id} more than {limits.DISTINCT_EVENTS} kinds of event.")
+    for event in events:
+        if not limits.LEAST_NOISE_MULTIPLIER <= event.noise_multiplier <= limits.MOST_NOISE_MULTIPLIER:
+            raise Invalid(
+                f"The certificate gives {member_id} an event with σ {event.noise_multiplier}; it is "
+                "between "
+                f"{limits.LEAST_NOISE_MULTIPLIER} and {limits.MOST_NOISE_MULTIPLIER}. Nothing was read."
+            )
+        if not (0 < event.sampling_rate <= 1) or event.count < 1:
+            raise Invalid(f"The certificate gives {member_id} an event that cannot be. Nothing was read.")
+    if math.fsum(event.count for event in events) > limits.MOST_EVENT_COUNT:
+        raise Invalid(f"The certificate gives {member_id} more than {limits.MOST_EVENT_COUNT} events.")

@@ -1,0 +1,283 @@
+"""Download one release: into a hidden folder, verified there, then shown by one rename (step 14)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, Protocol, TypeVar
+
+import httpx
+
+from shared.domain.clock import Clock
+from shared.domain.errors import (
+    Conflict,
+    DigestMismatch,
+    Invalid,
+    NotAllowed,
+    NotFound,
+    NotTrusted,
+    OutOfSpace,
+    WrongAuthority,
+)
+from shared.domain.files import atomic_writer, sync_folder, write_atomically, write_json
+from shared.domain.release import (
+    MANIFEST_FILE,
+    TRUST_FILE,
+    Catalogue,
+    CatalogueEntry,
+    Manifest,
+    ReleaseFile,
+)
+from shared.release import limits
+from shared.release.authority import checked_fingerprint, root_of_ca
+from shared.release.envelope import parse_document
+from shared.release.manifest import parse_manifest
+from shared.release.pinning import (
+    current_trust,
+    pinned_trust,
+    read_limited,
+    stream_limited,
+    verified_client,
+)
+from shared.release.store import TrustStore
+
+
+class Proven(Protocol):
+    """What a verification gives: at least the digest of the manifest that it proved."""
+
+    @property
+    def manifest_digest(self) -> str:
+        """`sha256:…` of the signed manifest."""
+        ...
+
+
+V = TypeVar("V", bound=Proven)
+Verify = Callable[[Path, str], V]
+"""(folder, pinned root) → proof. Given by the caller, since `shared.verification` stands above this core."""
+STATE_FOLDER: Final = ".commonlens"
+STATE_FILE: Final = "trust-state.json"
+
+
+@dataclass(frozen=True)
+class Pulled(Generic[V]):
+    """A release that stands verified in its folder."""
+
+    folder: Path
+    entry: CatalogueEntry
+    verified: V
+    downloaded_bytes: int
+    """0 where it stood there already."""
+
+
+def connect(url: str, destination: Path, fingerprint: str | None, clock: Clock) -> TrustStore:
+    """The pin kept beside `destination`, made on first use from `fingerprint`, and brought up to date.
+
+    Raises WrongAuthority where the stored pin is of another address or fingerprint, or where there is none
+    yet and no fingerprint was given; then what `pinned_trust` and `TrustStore.accept_trust` raise.
+    """
+    path = destination / STATE_FOLDER / STATE_FILE
+    store = TrustStore.open_or_none(path)
+    if store is None:
+        if fingerprint is None:
+            raise WrongAuthority(
+                "No certificate authority is pinned in this folder yet. Nothing was sent. Give "
+                "--ca-fingerprint "
+                "sha256:…, as your consortium publishes it."
+            )
+        pinned = pinned_trust(url, fingerprint, clock)
+        return TrustStore.create(
+            path,
+            url=pinned.url,
+            ca_pem=pinned.ca_pem,
+            pinned_root=pinned.root_public_key,
+            trust=pinned.trust_envelope,
+            clock=clock,
+        )
+    if store.state.url != url.rstrip("/"):
+        raise WrongAuthority(
+            f"This folder is pinned to {store.state.url}, not to {url}. Nothing was sent. "
+            "Use another folder (--to) for another consortium."
+        )
+    if fingerprint is not None:
+        root_of_ca(store.state.ca_pem, checked_fingerprint(fingerprint))
+    refresh(store, clock)
+    return store
+
+
+def refresh(store: TrustStore, clock: Clock) -> None:
+    """Take the coordinator's trust document of today. Raises as `TrustStore.accept_trust`, Unreachable."""
+    ca_pem, envelope = current_trust(store.state.url, store.state.ca_pem)
+    store.accept_trust(envelope, clock, ca_pem=ca_pem)
+
+
+def pull(
+    store: TrustStore,
+    wanted: str | None,
+    destination: Path,
+    verify: Verify[V],
+    clock: Clock,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    token: str | None = None,
+) -> Pulled[V]:
+    """Bring release `wanted` (an id such as `digits-3`, an extractor's name for its newest, or None where
+    there is one extractor) into `destination/<id>/`, verified.
+
+    `progress` is called with (file, bytes done, bytes in all); `token` is for registries that are not public.
+    Raises NotFound, NotAllowed for a yanked one,
+    RolledBack, NotTrusted leaves, Unreachable, OutOfSpace; then nothing new is visible in `destination`.
+    """
+    with verified_client(store.state.url, store.state.ca_pem, token) as client, _alone(destination):
+        data = read_limited(client, "/api/v1/releases", limits.CATALOGUE_BYTES, "Catalogue")
+        catalogue = store.accept_catalogue(parse_document(data, "catalogue"), clock)
+        entry = choose(catalogue, wanted)
+        folder = destination / entry.id
+        pinned_root = store.trust.root.fingerprint
+        standing = _standing(folder, entry, pinned_root, verify)
+        if standing is not None:
+            return Pulled(folder, entry, standing, 0)
+        partial = destination / STATE_FOLDER / f"partial-{entry.id}-{secrets.token_hex(4)}"
+        partial.mkdir(parents=True)
+        try:
+            size_bytes = _download(client, entry, partial, progress)
+            # The document of today, not the one the release was made under: it names the keys of today.
+            write_json(partial / TRUST_FILE, store.trust_envelope, mode=0o644)
+            verified = verify(partial, pinned_root)
+            _show(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return Pulled(folder, entry, verified, size_bytes)
+
+
+def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
+    """The catalogue's line for `wanted`. Raises NotFound, or NotAllowed where it was yanked."""
+    names = sorted({entry.extractor_name for entry in catalogue.releases})
+    if wanted is None:
+        if len(names) != 1:
+            raise NotFound(
+                f"The catalogue has {len(names)} extractors ({', '.join(names[:10])}). Nothing was "
+                "downloaded. "
+                "Name one of them."
+            )
+        wanted = names[0]
+    entry = catalogue.newest(wanted) or catalogue.entry(wanted)
+    if entry is None:
+        raise NotFound(
+            f"The catalogue has no release {wanted[:80]!r}; it has {', '.join(names[:10]) or 'none yet'}. "
+            "Nothing was downloaded."
+        )
+    if entry.yanked:
+        raise NotAllowed(
+            f"The consortium withdrew {entry.id}. Nothing was downloaded. Take the newest of "
+            f"{entry.extractor_name}."
+        )
+    return entry
+
+
+def _download(
+    client: httpx.Client,
+    entry: CatalogueEntry,
+    partial: Path,
+    progress: Callable[[str, int, int], None],
+) -> int:
+    base = f"/api/v1/releases/{entry.extractor_name}/{entry.number}/files"
+    data = read_limited(client, f"{base}/{MANIFEST_FILE}", limits.MANIFEST_BYTES, "Manifest")
+    manifest = parse_manifest(parse_document(data, MANIFEST_FILE))
+    if manifest.digest != entry.manifest_digest:
+        raise DigestMismatch(
+            f"The catalogue promises {entry.id} with the manifest {entry.manifest_digest[:23]}…; the "
+            "server sent "
+            f"{manifest.digest[:23]}…. Nothing was kept. Try again, then ask the consortium."
+        )
+    _check_space(manifest.claimed, partial)
+    write_atomically(partial / MANIFEST_FILE, data, mode=0o644)
+    total = sum(file.size_bytes for file in manifest.claimed.files.values())
+    done = 0
+    for name, file in sorted(manifest.claimed.files.items()):
+        done = _download_file(client, f"{base}/{name}", partial / name, file, done, total, progress)
+    return done + len(data)
+
+
+def _download_file(
+    client: httpx.Client,
+    url: str,
+    target: Path,
+    file: ReleaseFile,
+    done: int,
+    total: int,
+    progress: Callable[[str, int, int], None],
+) -> int:
+    with atomic_writer(target, mode=0o644) as out:
+
+        def keep(block: bytes) -> None:
+            nonlocal done
+            out.write(block)
+            done += len(block)
+            progress(target.name, done, total)
+
+        size_bytes = stream_limited(client, url, file.size_bytes, f"Download of {target.name}", keep)
+    if size_bytes != file.size_bytes:
+        raise DigestMismatch(
+            f"The manifest promises {target.name} with {file.size_bytes} bytes; {size_bytes} came. "
+            "Nothing was kept. Try again."
+        )
+    return done
+
+
+def _standing(folder: Path, entry: CatalogueEntry, pinned_root: str, verify: Verify[V]) -> V | None:
+    """What stands in `folder` already, if it is this very release and verifies under the trust of today."""
+    if not folder.exists():
+        return None
+    try:
+        verified = verify(folder, pinned_root)
+    except (NotTrusted, Invalid):
+        # Keys were rotated since, or the folder was touched: it is fetched again and replaced as a whole.
+        return None
+    return verified if verified.manifest_digest == entry.manifest_digest else None
+
+
+def _show(partial: Path, folder: Path) -> None:
+    """Rename into place. What stood there under the same name steps aside first and is then removed."""
+    sync_folder(partial)
+    aside = partial.with_name(f"{partial.name}.old")
+    if folder.exists():
+        folder.rename(aside)
+    partial.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check_space(manifest: Manifest, partial: Path) -> None:
+    needed = sum(file.size_bytes for file in manifest.files.values())
+    free = shutil.disk_usage(partial).free
+    if free < needed:
+        raise OutOfSpace(
+            f"{manifest.release} needs {needed} bytes and the disk has {free} left. Nothing was "
+            "downloaded. "
+            "Free some space and try again."
+        )
+
+
+@contextmanager
+def _alone(destination: Path) -> Iterator[None]:
+    """One pull at a time in a folder; leftovers of one that was killed are removed."""
+    state = destination / STATE_FOLDER
+    state.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(
+                "Another pull is at work in this folder. Nothing was downloaded. Wait for it."
+            ) from error
+        for leftover in state.glob("partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        os.close(descriptor)

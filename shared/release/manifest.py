@@ -1,0 +1,108 @@
+"""The manifest of one release: written, signed, and parsed into what nobody has verified yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.domain.canonical import Digest, digest_of
+from shared.domain.clock import from_text
+from shared.domain.errors import Invalid
+from shared.domain.extractor import WeightLayout
+from shared.domain.plan import PLAN_FORMAT, Plan
+from shared.domain.release import (
+    FILE_NAME,
+    MANIFEST_FILE,
+    MANIFEST_FORMAT,
+    REQUIRED_FILES,
+    TRUST_FILE,
+    Manifest,
+    release_id,
+)
+from shared.domain.strict import to_plain
+from shared.release import limits
+from shared.release.envelope import Envelope, envelope_digest, read_signed, require, seal, signed_part
+from shared.release.signing import SigningKey
+
+
+@dataclass(frozen=True)
+class UnverifiedManifest:
+    """A manifest as parsing gives it; only `shared.verification.verify_release` makes more of it."""
+
+    claimed: Manifest
+    envelope: Envelope
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the canonical bytes of what was signed; signatures do not change it."""
+        return envelope_digest(self.envelope)
+
+    def require_signature(self, release_key: str) -> None:
+        """Raise BadSignature unless the release key signed it."""
+        require("manifest", self.envelope, [release_key], 1, "release key")
+
+
+def sign_manifest(manifest: Manifest, release_key: SigningKey) -> Envelope:
+    """The manifest in an envelope."""
+    return seal("manifest", to_plain(manifest), [release_key])
+
+
+def resign_manifest(envelope: Envelope, release_key: SigningKey) -> Envelope:
+    """The same manifest, same digest, with a signature by the release key of today (after a rotation)."""
+    if any(line["key"] == release_key.public_hex for line in envelope["signatures"]):
+        return envelope
+    fresh = seal("manifest", signed_part(envelope), [release_key])
+    return {"signed": envelope["signed"], "signatures": [*envelope["signatures"], *fresh["signatures"]]}
+
+
+def parse_manifest(envelope: Envelope) -> UnverifiedManifest:
+    """Check form and bounds; nothing is proven by it. Raises Invalid."""
+    manifest = read_signed(Manifest, MANIFEST_FORMAT, signed_part(envelope), "manifest")
+    if manifest.release != release_id(manifest.extractor_name, manifest.number):
+        raise Invalid(
+            f"The manifest names itself {manifest.release[:80]!r}; its name and number make "
+            f"{manifest.extractor_name}-{manifest.number}. Nothing was read."
+        )
+    try:
+        from_text(manifest.created_at)
+    except ValueError as error:
+        raise Invalid("The manifest's created_at is not a UTC moment. Nothing was read.") from error
+    _check_files(manifest)
+    return UnverifiedManifest(manifest, envelope)
+
+
+def layout_of(manifest: Manifest) -> WeightLayout:
+    """Names and shapes that the weights file must have."""
+    return WeightLayout(manifest.layout)
+
+
+def plan_of(manifest: Manifest) -> Plan:
+    """The plan inside the manifest. Raises Invalid unless its digest is the one that stands beside it."""
+    found = digest_of(dict(manifest.plan))
+    if found != manifest.plan_digest:
+        raise Invalid(
+            f"The manifest says the plan is {manifest.plan_digest[:23]}…; the plan inside it is "
+            f"{found[:23]}…. "
+            "Nothing was read."
+        )
+    return read_signed(Plan, PLAN_FORMAT, manifest.plan, "plan")
+
+
+def _check_files(manifest: Manifest) -> None:
+    names = set(manifest.files)
+    missing = [name for name in REQUIRED_FILES if name not in names]
+    if missing:
+        raise Invalid(f"The manifest lists {len(names)} files and not {missing[0]}. Nothing was read.")
+    if len(names) > limits.RELEASE_FILES:
+        raise Invalid(f"A release has at most {limits.RELEASE_FILES} files, this one {len(names)}.")
+    for name, file in manifest.files.items():
+        if not FILE_NAME.match(name) or name in (MANIFEST_FILE, TRUST_FILE):
+            raise Invalid(
+                f"The manifest lists a file {name[:80]!r}, which is no name for one. Nothing was read."
+            )
+        if not 0 <= file.size_bytes <= limits.RELEASE_BYTES:
+            raise Invalid(f"The manifest gives {name} a size of {file.size_bytes} bytes. Nothing was read.")
+    total = sum(file.size_bytes for file in manifest.files.values())
+    if total > limits.RELEASE_BYTES:
+        raise Invalid(
+            f"A release has at most {limits.RELEASE_BYTES} bytes, this one {total}. Nothing was read."
+        )

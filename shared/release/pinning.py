@@ -1,0 +1,208 @@
+"""First contact: one CA fingerprint pins both the coordinator's TLS and the consortium's root key.
+
+The CA certificate carries the root public key as a URI name `urn:commonlens:root:<64 hex digits>`, so that
+the SHA-256 of its DER bytes, passed on by a person, is all a newcomer needs. Used by `commonlens pull` and by
+`commonlens-participant join`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from shared.domain.clock import Clock
+from shared.domain.errors import (
+    CommonlensError,
+    Invalid,
+    InvalidMessage,
+    NotAllowed,
+    NotFound,
+    Unreachable,
+    WrongAuthority,
+)
+from shared.release import limits
+from shared.release.authority import check_ca_named, checked_fingerprint, root_of_ca
+from shared.release.envelope import Envelope, parse_document
+from shared.release.trust import Trust, open_trust
+
+TRUST_PATH: Final = "/api/v1/trust"
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+
+
+@dataclass(frozen=True)
+class PinnedTrust:
+    """A coordinator whose CA and root key are proven to be those of the fingerprint."""
+
+    url: str
+    ca_pem: str
+    ca_sha256: str
+    root_public_key: str
+    trust: Trust
+    trust_envelope: Envelope
+
+    def client(self) -> httpx.Client:
+        """A client that accepts only this consortium's CA."""
+        return verified_client(self.url, self.ca_pem)
+
+
+def pinned_trust(url: str, fingerprint: str, clock: Clock) -> PinnedTrust:
+    """Fetch `{url}/api/v1/trust`, prove it against `fingerprint` (`sha256:…` of the CA certificate's DER),
+    then fetch it again over TLS verified by that CA.
+
+    Raises Unreachable, WrongAuthority, BadSignature, Expired, Invalid; each names the phase it came from.
+    """
+    url = checked_url(url)
+    wanted = checked_fingerprint(fingerprint)
+    # Nothing of the first answer is believed before the fingerprint fits, so the server's name need not be.
+    with httpx.Client(base_url=url, verify=_unverified(), timeout=_TIMEOUT) as client:
+        ca_pem, envelope = _fetch(client, "1 of 3 (ask for the certificate authority)")
+    with _phase("2 of 3 (compare the fingerprint)"):
+        root = root_of_ca(ca_pem, wanted)
+        trust = open_trust(envelope, root, clock)
+        check_ca_named(trust, wanted)
+    # Phase 3 proves that the server holds a certificate of that CA for this very address.
+    with verified_client(url, ca_pem) as client:
+        again_pem, again = _fetch(client, "3 of 3 (connect again, verified)")
+    if (again_pem, again) != (ca_pem, envelope):
+        raise WrongAuthority(
+            "Phase 3 of 3: the verified connection showed another trust document than the first one. "
+            "Nothing was "
+            "stored. Try again; if it stays so, somebody stands between you and the coordinator."
+        )
+    return PinnedTrust(url, ca_pem, wanted, root, trust, envelope)
+
+
+def current_trust(url: str, ca_pem: str) -> tuple[str, Envelope]:
+    """(CA certificate, trust document) as the coordinator shows them now, over TLS verified by `ca_pem`.
+
+    Neither is checked: hand the document to `TrustStore.accept_trust`. Raises Unreachable, WrongAuthority.
+    """
+    with verified_client(url, ca_pem) as client:
+        return _fetch(client, "1 of 1 (ask for the trust document)")
+
+
+def verified_client(url: str, ca_pem: str, token: str | None = None) -> httpx.Client:
+    """An HTTPS client that trusts `ca_pem` alone and shows `token`. It follows no redirects."""
+    try:
+        context = ssl.create_default_context(cadata=ca_pem)
+    except ssl.SSLError as error:
+        raise Invalid(
+            "The stored CA certificate cannot be read. Nothing was sent. Pin the CA again."
+        ) from error
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.Client(base_url=url, verify=context, timeout=_TIMEOUT, headers=headers)
+
+
+def checked_url(url: str) -> str:
+    """`url` without a trailing slash. Raises Invalid unless it is https:// with a host and nothing secret."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise Invalid(
+            f"A coordinator's address looks like https://lens.example.org:8443, not {url[:200]!r}. "
+            "Nothing was sent. Copy the address again."
+        )
+    return url.rstrip("/")
+
+
+@contextmanager
+def _phase(name: str) -> Iterator[None]:
+    """Put the phase in front of an error's text."""
+    try:
+        yield
+    except CommonlensError as error:
+        raise type(error)(f"Phase {name}: {error.message}") from error
+
+
+@contextmanager
+def speaking(phase: str) -> Iterator[None]:
+    """Turn the carrier's errors into ours: Unreachable, or WrongAuthority where the certificate is wrong."""
+    try:
+        yield
+    except httpx.ConnectError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise WrongAuthority(
+                f"{phase}: the server's certificate is not of the pinned authority, or not for this "
+                "address. Nothing "
+                "was sent. Check the address; ask the coordinator's operator which names its "
+                "certificate has."
+            ) from error
+        raise Unreachable(
+            f"{phase}: the coordinator did not accept a connection. Nothing was sent. "
+            "Check the address, the port and the network, then try again."
+        ) from error
+    except httpx.HTTPError as error:
+        raise Unreachable(
+            f"{phase}: the connection ended early ({type(error).__name__}). Nothing was kept. Try again."
+        ) from error
+
+
+def read_limited(client: httpx.Client, path: str, maximum_bytes: int, phase: str) -> bytes:
+    """GET `path`, at most `maximum_bytes`. Raises Unreachable, NotFound, NotAllowed, InvalidMessage."""
+    data = bytearray()
+    stream_limited(client, path, maximum_bytes, phase, data.extend)
+    return bytes(data)
+
+
+def stream_limited(
+    client: httpx.Client, path: str, maximum_bytes: int, phase: str, keep: Callable[[bytes], object]
+) -> int:
+    """GET `path` and hand it to `keep` block by block; stops with InvalidMessage past `maximum_bytes`."""
+    size_bytes = 0
+    with (
+        speaking(phase),
+        client.stream("GET", path, headers={"Accept-Encoding": "identity"}) as response,
+    ):
+        _check_status(response.status_code, phase)
+        # Raw bytes: a compressed answer would be unpacked before its size could be bounded.
+        for block in response.iter_raw(1024 * 1024):
+            size_bytes += len(block)
+            if size_bytes > maximum_bytes:
+                raise InvalidMessage(
+                    f"{phase}: the answer may have {maximum_bytes} bytes and has more. It was not kept. "
+                    "Tell the coordinator's operator."
+                )
+            keep(block)
+    return size_bytes
+
+
+def _check_status(status: int, phase: str) -> None:
+    if status == httpx.codes.OK:
+        return
+    if status == httpx.codes.NOT_FOUND:
+        raise NotFound(
+            f"{phase}: the coordinator has nothing there. Nothing was kept. Check the address or name."
+        )
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        raise NotAllowed(
+            f"{phase}: the coordinator does not show this without signing in. Nothing was kept. "
+            "Members get releases with commonlens-participant."
+        )
+    raise Unreachable(
+        f"{phase}: expected status 200, the server answered {status}. Nothing was kept. Try again."
+    )
+
+
+def _fetch(client: httpx.Client, phase: str) -> tuple[str, Envelope]:
+    value = parse_document(
+        read_limited(client, TRUST_PATH, limits.TRUST_BYTES, f"Phase {phase}"), "trust answer"
+    )
+    ca_pem, trust = value.get("ca_pem"), value.get("trust")
+    if not isinstance(ca_pem, str) or not isinstance(trust, dict):
+        raise InvalidMessage(
+            f"Phase {phase}: the answer is not from a Commonlens coordinator. Nothing was kept. Check "
+            "the address."
+        )
+    return ca_pem, trust
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,333 @@
+"""The one way from a folder of bytes to a release that may be used: eight proofs, in order (clause 9).
+
+The coordinator runs this before it shows a release, a member before it loads one, a stranger with
+`commonlens verify`. It needs no network and no torch. Each proof has a name; the first that fails ends it.
+
+What is proven is that the release key of this trust document says so, and that what it says fits together.
+Whether the trust document is the consortium's is proven only where a root is pinned.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+
+from shared.domain.canonical import digest_of, digest_of_file
+from shared.domain.clock import Clock, SystemClock
+from shared.domain.errors import (
+    CertificateWrong,
+    CommonlensError,
+    DigestMismatch,
+    InvalidWeights,
+    NotTrusted,
+    ProofFailed,
+)
+from shared.domain.plan import Plan
+from shared.domain.privacy import RELATION, GaussianEvent, Mode
+from shared.domain.release import (
+    CERTIFICATE_FILE,
+    MANIFEST_FILE,
+    PLAN_FILE,
+    REPORTED_DELTA,
+    TRUST_FILE,
+    WEIGHTS_FILE,
+    Certificate,
+    CertificateMember,
+    CohortRound,
+    Manifest,
+)
+from shared.domain.run import RoundState
+from shared.extractors.files import Weights, read_weights
+from shared.privacy import accountant
+from shared.release import limits
+from shared.release.certificate import charged_events, check_consent, group_events, parse_certificate
+from shared.release.envelope import read_document
+from shared.release.manifest import UnverifiedManifest, layout_of, parse_manifest, plan_of
+from shared.release.trust import Trust, open_trust
+
+T = TypeVar("T")
+
+PROOFS: Final = (
+    "trust file signed by the root",
+    "manifest signed by the release key",
+    "every file has the digest the manifest promises and no extra file",
+    "plan digest",
+    "weights match the plan's layout: names, shapes, finite",
+    "consents signed by the identity keys on the certificate",
+    "cohorts of every round meet the quorum",
+    "ε recomputed from the events is not above what is claimed",
+)
+EPSILON_SLACK: Final = 1e-4
+"""Relative: the same grid on another processor may differ in the last digits, never by this much."""
+_GUARD: Final = object()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One proof that held: its name, and one line with what was compared."""
+
+    name: str
+    line: str
+
+
+class VerifiedRelease:
+    """A release whose every proof held. Only `verify_release` makes one."""
+
+    def __init__(
+        self,
+        guard: object,
+        *,
+        manifest: UnverifiedManifest,
+        plan: Plan,
+        certificate: Certificate,
+        weights: Weights,
+        trust: Trust,
+        pinned: bool,
+        proofs: tuple[Proof, ...],
+    ) -> None:
+        if guard is not _GUARD:
+            raise NotTrusted("A release is verified by verify_release and by nothing else. Nothing was made.")
+        self.manifest: Manifest = manifest.claimed
+        self.manifest_digest: str = manifest.digest
+        self.plan = plan
+        self.certificate = certificate
+        self.weights = weights
+        """As read during the verification: use these, so that nothing is read a second time unproven."""
+        self.trust = trust
+        self.pinned = pinned
+        """Whether a root was given. Without one the folder vouches only for itself."""
+        self.proofs = proofs
+
+
+def verify_release(
+    directory: Path,
+    *,
+    pinned_root: str | None,
+    clock: Clock | None = None,
+    allow_expired: bool = False,
+) -> VerifiedRelease:
+    """Check every proof of the release in `directory`.
+
+    `pinned_root` is a root public key (64 hex digits) or the fingerprint of a whole root set (`sha256:…`).
+    `allow_expired` lets the trust document's time be over: for a release that was verified here while it was
+    not, or that a catalogue in date still lists.
+
+    Raises a NotTrusted leaf whose text names the proof that failed (InvalidWeights where the weights file is
+    not one). Nothing in the folder is changed.
+    """
+    checks = _Checks()
+    folder = Path(directory)
+    clock = clock or SystemClock()
+
+    def trust_proof() -> tuple[Trust, str]:
+        envelope = read_document(folder / TRUST_FILE, limits.TRUST_BYTES)
+        trust = open_trust(envelope, pinned_root, clock, allow_expired=allow_expired)
+        how = "the root pinned here" if pinned_root else "a root that nobody pinned here"
+        return (
+            trust,
+            f"version {trust.version} of {trust.consortium}, by {how}, valid until {trust.expires_at}",
+        )
+
+    trust = checks.prove(0, trust_proof)
+    manifest = checks.prove(1, lambda: _manifest(folder, trust))
+    checks.prove(2, lambda: _files(folder, manifest.claimed))
+    plan, certificate = checks.prove(3, lambda: _plan(folder, manifest.claimed, trust))
+    weights = checks.prove(4, lambda: _weights(folder, manifest.claimed, plan))
+    checks.prove(5, lambda: _consents(plan, certificate))
+    checks.prove(6, lambda: _cohorts(plan, certificate))
+    checks.prove(7, lambda: _epsilon(plan, certificate))
+    return VerifiedRelease(
+        _GUARD,
+        manifest=manifest,
+        plan=plan,
+        certificate=certificate,
+        weights=weights,
+        trust=trust,
+        pinned=pinned_root is not None,
+        proofs=tuple(checks.held),
+    )
+
+
+class _Checks:
+    """Runs proofs in order and puts the name of the one that fails in front of its error."""
+
+    def __init__(self) -> None:
+        self.held: list[Proof] = []
+
+    def prove(self, number: int, check: Callable[[], tuple[T, str]]) -> T:
+        name = PROOFS[number]
+        try:
+            value, line = check()
+        except (NotTrusted, InvalidWeights) as error:
+            raise type(error)(_failed(number, error.message)) from error
+        except CommonlensError as error:
+            raise ProofFailed(_failed(number, error.message)) from error
+        self.held.append(Proof(name, line))
+        return value
+
+
+def _failed(number: int, why: str) -> str:
+    return f'Proof {number + 1} of {len(PROOFS)}, "{PROOFS[number]}", failed. {why}'
+
+
+def _manifest(folder: Path, trust: Trust) -> tuple[UnverifiedManifest, str]:
+    manifest = parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES))
+    manifest.require_signature(trust.release_key)
+    if manifest.claimed.consortium != trust.consortium:
+        _fail(f"The trust file is of {trust.consortium!r}, the manifest of {manifest.claimed.consortium!r}.")
+    return manifest, f"{manifest.claimed.release}, {manifest.digest}, by {trust.release_key[:16]}…"
+
+
+def _files(folder: Path, manifest: Manifest) -> tuple[None, str]:
+    expected = {*manifest.files, MANIFEST_FILE, TRUST_FILE}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name not in expected:
+                _fail(f"There is an extra file {entry.name[:80]!r}. Remove it, or pull the release again.")
+            if not entry.is_file(follow_symlinks=False):
+                _fail(f"{entry.name} is not a plain file. Pull the release again.")
+    for name, promised in manifest.files.items():
+        path = folder / name
+        found_bytes = path.stat().st_size if path.exists() else None
+        if found_bytes is None:
+            raise DigestMismatch(f"The file {name} is missing. Pull the release again.")
+        # Compared first, so that a file of another size is not even read.
+        if found_bytes != promised.size_bytes:
+            raise DigestMismatch(
+                f"{name} should have {promised.size_bytes} bytes and has {found_bytes}. Pull the "
+                "release again."
+            )
+        found = digest_of_file(path)
+        if found != promised.digest:
+            raise DigestMismatch(
+                f"{name} should be {promised.digest[:23]}… and is {found[:23]}…. Pull the release again."
+            )
+    return None, f"{len(manifest.files)} files, {sum(f.size_bytes for f in manifest.files.values())} bytes"
+
+
+def _plan(folder: Path, manifest: Manifest, trust: Trust) -> tuple[tuple[Plan, Certificate], str]:
+    plan = plan_of(manifest)
+    beside = digest_of(read_document(folder / PLAN_FILE, limits.PLAN_BYTES))
+    certificate = parse_certificate(read_document(folder / CERTIFICATE_FILE, limits.CERTIFICATE_BYTES))
+    for where, digest in (("plan.json", beside), ("the certificate", certificate.plan_digest)):
+        if digest != manifest.plan_digest:
+            raise DigestMismatch(
+                f"The manifest's plan is {manifest.plan_digest[:23]}…, that of {where} {digest[:23]}…."
+            )
+    if certificate.run_id != manifest.run_id:
+        _fail("The manifest and the certificate name different runs.")
+    if plan.consortium != trust.consortium or plan.extractor_name != manifest.extractor_name:
+        _fail("The plan is of another consortium or extractor than the manifest.")
+    if plan.privacy.mode is not Mode.LOCAL:
+        _fail("This certificate format covers plans of mode 'local' only. Upgrade this Commonlens.")
+    return (plan, certificate), manifest.plan_digest
+
+
+def _weights(folder: Path, manifest: Manifest, plan: Plan) -> tuple[Weights, str]:
+    layout = layout_of(manifest)
+    if layout.trainable_coordinates != plan.trainable_coordinates:
+        raise InvalidWeights(
+            f"The plan trains {plan.trainable_coordinates} coordinates, the manifest's layout "
+            f"{layout.trainable_coordinates}."
+        )
+    weights = read_weights(folder / WEIGHTS_FILE, layout, maximum_bytes=limits.WEIGHTS_BYTES)
+    if weights.spec != plan.extractor:
+        raise InvalidWeights("The weights file is of another architecture, or other options, than the plan.")
+    return (
+        weights,
+        f"{len(layout.slots)} tensors, {plan.trainable_coordinates} trained coordinates, no torch used",
+    )
+
+
+def _consents(plan: Plan, certificate: Certificate) -> tuple[None, str]:
+    consents = {consent.member_id: consent for consent in certificate.consents}
+    names = {member.member_id for member in certificate.members}
+    if set(consents) != names:
+        _fail(
+            f"The certificate has {len(names)} members and consents of {len(set(consents) & names)} of them."
+        )
+    for member in certificate.members:
+        planned = plan.member(member.member_id)
+        if planned is None or planned.name != member.name:
+            _fail(f"The certificate's member {member.member_id} is not in the plan under that name.")
+        if consents[member.member_id].plan_digest != certificate.plan_digest:
+            _fail(f"The consent of {member.member_id} is to another plan.")
+        check_consent(consents[member.member_id], member.identity_public_key)
+    return None, f"{len(names)} members signed this plan's digest"
+
+
+def _cohorts(plan: Plan, certificate: Certificate) -> tuple[None, str]:
+    known = {member.member_id for member in certificate.members}
+    closed: set[int] = set()
+    for cohort in certificate.rounds:
+        _check_cohort(cohort, known)
+        if cohort.state not in (RoundState.CLOSED, RoundState.SUMMED):
+            continue
+        if len(cohort.contributed) < plan.quorum:
+            _fail(
+                f"Round {cohort.number}: the plan needs {plan.quorum} contributions, "
+                f"{len(cohort.contributed)} came."
+            )
+        if cohort.state is RoundState.CLOSED and cohort.number in closed:
+            _fail(f"Round {cohort.number} is closed twice.")
+        closed.add(cohort.number)
+    return None, f"{len(certificate.rounds)} rounds, {len(closed)} averaged, quorum {plan.quorum}"
+
+
+def _check_cohort(cohort: CohortRound, known: set[str]) -> None:
+    for members in (cohort.asked, cohort.contributed):
+        if len(set(members)) != len(members):
+            _fail(f"Round {cohort.number} names a member twice.")
+    if not set(cohort.contributed) <= set(cohort.asked):
+        _fail(f"Round {cohort.number} has a contribution of a member that was not asked.")
+    if not set(cohort.asked) <= known:
+        _fail(f"Round {cohort.number} asked a member that is not on the certificate.")
+
+
+def _epsilon(plan: Plan, certificate: Certificate) -> tuple[None, str]:
+    if certificate.unit is not plan.privacy.unit or certificate.relation != RELATION:
+        _fail("The certificate's unit or relation is not the plan's.")
+    computed: dict[tuple[tuple[GaussianEvent, ...], float], float] = {}
+    highest = 0.0
+    for member in certificate.members:
+        _check_events(plan, certificate, member)
+        events = group_events(member.events)
+        for delta in (plan.privacy.delta, REPORTED_DELTA):
+            if (events, delta) not in computed:
+                computed[events, delta] = accountant.epsilon(events, delta)
+            claimed = _claimed(certificate, member, delta)
+            if not computed[events, delta] <= claimed * (1 + EPSILON_SLACK):
+                raise CertificateWrong(
+                    f"{member.member_id}: the certificate claims ε {claimed:.4f} at δ {delta:g}, its "
+                    "own events "
+                    f"recompute to {computed[events, delta]:.4f}. Do not rely on it; tell the consortium."
+                )
+        highest = max(highest, computed[events, plan.privacy.delta])
+    return None, f"highest ε {highest:.3f} at δ {plan.privacy.delta:g} per {plan.privacy.unit.value}"
+
+
+def _check_events(plan: Plan, certificate: Certificate, member: CertificateMember) -> None:
+    """Every round a member was asked in is in its events: more may stand there, never less."""
+    listed = {(e.noise_multiplier, e.sampling_rate): e.count for e in group_events(member.events)}
+    for event in charged_events(plan, certificate.rounds, member.member_id):
+        found = listed.get((event.noise_multiplier, event.sampling_rate), 0)
+        if found < event.count:
+            raise CertificateWrong(
+                f"{member.member_id}: its rounds make {event.count} events of σ "
+                f"{event.noise_multiplier:g}, the "
+                f"certificate lists {found}. Do not rely on it; tell the consortium."
+            )
+
+
+def _claimed(certificate: Certificate, member: CertificateMember, delta: float) -> float:
+    for guarantee in member.guarantees:
+        if guarantee.delta == delta and guarantee.unit is certificate.unit and guarantee.relation == RELATION:
+            return guarantee.epsilon
+    raise CertificateWrong(f"{member.member_id}: the certificate claims no ε at δ {delta:g}.")
+
+
+def _fail(why: str) -> NoReturn:
+    raise ProofFailed(why)

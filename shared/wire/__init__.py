@@ -1,0 +1,1 @@
+"""Bodies and bytes that cross between coordinator and participant, every length bounded."""

@@ -1,0 +1,190 @@
+"""The bodies of joining, signing in and membership; extra keys are refused and every length is bounded.
+
+Clause 5.1: a member is known by the identity key it enrols with; `proof` shows that it holds that key.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.release.signing import SigningKey, verify_value
+
+LEAST_CLOCK_OFFSET_S = -5.0
+MOST_CLOCK_OFFSET_S = 305.0
+"""Coordinator's clock minus member's: outside these the engine refuses a node's signed timestamps."""
+
+PublicKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+SignatureHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
+Secret = Annotated[str, StringConstraints(min_length=8, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
+Pem = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\w .&'()+,-]+$")]
+ShortText = Annotated[str, StringConstraints(max_length=100, pattern=r"^[ -~]*$")]
+Version = Annotated[str, StringConstraints(max_length=50, pattern=r"^[ -~]*$")]
+Moment = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+
+
+class Body(BaseModel):
+    """Base of every body: unknown keys are an error and a value cannot change after it was checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class EnrolmentRequest(Body):
+    """POST /enrolments. `proof` covers every other field, the secret included, under kind "enrolment"."""
+
+    secret: Secret = Field(repr=False)
+    identity_public_key: PublicKeyHex
+    node_public_key_pem: Pem
+    device: ShortText
+    software_version: Version
+    declared_size: Annotated[int, Field(ge=0, le=10**12, strict=True)]
+    proof: SignatureHex
+
+    def signed_part(self) -> dict[str, Any]:
+        """What `proof` covers."""
+        return self.model_dump(exclude={"proof"})
+
+    def verify_proof(self) -> None:
+        """Raise BadSignature unless the sender holds the identity key it names."""
+        verify_value(self.identity_public_key, "enrolment", self.signed_part(), self.proof)
+
+
+def sign_enrolment(
+    identity_key: SigningKey,
+    *,
+    secret: str,
+    node_public_key_pem: str,
+    device: str,
+    software_version: str,
+    declared_size: int,
+) -> EnrolmentRequest:
+    """A request with its proof of possession."""
+    fields: dict[str, Any] = {
+        "secret": secret,
+        "identity_public_key": identity_key.public_hex,
+        "node_public_key_pem": node_public_key_pem,
+        "device": device,
+        "software_version": software_version,
+        "declared_size": declared_size,
+    }
+    return EnrolmentRequest(**fields, proof=identity_key.sign_value("enrolment", fields))
+
+
+class EnrolmentReply(Body):
+    """The only time that the member's token is shown. `roll` is the signed roll with the new member."""
+
+    member_id: ShortText
+    token: Secret = Field(repr=False)
+    roll: dict[str, Any]
+    name: Name
+    consortium: ShortText | Name
+
+
+class TrustReply(Body):
+    """GET /trust: what a stranger pins. The fingerprint of `ca_pem` comes by another way."""
+
+    ca_pem: Annotated[str, StringConstraints(max_length=8000)]
+    trust: dict[str, Any]
+    coordinator_time: Moment
+    version: Version
+    protocol: int
+
+
+class HealthReply(Body):
+    """GET /health."""
+
+    status: Literal["ok"] = "ok"
+    version: Version
+
+
+class SignInRequest(Body):
+    """POST /sessions."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    password: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(repr=False)
+
+
+class SignInReply(Body):
+    """A token for the Authorization header, shown once."""
+
+    token: Secret = Field(repr=False)
+    name: str
+    role: str
+    expires_at: Moment
+
+
+class InvitationRequest(Body):
+    """POST /invitations."""
+
+    member_name: Name
+    purpose: Literal["contribute", "use"] = "contribute"
+    lifetime_s: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
+
+
+class InvitationReply(Body):
+    """The only time that the secret is shown."""
+
+    id: ShortText
+    member_name: str
+    purpose: str
+    secret: Secret = Field(repr=False)
+    expires_at: Moment
+    url: str
+    ca_fingerprint: ShortText
+
+
+class InvitationView(Body):
+    """One line of GET /invitations; never the secret nor its hash."""
+
+    id: ShortText
+    member_name: str
+    purpose: str
+    created_by: str
+    created_at: Moment
+    expires_at: Moment
+    spent_at: Moment | None
+
+
+class MemberView(Body):
+    """One line of GET /members."""
+
+    id: ShortText
+    name: str
+    purpose: str
+    state: str
+    identity_public_key: PublicKeyHex
+    declared_size: int
+    device: str
+    software_version: str
+    enrolled_at: Moment
+
+
+class AuditView(Body):
+    """One line of GET /audit."""
+
+    seq: int
+    at: Moment
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    prev_hash: str
+    hash: str
+
+
+class AuditReply(Body):
+    """A page of the log. `intact` is false where the chain no longer holds; `fault` then names the line."""
+
+    entries: list[AuditView]
+    head_seq: int
+    head_hash: str
+    intact: bool
+    fault: str
+
+
+def software_version() -> str:
+    """The installed version of Commonlens."""
+    return importlib.metadata.version("commonlens")

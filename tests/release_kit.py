@@ -1,0 +1,155 @@
+"""A real little consortium on disk for tests: authority, members, a plan, and releases made by the shipped code.
+
+`lie` is the strongest opponent: it changes a release's files and signs the manifest again with the release key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coordinator.members.authority import AuthorityFiles, create_authority
+from coordinator.registry.build import MemberSpend, PublishRequest
+from coordinator.registry.publish import publish
+from coordinator.registry.shelf import Shelf
+from shared.domain.canonical import canonical_bytes, digest_of, digest_of_bytes, digest_of_file
+from shared.domain.clock import FixedClock
+from shared.domain.extractor import ExtractorSpec, TensorSlot, WeightLayout
+from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
+from shared.domain.privacy import Mode, PrivacyTerms, Unit
+from shared.domain.release import CohortRound, ConsentRecord
+from shared.domain.run import RoundState
+from shared.extractors.files import read_weights, write_weights
+from shared.extractors.flatten import flatten
+from shared.release.certificate import charged_events, sign_consent
+from shared.release.manifest import parse_manifest, sign_manifest
+from shared.release.signing import SigningKey
+
+MOMENT = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+NAMES = ("North", "South", "West")
+SPEC = ExtractorSpec("small-gn", 1, 8, 8, 4, (0.5,), (0.25,))
+LAYOUT = WeightLayout(
+    (TensorSlot("a.weight", (2, 3), True), TensorSlot("b.filter", (2,), False), TensorSlot("c.bias", (4,), True))
+)
+CLOSED = RoundState.CLOSED
+
+
+@dataclass
+class Kit:
+    """The consortium: its coordinator's home, its clock and its members' identity keys."""
+
+    home: Path
+    clock: FixedClock
+    fingerprint: str
+    identities: dict[str, SigningKey]
+    starting: Path
+    plan: Plan
+
+    @property
+    def root(self) -> str:
+        """The root public key."""
+        return SigningKey.load(self.home / "keys" / "root.pem").public_hex
+
+    @property
+    def release_key(self) -> SigningKey:
+        """The key that signs releases."""
+        return AuthorityFiles(self.home).release_key()
+
+    def folder(self, number: int = 1) -> Path:
+        """Where the coordinator keeps a release."""
+        return Shelf(self.home).folder(self.plan.extractor_name, number)
+
+    def rounds(self) -> tuple[CohortRound, ...]:
+        """Three closed rounds and an abandoned one."""
+        everyone = tuple(self.identities)
+        return (
+            CohortRound(1, CLOSED, everyone, everyone),
+            CohortRound(2, CLOSED, everyone, everyone[:2]),
+            CohortRound(3, RoundState.ABANDONED, everyone, everyone[:1]),
+            CohortRound(4, CLOSED, everyone[:2], everyone[:2]),
+        )
+
+    def consents(self) -> tuple[ConsentRecord, ...]:
+        """Everybody's."""
+        return tuple(sign_consent(member, self.plan.digest, key) for member, key in self.identities.items())
+
+    def request(self, checkpoint: str = "one", **changes: Any) -> PublishRequest:
+        """An honest request; another `checkpoint` is another release."""
+        start = read_weights(self.starting)
+        vector = flatten(start.tensors, start.layout) + np.float32(0.25)
+        rounds = self.rounds()
+        request = PublishRequest(
+            plan=self.plan,
+            run_id="run_000000000001",
+            checkpoint_digest=digest_of_bytes(checkpoint.encode()),
+            weights_f32=vector.astype("<f4").tobytes(),
+            starting_weights=self.starting,
+            members=tuple(
+                MemberSpend(member.member_id, member.name, key.public_hex, events)
+                for member, key in zip(self.plan.members, self.identities.values(), strict=True)
+                for events in [charged_events(self.plan, rounds, member.member_id)]
+            ),
+            rounds=rounds,
+            consents=self.consents(),
+        )
+        return replace(request, **changes)
+
+    def publish(self, checkpoint: str = "one", **changes: Any) -> str:
+        """Publish, and give the id."""
+        return publish(self.home, self.request(checkpoint, **changes), self.clock)
+
+    def lie(self, folder: Path, name: str, change: Callable[[Any], Any]) -> None:
+        """Change a JSON file of a release (or replace the bytes of another) and sign for it."""
+        path = folder / name
+        if name.endswith(".json"):
+            path.write_bytes(canonical_bytes(change(json.loads(path.read_text()))))
+        else:
+            path.write_bytes(change(path.read_bytes()))
+        self.sign(folder)
+
+    def sign(self, folder: Path, change: Callable[[dict[str, Any]], Any] = lambda signed: None) -> None:
+        """Sign a manifest that promises what the folder now holds, after `change` was made to it."""
+        signed = json.loads((folder / "manifest.json").read_text())["signed"]
+        signed["plan"] = json.loads((folder / "plan.json").read_text())
+        signed["plan_digest"] = digest_of(signed["plan"])
+        for name in signed["files"]:
+            path = folder / name
+            signed["files"][name] = {"digest": digest_of_file(path), "size_bytes": path.stat().st_size}
+        change(signed)
+        manifest = parse_manifest({"signed": signed, "signatures": []}).claimed
+        (folder / "manifest.json").write_bytes(canonical_bytes(sign_manifest(manifest, self.release_key)))
+
+
+def make_kit(folder: Path, spec: ExtractorSpec = SPEC, starting: Path | None = None) -> Kit:
+    """A consortium of three in `folder`; `starting` is a weights file, made up where None."""
+    home, clock = folder / "coordinator", FixedClock(MOMENT)
+    fingerprint = create_authority(home, "Test Consortium", ["localhost", "127.0.0.1"], clock)
+    if starting is None:
+        starting = folder / "starting.safetensors"
+        generator = np.random.default_rng(7)
+        tensors = {s.name: generator.normal(size=s.shape).astype(np.float32) for s in LAYOUT.slots}
+        write_weights(starting, tensors, spec, LAYOUT)
+    identities = {f"mem_{i:012x}": SigningKey.generate() for i in range(1, 4)}
+    plan = Plan(
+        consortium="Test Consortium",
+        extractor_name="digits",
+        extractor=spec,
+        starting_weights=digest_of_file(starting),
+        trainable_coordinates=read_weights(starting).layout.trainable_coordinates,
+        training=TrainingTerms(1, 0.5, 0.5),
+        privacy=PrivacyTerms(Mode.LOCAL, Unit.RECORD, 8.0, 1e-5, 1.0, 1.5, 0.05, 20.0),
+        server=ServerOptimizer("fedavg"),
+        rounds=4,
+        evaluate_every=2,
+        quorum=2,
+        colluders=0,
+        deadline_s=30.0,
+        members=tuple(PlanMember(i, n, 500) for i, n in zip(identities, NAMES, strict=True)),
+    )
+    return Kit(home, clock, fingerprint, identities, starting, plan)

@@ -1,0 +1,113 @@
+"""verify_release on honest releases: what it returns, and what it needs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.domain.clock import FixedClock
+from shared.domain.errors import BadSignature, Expired, NotTrusted
+from shared.privacy import accountant
+from shared.release.trust import parse_trust
+from shared.verification import PROOFS, VerifiedRelease, verify_release
+from tests.release_kit import Kit, make_kit
+
+LATE = FixedClock(datetime(2030, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    kit = make_kit(tmp_path_factory.mktemp("verification"))
+    kit.publish()
+    return kit
+
+
+def test_honest_release_holds_every_proof_in_order(kit: Kit) -> None:
+    release = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
+    assert tuple(proof.name for proof in release.proofs) == PROOFS
+    assert all(proof.line for proof in release.proofs)
+    assert release.pinned and release.manifest.release == "digits-1"
+
+
+def test_verified_release_carries_the_weights_that_were_checked(kit: Kit) -> None:
+    release = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
+    assert sorted(release.weights.tensors) == ["a.weight", "b.filter", "c.bias"]
+    assert release.weights.tensors["a.weight"].dtype == np.float32
+
+
+def test_whole_root_set_can_be_pinned_by_its_fingerprint(kit: Kit) -> None:
+    trust = verify_release(kit.folder(), pinned_root=None, clock=kit.clock).trust
+    assert verify_release(kit.folder(), pinned_root=trust.root.fingerprint, clock=kit.clock).pinned
+
+
+def test_without_a_pinned_root_the_release_says_so(kit: Kit) -> None:
+    release = verify_release(kit.folder(), pinned_root=None, clock=kit.clock)
+    assert not release.pinned
+    assert "a root that nobody pinned here" in release.proofs[0].line
+
+
+def test_expired_trust_is_refused_unless_the_caller_allows_it(kit: Kit) -> None:
+    with pytest.raises(Expired, match='Proof 1 of 8, "trust file signed by the root", failed'):
+        verify_release(kit.folder(), pinned_root=kit.root, clock=LATE)
+    assert verify_release(kit.folder(), pinned_root=kit.root, clock=LATE, allow_expired=True).pinned
+
+
+def test_claimed_epsilon_is_the_accountants_for_every_charged_round(kit: Kit) -> None:
+    release = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
+    asked_thrice = release.certificate.members[2]
+    assert sum(e.count for e in asked_thrice.events if e.sampling_rate < 1) == 3
+    assert asked_thrice.guarantees[0].epsilon == pytest.approx(accountant.epsilon(asked_thrice.events, 1e-5), rel=1e-9)
+    assert [g.delta for g in asked_thrice.guarantees] == [1e-5, 1e-6]
+
+
+def test_verified_release_cannot_be_made_by_hand(kit: Kit) -> None:
+    real = verify_release(kit.folder(), pinned_root=None, clock=kit.clock)
+    with pytest.raises(NotTrusted, match="by verify_release and by nothing else"):
+        VerifiedRelease(
+            object(),
+            manifest=None,  # type: ignore[arg-type]
+            plan=real.plan,
+            certificate=real.certificate,
+            weights=real.weights,
+            trust=real.trust,
+            pinned=True,
+            proofs=(),
+        )
+
+
+def test_release_holds_where_it_was_copied_to(kit: Kit, tmp_path: Path) -> None:
+    shutil.copytree(kit.folder(), tmp_path / "copy")
+    assert verify_release(tmp_path / "copy", pinned_root=kit.root, clock=kit.clock).pinned
+
+
+def test_another_consortiums_root_does_not_hold(kit: Kit, tmp_path: Path) -> None:
+    other = make_kit(tmp_path)
+    with pytest.raises(BadSignature, match=f"The root pinned here, {other.root[:16]}"):
+        verify_release(kit.folder(), pinned_root=other.root, clock=kit.clock)
+
+
+def test_trust_in_the_folder_is_the_coordinators(kit: Kit) -> None:
+    release = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
+    assert parse_trust is not None and release.trust.release_key == kit.release_key.public_hex
+
+
+def test_card_says_the_sentence_of_clause_10_and_every_members_epsilon(kit: Kit) -> None:
+    card = (kit.folder() / "card.md").read_text()
+    assert "is (ε, δ)-indistinguishable with and without r (add or remove one)" in card
+    assert "The bound rests on the member's own noise alone" in card
+    assert all(f"| {name} |" in card for name in ("North", "South", "West"))
+
+
+def test_verification_needs_no_torch(kit: Kit) -> None:
+    script = (
+        "import sys; from pathlib import Path; from shared.verification import verify_release\n"
+        f"verify_release(Path({str(kit.folder())!r}), pinned_root={kit.root!r}, allow_expired=True)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
