@@ -120,10 +120,11 @@ class MemberNode:
             bench.head = self._head_before(request, bench)
             update, head = local_round(request, plan, token, weights, bench)
             crash_point("6")
-            save_head(self._head_path(request.run_id, request.round_number), head)
 
-            # Sealed before anything is sent, so that no second draw of noise can ever answer this round.
+            # Sealed before anything is sent, so that no second draw of noise can ever answer this round. The
+            # head is kept only after that: a head of a draw that was never sealed must not shape later rounds.
             sealed = self._seal(update, request)
+            save_head(self._head_path(request.run_id, request.round_number), head)
             crash_point("8")
         elif sealed.answers != (request.plan_digest, request.weights_digest):
             raise AlreadyReleased(

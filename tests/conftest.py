@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,19 @@ if TYPE_CHECKING:
     from tests.desk import Desk
 
 
+@pytest.fixture(scope="session")
+def prepared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A coordinator's home after init, to be copied: making keys and tables takes longer than most tests."""
+    from tests.desk import prepare_home
+
+    home = tmp_path_factory.mktemp("prepared") / "coordinator"
+    prepare_home(home)
+    return home
+
+
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(prepared_home: Path, tmp_path: Path) -> Desk:
     """A coordinator's membership desk over SQLite."""
     from tests.desk import open_desk
 
-    return open_desk(tmp_path / "coordinator")
+    return open_desk(shutil.copytree(prepared_home, tmp_path / "coordinator"))

@@ -16,6 +16,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from coordinator.audit.log import entries
 from coordinator.config import Config
@@ -116,13 +117,25 @@ class Desk:
             return [event.action for event in entries(connection)]
 
 
-def open_desk(home: Path, database_url: str = "", **settings: object) -> Desk:
-    """A new desk in `home`."""
-    clock = FixedClock(SystemClock().now().replace(microsecond=0))
-    config = Config(consortium="Testing", database_url=database_url, **settings)  # type: ignore[arg-type]
-    create_authority(home, config.consortium, config.server_names, clock)
+CONSORTIUM = "Testing"
+
+
+def prepare_home(home: Path) -> None:
+    """Keys and an empty, migrated database, as after init."""
+    config = Config(CONSORTIUM)
+    create_authority(home, config.consortium, config.server_names, SystemClock())
     engine = open_database(config.database(home))
     migrate(engine)
+    engine.dispose()
+
+
+def open_desk(home: Path, database_url: str = "") -> Desk:
+    """The desk over a home that `prepare_home` made."""
+    clock = FixedClock(SystemClock().now().replace(microsecond=0))
+    config = Config(CONSORTIUM, database_url=database_url)
+    engine = open_database(config.database(home))
+    if database_url:
+        migrate(engine)
     nodes = NodesInMemory()
     room = open_members(home, config, engine, clock, nodes, CHEAP_HASHER)
     app = FastAPI()
@@ -152,7 +165,7 @@ def enrolment(
 
 
 @contextmanager
-def served(app: FastAPI, home: Path) -> Iterator[str]:
+def served(app: ASGIApp, home: Path) -> Iterator[str]:
     """`app` behind a real uvicorn with the TLS of `home`, on a free loopback port; gives its address."""
     files = AuthorityFiles(home)
     config = uvicorn.Config(
@@ -162,6 +175,7 @@ def served(app: FastAPI, home: Path) -> Iterator[str]:
         ssl_certfile=str(files.server),
         ssl_keyfile=str(files.server_key),
         log_config=None,
+        ws="none",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -35,7 +37,11 @@ MOMENT = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 NAMES = ("North", "South", "West")
 SPEC = ExtractorSpec("small-gn", 1, 8, 8, 4, (0.5,), (0.25,))
 LAYOUT = WeightLayout(
-    (TensorSlot("a.weight", (2, 3), True), TensorSlot("b.filter", (2,), False), TensorSlot("c.bias", (4,), True))
+    (
+        TensorSlot("a.weight", (2, 3), True),
+        TensorSlot("b.filter", (2,), False),
+        TensorSlot("c.bias", (4,), True),
+    )
 )
 CLOSED = RoundState.CLOSED
 
@@ -100,6 +106,11 @@ class Kit:
         )
         return replace(request, **changes)
 
+    def copy(self, home: Path) -> Kit:
+        """The same consortium with a coordinator's home of its own."""
+        shutil.copytree(self.home, home)
+        return replace(self, home=home, clock=FixedClock(self.clock.now()))
+
     def publish(self, checkpoint: str = "one", **changes: Any) -> str:
         """Publish, and give the id."""
         return publish(self.home, self.request(checkpoint, **changes), self.clock)
@@ -126,9 +137,11 @@ class Kit:
         (folder / "manifest.json").write_bytes(canonical_bytes(sign_manifest(manifest, self.release_key)))
 
 
-def make_kit(folder: Path, spec: ExtractorSpec = SPEC, starting: Path | None = None) -> Kit:
+def make_kit(
+    folder: Path, spec: ExtractorSpec = SPEC, starting: Path | None = None, moment: datetime = MOMENT
+) -> Kit:
     """A consortium of three in `folder`; `starting` is a weights file, made up where None."""
-    home, clock = folder / "coordinator", FixedClock(MOMENT)
+    home, clock = folder / "coordinator", FixedClock(moment)
     fingerprint = create_authority(home, "Test Consortium", ["localhost", "127.0.0.1"], clock)
     if starting is None:
         starting = folder / "starting.safetensors"
@@ -153,3 +166,20 @@ def make_kit(folder: Path, spec: ExtractorSpec = SPEC, starting: Path | None = N
         members=tuple(PlanMember(i, n, 500) for i, n in zip(identities, NAMES, strict=True)),
     )
     return Kit(home, clock, fingerprint, identities, starting, plan)
+
+
+def safetensors(tensors: dict[str, Any], like: bytes) -> bytes:
+    """A weights file with the metadata of `like` and other tensors."""
+    (length,) = struct.unpack_from("<Q", like)
+    header = {"__metadata__": json.loads(like[8 : 8 + length])["__metadata__"]}
+    body = b""
+    for name, value in sorted(tensors.items()):
+        data = np.asarray(value, dtype="<f4")
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(data.shape),
+            "data_offsets": [len(body), len(body) + data.nbytes],
+        }
+        body += data.tobytes()
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body

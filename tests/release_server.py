@@ -40,7 +40,7 @@ def registry_app(home: Path, clock: Clock) -> FastAPI:
 
     @app.get("/api/v1/trust")
     def trust() -> dict[str, Any]:
-        files = AuthorityFiles(home)
+        files = AuthorityFiles(app.state.home)
         return {"ca_pem": files.ca_pem(), "trust": files.trust_envelope()}
 
     app.include_router(router)
@@ -54,7 +54,11 @@ def serving(app: FastAPI, home: Path) -> Iterator[str]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, ssl_certfile=str(files.server), ssl_keyfile=str(files.server_key), log_level="critical", lifespan="off"
+        app,
+        ssl_certfile=str(files.server),
+        ssl_keyfile=str(files.server_key),
+        log_level="critical",
+        lifespan="off",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 import typer
@@ -45,15 +45,28 @@ def commands_page() -> str:
     for program, (module, purpose) in APPS.items():
         parts.append(f"\n## {program}\n\n{purpose}\n")
         root = load(module)
-        if getattr(root, "commands", None) is not None:
-            parts.append(_table(root))
-        parts.extend(_section(path, command) for path, command in leaves(root, program))
+        sections = list(leaves(root, program))
+        if common := _common(command for _, command in sections):
+            parts.append(f"\nMost commands take:\n{_table(common, set())}")
+        shown = {parameter.name for parameter in common}
+        parts.extend(_section(path, command, shown) for path, command in sections)
     return "".join(parts)
 
 
-def _section(path: str, command: click.Command) -> str:
+def _common(commands: Iterable[click.Command]) -> list[click.Parameter]:
+    """The options that more than half of a program's commands share, to be shown once."""
+    every = list(commands)
+    seen: dict[str, list[click.Parameter]] = {}
+    for command in every:
+        for parameter in command.params:
+            if not _is_argument(parameter):
+                seen.setdefault(str(parameter.opts), []).append(parameter)
+    return [found[0] for found in seen.values() if 2 * len(found) > len(every) > 3]
+
+
+def _section(path: str, command: click.Command, shown: set[str | None]) -> str:
     arguments = " ".join(_usage(p) for p in command.params if _is_argument(p))
-    return f"\n### `{path}{' ' + arguments if arguments else ''}`\n\n{_help(command)}\n{_table(command)}"
+    return f"\n### `{path}{' ' + arguments if arguments else ''}`\n\n{_help(command)}\n{_table(command.params, shown)}"
 
 
 def _help(command: click.Command) -> str:
@@ -61,12 +74,12 @@ def _help(command: click.Command) -> str:
     return text.replace("\b\n", "").replace("\f", "")
 
 
-def _table(command: click.Command) -> str:
-    rows = [_row(p) for p in command.params if not getattr(p, "hidden", False) and p.name not in _ALL]
+def _table(parameters: Iterable[click.Parameter], shown: set[str | None]) -> str:
+    rows = [_row(p) for p in parameters if not getattr(p, "hidden", False) and p.name not in shown | _ALL]
     return "\n| option | meaning | default |\n|---|---|---|\n" + "".join(rows) if rows else ""
 
 
-_ALL = {"help", "install_completion", "show_completion"}
+_ALL: set[str | None] = {"help", "install_completion", "show_completion"}
 
 
 def _row(parameter: click.Parameter) -> str:
@@ -83,7 +96,9 @@ def _name(parameter: click.Parameter) -> str:
 
 
 def _usage(parameter: click.Parameter) -> str:
-    name = (parameter.metavar or parameter.name or "").upper() + ("…" if parameter.nargs == -1 else "")
+    name = (parameter.metavar or parameter.name or "").strip("[].").upper() + (
+        "…" if parameter.nargs == -1 else ""
+    )
     return name if parameter.required else f"[{name}]"
 
 
@@ -95,6 +110,6 @@ def _default(parameter: click.Parameter) -> str:
     if parameter.required:
         return "required"
     value = parameter.default
-    if callable(value) or value is None or value in ((), [], "", False) or "UNSET" in repr(value):
+    if callable(value) or value is None or value is False or value in ((), [], "") or "UNSET" in repr(value):
         return ""
     return f"`{value}`"

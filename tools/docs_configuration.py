@@ -45,8 +45,8 @@ FILES: tuple[ConfigFile, ...] = (
     ConfigFile(
         "participant.toml",
         "What changes a member's speed and never its guarantee. In its home folder.",
-        "participant.home",
-        "RuntimeSettings",
+        "participant.training.runtime",
+        "RuntimeOptions",
     ),
     ConfigFile(
         "policy.toml",

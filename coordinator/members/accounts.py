@@ -147,7 +147,7 @@ class AccountService:
         try:
             with _HASHES_AT_ONCE:
                 return self._hasher.verify(hashed, password)
-        except argon2.exceptions.VerifyMismatchError:
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
 
 

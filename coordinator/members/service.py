@@ -57,9 +57,12 @@ class MemberService:
         try:
             with writing(self._engine) as connection:
                 invitation = spend_invitation(connection, self._clock, request.secret)
-                member = self._admit(connection, invitation, request, node_key)
+                member, action = self._admit(connection, invitation, request, node_key)
                 token, _ = issue_token(connection, self._clock, member.id, TokenKind.MEMBER, None)
                 roll = self._roll.sign(connection)
+                # Last, as everywhere: two transactions that lock roll and log in one order cannot deadlock.
+                detail = {"name": member.name, "invitation": invitation.id}
+                append(connection, self._clock, f"member:{member.id}", action, member.id, detail)
                 self._nodes.register(member.id, node_key)
                 registered = member.id
         except BaseException:
@@ -111,10 +114,12 @@ class MemberService:
         invitation: Invitation,
         request: EnrolmentRequest,
         node_key: str,
-    ) -> Member:
+    ) -> tuple[Member, str]:
+        """(the member, what the audit log calls it)."""
         known = store.find_by_identity_key(connection, request.identity_public_key)
         if known is not None:
-            return self._admit_again(connection, known, invitation, request, node_key)
+            self._admit_again(connection, known, invitation, request, node_key)
+            return known, "member.enrolled-again"
         member = Member(
             id=MemberId(new_id("mem")),
             name=invitation.member_name,
@@ -126,9 +131,7 @@ class MemberService:
             enrolled_at=to_text(self._clock.now()),
         )
         store.insert_member(connection, member)
-        detail = {"name": member.name, "purpose": member.purpose.value, "invitation": invitation.id}
-        append(connection, self._clock, f"member:{member.id}", "member.enrolled", member.id, detail)
-        return member
+        return member, "member.enrolled"
 
     def _admit_again(
         self,
@@ -137,7 +140,7 @@ class MemberService:
         invitation: Invitation,
         request: EnrolmentRequest,
         node_key: str,
-    ) -> Member:
+    ) -> None:
         same = (
             known.state is MemberState.ACTIVE
             and known.name == invitation.member_name
@@ -150,9 +153,6 @@ class MemberService:
             )
         revoke_tokens(connection, self._clock, owner_id=known.id)
         store.set_node(connection, known.id, request.device, request.software_version)
-        detail = {"invitation": invitation.id}
-        append(connection, self._clock, f"member:{known.id}", "member.enrolled-again", known.id, detail)
-        return known
 
     def _move(self, member_id: str, wanted: MemberState, actor: str, action: str) -> Member:
         with writing(self._engine) as connection:

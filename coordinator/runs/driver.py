@@ -49,7 +49,7 @@ class RunDriver(threading.Thread):
         self._checkpoints = checkpoints
         self._carrier = carrier
         self._members = members
-        self._starting_folder = starting_folder
+        self.starting_folder = starting_folder
         self._scratch = scratch
         self._ended = threading.Event()
 
@@ -86,7 +86,7 @@ class RunDriver(threading.Thread):
         """Where the run stands: its last checkpoint, or the plan's starting weights."""
         if run.checkpoint_digest is not None:
             return ServerState.from_tensors(self._checkpoints.read(run.checkpoint_digest))
-        path = self._starting_folder / self._store.starting_weights(run.plan_digest)
+        path = self.starting_folder / self._store.starting_weights(run.plan_digest)
         start = read_weights(path)
         return ServerState(flatten(start.tensors, start.layout))
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 
 from coordinator.members.access import Caller, require
-from coordinator.registry.publish import MemberSpend, PublishRequest, publish
+from coordinator.registry.build import MemberSpend, PublishRequest
+from coordinator.registry.publish import publish
 from coordinator.runs.driver import RunDriver
 from coordinator.runs.store import RunRow, RunStore
 from shared.domain.clock import Clock

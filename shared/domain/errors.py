@@ -111,7 +111,7 @@ class AlreadyReleased(Refused):
 
 
 class ChargeMismatch(Refused):
-    """A round that was already charged was asked for again with another plan or other events."""
+    """A charge does not pay for what is asked: another round, plan or other events than it names."""
 
     code = "refused.charge-mismatch"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import tomllib
 import types
 import typing
@@ -107,7 +108,7 @@ def _convert_mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
 def _convert_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise InvalidConfig(f"{where}: expected a table, found {_name(value)}. Nothing was read.")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in value:
         if key not in fields:
@@ -121,6 +122,11 @@ def _convert_dataclass(kind: Any, value: Any, where: str) -> Any:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InvalidConfig(f"{where}: the key '{name}' is missing. Nothing was read. Add it.")
     return kind(**built)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _convert_enum(kind: type[enum.Enum], value: Any, where: str) -> enum.Enum:

@@ -36,7 +36,7 @@ from shared.domain.release import (
 )
 from shared.release import limits
 from shared.release.authority import checked_fingerprint, root_of_ca
-from shared.release.envelope import parse_document
+from shared.release.envelope import parse_document, read_document
 from shared.release.manifest import parse_manifest
 from shared.release.pinning import (
     current_trust,
@@ -138,7 +138,7 @@ def pull(
         entry = choose(catalogue, wanted)
         folder = destination / entry.id
         pinned_root = store.trust.root.fingerprint
-        standing = _standing(folder, entry, pinned_root, verify)
+        standing = _standing(folder, entry, store, verify)
         if standing is not None:
             return Pulled(folder, entry, standing, 0)
         partial = destination / STATE_FOLDER / f"partial-{entry.id}-{secrets.token_hex(4)}"
@@ -229,12 +229,14 @@ def _download_file(
     return done
 
 
-def _standing(folder: Path, entry: CatalogueEntry, pinned_root: str, verify: Verify[V]) -> V | None:
+def _standing(folder: Path, entry: CatalogueEntry, store: TrustStore, verify: Verify[V]) -> V | None:
     """What stands in `folder` already, if it is this very release and verifies under the trust of today."""
     if not folder.exists():
         return None
     try:
-        verified = verify(folder, pinned_root)
+        if read_document(folder / TRUST_FILE, limits.TRUST_BYTES) != store.trust_envelope:
+            return None
+        verified = verify(folder, store.trust.root.fingerprint)
     except (NotTrusted, Invalid):
         # Keys were rotated since, or the folder was touched: it is fetched again and replaced as a whole.
         return None

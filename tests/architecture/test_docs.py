@@ -24,7 +24,9 @@ PAGES_WITH_CALLS = [
     *sorted((ROOT / "deploy").rglob("*.service")),
     *sorted((ROOT / "deploy").glob("*.yaml")),
 ]
-CALL = re.compile(r"(?:^|[\s`/])(commonlens(?:-coordinator|-participant)?) ([a-z][^`\n#|]*)", re.MULTILINE)
+CALL = re.compile(
+    r"(?:^|(?<!-u)[\s`/])(commonlens(?:-coordinator|-participant)?) ([a-z][^`\n#|]*)", re.MULTILINE
+)
 """A program and the words after it, wherever a page or a unit shows them."""
 LINK = re.compile(r"(?:!?\[[^\]]*\]\(|(?:src|srcset|href)=\")([^)\"\s]+)")
 TREE_LINE = re.compile(r"^(?P<indent>(?: {2})*)(?P<name>[\w.\-]+/?)\s{2,}(?P<purpose>\S.*)$")

@@ -30,7 +30,7 @@ from shared.domain.errors import (
 from shared.release.certificate import sign_consent
 from shared.release.signing import SigningKey
 from shared.verification import PROOFS, verify_release
-from tests.release_kit import Kit, make_kit
+from tests.release_kit import Kit, make_kit, safetensors
 
 Change = Callable[[Any], Any]
 
@@ -82,18 +82,60 @@ def link(name: str) -> Callable[[Path], None]:
 
 
 WITHOUT_THE_KEY: list[tuple[str, Callable[[Path], None], int, type[CommonlensError], str]] = [
-    ("one bit of the weights is flipped", flip_byte("model.safetensors"), 3, DigestMismatch, "model.safetensors should"),
+    (
+        "one bit of the weights is flipped",
+        flip_byte("model.safetensors"),
+        3,
+        DigestMismatch,
+        "model.safetensors should",
+    ),
     ("one bit of the card is flipped", flip_byte("card.md"), 3, DigestMismatch, "card.md should be"),
     ("the weights are cut", lambda f: os.truncate(f / "model.safetensors", 50), 3, DigestMismatch, "has 50"),
-    ("the certificate is missing", lambda f: (f / "certificate.json").unlink(), 3, DigestMismatch, "is missing"),
-    ("a file is added", lambda f: (f / "sitecustomize.py").write_text("x"), 3, ProofFailed, "an extra file 'sitecus"),
+    (
+        "the certificate is missing",
+        lambda f: (f / "certificate.json").unlink(),
+        3,
+        DigestMismatch,
+        "is missing",
+    ),
+    (
+        "a file is added",
+        lambda f: (f / "sitecustomize.py").write_text("x"),
+        3,
+        ProofFailed,
+        "an extra file 'sitecus",
+    ),
     ("a folder is added", lambda f: (f / "sub").mkdir(), 3, ProofFailed, "an extra file 'sub'"),
     ("the weights are a link", link("model.safetensors"), 3, ProofFailed, "is not a plain file"),
     ("the manifest is a link", link("manifest.json"), 2, ProofFailed, "cannot be opened as a plain file"),
-    ("the trust file is missing", lambda f: (f / "trust.json").unlink(), 1, ProofFailed, "no file trust.json"),
-    ("the manifest is missing", lambda f: (f / "manifest.json").unlink(), 2, ProofFailed, "no file manifest.json"),
-    ("the manifest is huge", lambda f: os.truncate(f / "manifest.json", 2**24), 2, ProofFailed, "and has more"),
-    ("the trust file is huge", lambda f: os.truncate(f / "trust.json", 2**24), 1, ProofFailed, "and has more"),
+    (
+        "the trust file is missing",
+        lambda f: (f / "trust.json").unlink(),
+        1,
+        ProofFailed,
+        "no file trust.json",
+    ),
+    (
+        "the manifest is missing",
+        lambda f: (f / "manifest.json").unlink(),
+        2,
+        ProofFailed,
+        "no file manifest.json",
+    ),
+    (
+        "the manifest is huge",
+        lambda f: os.truncate(f / "manifest.json", 2**24),
+        2,
+        ProofFailed,
+        "and has more",
+    ),
+    (
+        "the trust file is huge",
+        lambda f: os.truncate(f / "trust.json", 2**24),
+        1,
+        ProofFailed,
+        "and has more",
+    ),
     (
         "the manifest promises another size",
         edit("manifest.json", lambda m: m["signed"]["files"]["card.md"].update(size_bytes=1)),
@@ -110,7 +152,9 @@ WITHOUT_THE_KEY: list[tuple[str, Callable[[Path], None], int, type[CommonlensErr
     ),
     (
         "the manifest promises a file outside the folder",
-        edit("manifest.json", lambda m: m["signed"]["files"].update({"../x": {"digest": "", "size_bytes": 0}})),
+        edit(
+            "manifest.json", lambda m: m["signed"]["files"].update({"../x": {"digest": "", "size_bytes": 0}})
+        ),
         2,
         ProofFailed,
         "which is no name for one",
@@ -140,30 +184,15 @@ WITHOUT_THE_KEY: list[tuple[str, Callable[[Path], None], int, type[CommonlensErr
 
 
 @pytest.mark.parametrize(
-    ("act", "proof", "kind", "text"), [row[1:] for row in WITHOUT_THE_KEY], ids=[row[0] for row in WITHOUT_THE_KEY]
+    ("act", "proof", "kind", "text"),
+    [row[1:] for row in WITHOUT_THE_KEY],
+    ids=[row[0] for row in WITHOUT_THE_KEY],
 )
 def test_without_the_release_key(
     kit: Kit, folder: Path, act: Callable[[Path], None], proof: int, kind: type[CommonlensError], text: str
 ) -> None:
     act(folder)
     refused(kit, folder, proof, kind, text)
-
-
-def safetensors(tensors: dict[str, Any], like: bytes) -> bytes:
-    """A weights file with the metadata of `like` and other tensors."""
-    (length,) = struct.unpack_from("<Q", like)
-    header = {"__metadata__": json.loads(like[8 : 8 + length])["__metadata__"]}
-    body = b""
-    for name, value in sorted(tensors.items()):
-        data = np.asarray(value, dtype="<f4")
-        header[name] = {
-            "dtype": "F32",
-            "shape": list(data.shape),
-            "data_offsets": [len(body), len(body) + data.nbytes],
-        }
-        body += data.tobytes()
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + body
 
 
 RIGHT = {"a.weight": np.zeros((2, 3)), "b.filter": np.zeros(2), "c.bias": np.zeros(4)}
@@ -182,7 +211,11 @@ class Bomb:
 
 LYING_WEIGHTS: list[tuple[str, Change, str]] = [
     ("a pickle in place of safetensors", lambda _: pickle.dumps(Bomb()), "expected safetensors, and it"),
-    ("a torch archive in place of safetensors", lambda _: b"PK\x03\x04" + b"\0" * 99, "expected safetensors, and it"),
+    (
+        "a torch archive in place of safetensors",
+        lambda _: b"PK\x03\x04" + b"\0" * 99,
+        "expected safetensors, and it",
+    ),
     ("another shape", weights(**{"a.weight": np.zeros((3, 2))}), r"expected float32 \[2, 3\]"),
     ("a tensor missing", weights(**{"c.bias": None}), "missing c.bias|c.bias"),
     ("a tensor added", weights(**{"d": np.zeros(1)}), "not known d"),
@@ -198,7 +231,9 @@ LYING_WEIGHTS: list[tuple[str, Change, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "text"), [r[1:] for r in LYING_WEIGHTS], ids=[r[0] for r in LYING_WEIGHTS])
+@pytest.mark.parametrize(
+    ("change", "text"), [r[1:] for r in LYING_WEIGHTS], ids=[r[0] for r in LYING_WEIGHTS]
+)
 def test_publisher_signs_wrong_weights(kit: Kit, folder: Path, change: Change, text: str) -> None:
     kit.lie(folder, "model.safetensors", change)
     refused(kit, folder, 5, InvalidWeights, text)
@@ -278,7 +313,9 @@ LIES: list[tuple[str, Callable[[Any], Any], int, type[CommonlensError], str]] = 
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("act", "proof", "kind", "text"), [row[1:] for row in LIES], ids=[row[0] for row in LIES])
+@pytest.mark.parametrize(
+    ("act", "proof", "kind", "text"), [row[1:] for row in LIES], ids=[row[0] for row in LIES]
+)
 def test_publisher_signs_a_certificate_that(
     kit: Kit, folder: Path, act: Callable[[Any], Any], proof: int, kind: type[CommonlensError], text: str
 ) -> None:

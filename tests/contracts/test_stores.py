@@ -36,7 +36,7 @@ from shared.domain.consortium import Member, MemberState, Node, Purpose, Role
 from shared.domain.errors import AlreadyExists, InvitationRejected
 from shared.domain.ids import InvitationId, MemberId
 from shared.domain.invitation import Invitation, hash_secret
-from tests.desk import Desk, enrolment, open_desk
+from tests.desk import Desk, enrolment, open_desk, prepare_home
 
 NOW = "2026-11-21T12:00:00Z"
 POSTGRES = os.environ.get("COMMONLENS_TEST_POSTGRES", "")
@@ -270,6 +270,7 @@ def test_a_rounds_lists_and_numbers_are_read_back_exactly(engine: sa.Engine) -> 
 
 
 def test_the_whole_desk_works(url: str, tmp_path: Path) -> None:
+    prepare_home(tmp_path / "home")
     desk: Desk = open_desk(tmp_path / "home", database_url=url)
     admin = desk.client(desk.person(Role.ADMIN))
     secret = admin.post("/invitations", json={"member_name": "North"}).json()["secret"]

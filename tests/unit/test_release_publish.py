@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from coordinator.registry.publish import publish
-from coordinator.registry.shelf import CATALOGUE_LIFETIME, Shelf, current_catalogue, read_catalogue, refresh, yank
+from coordinator.registry.shelf import (
+    CATALOGUE_LIFETIME,
+    Shelf,
+    current_catalogue,
+    read_catalogue,
+    refresh,
+    yank,
+)
 from shared.domain.errors import DigestMismatch, Invalid, InvalidConfig, InvalidWeights, NotFound, ProofFailed
 from shared.domain.plan import PlanMember
 from shared.domain.privacy import Mode
@@ -87,7 +94,9 @@ def test_killed_after_any_step_another_release_gets_its_own_number(kit: Kit, ste
 
 def test_a_release_that_does_not_verify_is_never_shown(kit: Kit) -> None:
     short = replace(kit.request(), consents=kit.consents()[:2])
-    with pytest.raises(ProofFailed, match='"consents signed by the identity keys on the certificate", failed'):
+    with pytest.raises(
+        ProofFailed, match='"consents signed by the identity keys on the certificate", failed'
+    ):
         publish(kit.home, short, kit.clock)
     assert visible_ids(kit) == [] and not kit.folder(1).exists()
     assert kit.publish() == "digits-1"

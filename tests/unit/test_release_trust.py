@@ -34,7 +34,9 @@ ROLL_KEY, RELEASE_KEY = SigningKey.generate(), SigningKey.generate()
 CA_PEM, _ = make_ca("C", ROOTS[0].public_hex, CLOCK.now())
 
 
-def trust(version: int = 1, roots: list[SigningKey] = ROOTS[:1], threshold: int = 1, **changes: object) -> Trust:
+def trust(
+    version: int = 1, roots: list[SigningKey] = ROOTS[:1], threshold: int = 1, **changes: object
+) -> Trust:
     document = Trust(
         consortium="C",
         version=version,
@@ -50,13 +52,23 @@ def trust(version: int = 1, roots: list[SigningKey] = ROOTS[:1], threshold: int 
 def store(folder: Path, envelope: Envelope | None = None) -> TrustStore:
     envelope = envelope or sign_trust(trust(), ROOTS[:1])
     return TrustStore.create(
-        folder / "state.json", url="https://h", ca_pem=CA_PEM, pinned_root=ROOTS[0].public_hex, trust=envelope, clock=CLOCK
+        folder / "state.json",
+        url="https://h",
+        ca_pem=CA_PEM,
+        pinned_root=ROOTS[0].public_hex,
+        trust=envelope,
+        clock=CLOCK,
     )
 
 
 def test_trust_opens_under_its_root_key_and_under_its_root_fingerprint() -> None:
     envelope = sign_trust(trust(roots=ROOTS, threshold=2), ROOTS[:2])
-    for pin in (ROOTS[0].public_hex, ROOTS[1].public_hex, trust(roots=ROOTS, threshold=2).root.fingerprint, None):
+    for pin in (
+        ROOTS[0].public_hex,
+        ROOTS[1].public_hex,
+        trust(roots=ROOTS, threshold=2).root.fingerprint,
+        None,
+    ):
         assert open_trust(envelope, pin, CLOCK).version == 1
 
 
@@ -192,7 +204,8 @@ def test_client_refuses_a_catalogue_that_hides_or_changes_a_release(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "entries", [(ONE, ONE), (replace(ONE, id="digits-2"),), (replace(ONE, extractor_name="../x", id="../x-1"),)]
+    "entries",
+    [(ONE, ONE), (replace(ONE, id="digits-2"),), (replace(ONE, extractor_name="../x", id="../x-1"),)],
 )
 def test_catalogue_of_a_wrong_form_is_refused(entries: tuple[CatalogueEntry, ...]) -> None:
     with pytest.raises(Invalid):

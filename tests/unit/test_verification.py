@@ -14,7 +14,6 @@ import pytest
 from shared.domain.clock import FixedClock
 from shared.domain.errors import BadSignature, Expired, NotTrusted
 from shared.privacy import accountant
-from shared.release.trust import parse_trust
 from shared.verification import PROOFS, VerifiedRelease, verify_release
 from tests.release_kit import Kit, make_kit
 
@@ -62,7 +61,9 @@ def test_claimed_epsilon_is_the_accountants_for_every_charged_round(kit: Kit) ->
     release = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
     asked_thrice = release.certificate.members[2]
     assert sum(e.count for e in asked_thrice.events if e.sampling_rate < 1) == 3
-    assert asked_thrice.guarantees[0].epsilon == pytest.approx(accountant.epsilon(asked_thrice.events, 1e-5), rel=1e-9)
+    assert asked_thrice.guarantees[0].epsilon == pytest.approx(
+        accountant.epsilon(asked_thrice.events, 1e-5), rel=1e-9
+    )
     assert [g.delta for g in asked_thrice.guarantees] == [1e-5, 1e-6]
 
 
@@ -94,7 +95,7 @@ def test_another_consortiums_root_does_not_hold(kit: Kit, tmp_path: Path) -> Non
 
 def test_trust_in_the_folder_is_the_coordinators(kit: Kit) -> None:
     release = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
-    assert parse_trust is not None and release.trust.release_key == kit.release_key.public_hex
+    assert release.trust.release_key == kit.release_key.public_hex
 
 
 def test_card_says_the_sentence_of_clause_10_and_every_members_epsilon(kit: Kit) -> None:

@@ -167,7 +167,7 @@ def _plans_and_runs() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("manifest_digest", sa.String(length=71), nullable=False),
         sa.Column("published_at", sa.String(length=20), nullable=False),
-        sa.Column("yanked", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("yanked", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_releases")),
         sa.UniqueConstraint("extractor_name", "number", name="uq_releases_extractor_name_number"),
     )

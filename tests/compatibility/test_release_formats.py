@@ -1,0 +1,50 @@
+"""The first release format ever written must verify for ever: the folder in data/ is never made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from shared.domain.clock import FixedClock
+from shared.domain.errors import NotTrusted
+from shared.verification import PROOFS, verify_release
+
+FROZEN = Path(__file__).parent / "data" / "release-v1"
+ROOT = "0543ca3675d74f8a5de1e856dfbc1eca7f5274c1e3e506ddf5cd17a9cb6456ab"
+MANIFEST = "sha256:85594aad5b13907a785a03f941dbd6ed87e0c87d26569724641d933bed69eb8f"
+CLOCK = FixedClock(datetime(2026, 12, 1, tzinfo=UTC))
+
+
+def test_frozen_release_of_format_1_still_verifies() -> None:
+    release = verify_release(FROZEN, pinned_root=ROOT, clock=CLOCK)
+    assert tuple(proof.name for proof in release.proofs) == PROOFS
+    assert release.manifest_digest == MANIFEST
+    assert release.manifest.release == "digits-1" and release.plan.quorum == 2
+    assert [member.name for member in release.certificate.members] == ["North", "South", "West"]
+
+
+def test_frozen_release_names_every_format_that_it_is_written_in() -> None:
+    manifest = json.loads((FROZEN / "manifest.json").read_text())["signed"]
+    certificate = json.loads((FROZEN / "certificate.json").read_text())
+    trust = json.loads((FROZEN / "trust.json").read_text())["signed"]
+    assert [d["format"] for d in (manifest, certificate, trust, manifest["plan"])] == [
+        "commonlens-manifest/1",
+        "commonlens-certificate/1",
+        "commonlens-trust/1",
+        "commonlens-plan/1",
+    ]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "certificate.json", "trust.json"])
+def test_a_format_from_the_future_asks_for_an_upgrade(tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(FROZEN, tmp_path / "release"))
+    text = (folder / name).read_text()
+    (folder / name).write_text(
+        text.replace(f"commonlens-{name.removesuffix('.json')}/1", "commonlens-other/9")
+    )
+    with pytest.raises(NotTrusted, match="upgrade this one|should be sha256|should have .* bytes"):
+        verify_release(folder, pinned_root=ROOT, clock=CLOCK)

@@ -1,0 +1,144 @@
+"""The engine's clipped sums against the definition: one record at a time, plain autograd, one joint norm."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from participant.training.dp_sgd import make_engine
+from shared.domain.errors import MixesRecords, UnsoundPlan
+from shared.domain.extractor import ExtractorSpec
+from shared.extractors.architectures import ARCHITECTURES, build
+from shared.extractors.vectors import trainable_parameters
+
+TINY = {
+    "fixed-mlp": {"hidden": 8, "grid": 2},
+    "small-gn": {"width": 4},
+    "wrn-16-4-gn": {"widen": 1},
+    "resnet18-gn": {"width": 4},
+    "vit-tiny": {"width": 12, "depth": 2, "heads": 3},
+}
+CPU = torch.device("cpu")
+CLASSES = 3
+
+
+def models(name, dtype, **options):
+    extractor = build(ExtractorSpec(name, 3, 12, 12, 6, options={**TINY[name], **options}), seed=5)
+    torch.manual_seed(0)
+    return extractor.to(dtype), torch.nn.Linear(6, CLASSES).to(dtype)
+
+
+def batch(size, dtype):
+    generator = torch.Generator().manual_seed(11)
+    x = torch.randn(size, 3, 12, 12, generator=generator, dtype=torch.float64)
+    # Records of very different size, so that some gradients are clipped and some are not.
+    x *= torch.logspace(-1, 1, max(size, 1), dtype=torch.float64)[:size, None, None, None]
+    return x.to(dtype), torch.randint(0, CLASSES, (size,), generator=generator)
+
+
+def gradients_one_by_one(extractor, head, x, y):
+    """float64 [B, d + h]: each record's whole gradient from a backward pass of its own."""
+    parameters = trainable_parameters(extractor) + trainable_parameters(head)
+    rows = []
+    for record, label in zip(x, y, strict=True):
+        loss = F.cross_entropy(head(extractor(record[None])), label[None])
+        parts = torch.autograd.grad(loss, parameters)
+        rows.append(torch.cat([part.reshape(-1).double() for part in parts]))
+    return torch.stack(rows).numpy()
+
+
+def clipped_and_summed(gradients, clip_norm_l2):
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    return (gradients * np.minimum(1.0, clip_norm_l2 / norms)).sum(axis=0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-9)])
+def test_hooks_give_the_sum_of_one_record_at_a_time(name, dtype, tolerance):
+    extractor, head = models(name, dtype)
+    x, y = batch(7, dtype)
+    gradients = gradients_one_by_one(extractor, head, x, y)
+    norms = np.linalg.norm(gradients, axis=1)
+    clip = float(np.median(norms))
+    expected = clipped_and_summed(gradients, clip)
+    parts = make_engine(extractor, head, 3, CPU).clipped_sum(x, y, clip)
+    found = np.concatenate(parts)
+    assert norms.min() < clip < norms.max()
+    assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
+
+
+def test_clip_is_joint_over_extractor_and_head():
+    extractor, head = models("fixed-mlp", torch.float64)
+    x, y = batch(1, torch.float64)
+    gradient = gradients_one_by_one(extractor, head, x, y)[0]
+    clip = 0.5 * np.linalg.norm(gradient)
+    extractor_part, head_part = make_engine(extractor, head, 4, CPU).clipped_sum(x, y, clip)
+    assert np.linalg.norm(extractor_part) < clip
+    assert np.linalg.norm(head_part) < clip
+    np.testing.assert_allclose(np.linalg.norm(np.concatenate([extractor_part, head_part])), clip, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_empty_batch_gives_zeros_of_full_length(name):
+    extractor, head = models(name, torch.float32)
+    x, y = batch(0, torch.float32)
+    extractor_part, head_part = make_engine(extractor, head, 4, CPU).clipped_sum(x, y, 1.0)
+    assert extractor_part.shape == (sum(p.numel() for p in extractor.parameters()),)
+    assert head_part.shape == (6 * CLASSES + CLASSES,)
+    assert not extractor_part.any()
+    assert not head_part.any()
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 5, 9, 100])
+def test_micro_batch_size_does_not_matter(micro_batch):
+    extractor, head = models("small-gn", torch.float64)
+    x, y = batch(9, torch.float64)
+    expected = np.concatenate(make_engine(extractor, head, 9, CPU).clipped_sum(x, y, 0.5))
+    found = np.concatenate(make_engine(extractor, head, micro_batch, CPU).clipped_sum(x, y, 0.5))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_sum_is_not_a_mean_and_records_only_add():
+    extractor, head = models("fixed-mlp", torch.float64)
+    x, y = batch(4, torch.float64)
+    engine = make_engine(extractor, head, 4, CPU)
+    once = np.concatenate(engine.clipped_sum(x, y, 0.5))
+    twice = np.concatenate(engine.clipped_sum(torch.cat([x, x]), torch.cat([y, y]), 0.5))
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-9)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
+def test_record_whose_gradient_is_not_finite_adds_nothing(value):
+    extractor, head = models("small-gn", torch.float32)
+    x, y = batch(4, torch.float32)
+    sound = np.concatenate(make_engine(extractor, head, 8, CPU).clipped_sum(x[1:], y[1:], 0.5))
+    x[0] = value
+    found = np.concatenate(make_engine(extractor, head, 8, CPU).clipped_sum(x, y, 0.5))
+    assert np.isfinite(found).all()
+    assert np.linalg.norm(found - sound) <= 0.5 * (1 + 1e-5)
+
+
+def test_engine_leaves_modules_as_it_found_them():
+    extractor, head = models("small-gn", torch.float32)
+    before = {name: tensor.clone() for name, tensor in extractor.state_dict().items()}
+    x, y = batch(4, torch.float32)
+    for _ in range(2):
+        make_engine(extractor, head, 2, CPU).clipped_sum(x, y, 0.5)
+    torch.testing.assert_close(dict(extractor.state_dict()), before)
+    assert not extractor.training
+    for parameter in [*extractor.parameters(), *head.parameters()]:
+        assert parameter.grad is None
+        assert not hasattr(parameter, "grad_sample")
+
+
+def test_engine_refuses_layers_that_mix_records():
+    extractor, head = models("small-gn", torch.float32, norm="batch")
+    with pytest.raises(MixesRecords, match="Layer 1 is BatchNorm2d"):
+        make_engine(extractor, head, 4, CPU)
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, float("nan")])
+def test_engine_refuses_a_clip_norm_that_clips_nothing(clip):
+    extractor, head = models("fixed-mlp", torch.float32)
+    with pytest.raises(UnsoundPlan, match="clip norm must be above 0"):
+        make_engine(extractor, head, 4, CPU).clipped_sum(*batch(2, torch.float32), clip)

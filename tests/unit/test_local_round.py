@@ -1,0 +1,367 @@
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from participant.records.add import add_data_set
+from participant.training.alone import train_alone
+from participant.training.head import HeadState, build_head, load_head, save_head
+from participant.training.local_round import local_round
+from participant.training.runtime import RuntimeOptions, choose_device
+from participant.training.workbench import Workbench
+from shared.domain.errors import (
+    ChargeMismatch,
+    ConsentMissing,
+    InvalidConfig,
+    InvalidWeights,
+    MixesRecords,
+    TokenRejected,
+)
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
+from shared.domain.privacy import Budget, Charge, Mode, PrivacyTerms, Unit
+from shared.extractors.architectures import build
+from shared.extractors.preprocess import to_input
+from shared.extractors.vectors import get_flat, set_flat
+from shared.privacy.ledger import Ledger
+from shared.privacy.mechanism import NoiseSource
+from shared.wire.rounds import RoundRequest
+
+SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,), {"hidden": 6, "grid": 2})
+CLASSES = ("cat", "dog", "owl")
+SIZE = 30
+HELD_OUT = 6
+
+
+class RepeatableNoise(NoiseSource):
+    """The real noise from a keystream that starts again in every object."""
+
+    def __init__(self, seed=0):
+        self._generator = np.random.Generator(np.random.PCG64(seed))
+
+    def _keystream(self, n_bytes):
+        return self._generator.bytes(n_bytes)
+
+
+class MemoryRecords:
+    """SIZE records in memory; the last HELD_OUT are held out."""
+
+    def __init__(self):
+        generator = np.random.Generator(np.random.PCG64(5))
+        self.classes = CLASSES
+        self.images = generator.integers(0, 256, (SIZE, 8, 8, 1), dtype=np.uint8)
+        self.labels = generator.integers(0, 3, SIZE)
+        self.training_indices = np.arange(SIZE - HELD_OUT)
+        self.held_out_indices = np.arange(SIZE - HELD_OUT, SIZE)
+        self.loaded = []
+
+    def poisson_draw(self, noise, rate):
+        return self.training_indices[noise.uniform(len(self.training_indices)) < rate]
+
+    def load(self, indices):
+        self.loaded.append(len(indices))
+        return self.images[indices], self.labels[indices]
+
+
+def make_plan(rounds=3, steps=1, rate=0.5, sigma=1.0, spec=SPEC, evaluate_every=2, **training):
+    return Plan(
+        consortium="c",
+        extractor_name="x",
+        extractor=spec,
+        starting_weights="sha256:00",
+        trainable_coordinates=0,
+        training=TrainingTerms(steps, 0.5, 0.25, **training),
+        privacy=PrivacyTerms(Mode.LOCAL, Unit.RECORD, 8.0, 1e-5, 0.7, sigma, rate, 3.0),
+        server=ServerOptimizer("fedavg"),
+        rounds=rounds,
+        evaluate_every=evaluate_every,
+        quorum=1,
+        colluders=0,
+        deadline_s=60.0,
+        members=(PlanMember("mem_1", "One", SIZE), PlanMember("mem_2", "Two", SIZE)),
+    )
+
+
+def make_request(plan, round_number=1):
+    return RoundRequest(1, "run_1", round_number, plan.digest, "sha256:00", 0, 60.0, "t", "t")
+
+
+def make_bench(plan, seed=0, **runtime):
+    head = HeadState.zeros(len(CLASSES), plan.extractor.embedding_dim)
+    options = RuntimeOptions(device="cpu", **runtime)
+    return Workbench("mem_1", build(plan.extractor, 1), MemoryRecords(), head, RepeatableNoise(seed), options)
+
+
+@pytest.fixture
+def pay(tmp_path):
+    """Charge a real ledger for a round of a plan: the token."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+
+    def charge(plan, round_number=1, run_id="run_1"):
+        events = plan.events_of_round(round_number)
+        return ledger.charge(Charge("dat_1", plan.digest, run_id, round_number, events), Budget(1e6, 1e-5))
+
+    return charge
+
+
+def start_of(bench):
+    return get_flat(bench.extractor)
+
+
+def vector_of(update):
+    return np.frombuffer(update.vector_f32, dtype=np.float32)
+
+
+def test_update_is_the_joint_clipped_sum_with_noise_over_the_expected_batch(pay):
+    plan = make_plan(rate=1.0)
+    bench = make_bench(plan)
+    start = start_of(bench)
+    update, head = local_round(make_request(plan), plan, pay(plan), start, bench)
+
+    noise = RepeatableNoise()
+    noise.uniform(SIZE - HELD_OUT)  # the coins of the draw: at rate 1 everything is drawn
+    records, by_hand, zero_head = MemoryRecords(), build(SPEC, 1), build_head(bench.head)
+    x = torch.from_numpy(to_input(records.images[records.training_indices], SPEC))
+    y = torch.from_numpy(records.labels[records.training_indices])
+    parameters = [p for _, p in sorted(by_hand.named_parameters())] + [zero_head.bias, zero_head.weight]
+    total = np.zeros(sum(p.numel() for p in parameters))
+    for record, label in zip(x, y, strict=True):
+        loss = torch.nn.functional.cross_entropy(zero_head(by_hand(record[None])), label[None])
+        gradient = np.concatenate([g.numpy().ravel() for g in torch.autograd.grad(loss, parameters)])
+        total += gradient * min(1.0, 0.7 / np.linalg.norm(gradient))
+    extractor_noised = noise.noised(total[: len(start)], 0.7) / (1.0 * SIZE)
+    head_noised = noise.noised(total[len(start) :], 0.7) / (1.0 * SIZE)
+
+    np.testing.assert_allclose(vector_of(update), -0.5 * extractor_noised, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(head.bias, -0.25 * head_noised[:3], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(head.weight.ravel(), -0.25 * head_noised[3:], rtol=1e-3, atol=1e-6)
+
+
+def test_update_names_its_round_and_holds_extractor_coordinates_only(pay):
+    plan = make_plan()
+    bench = make_bench(plan)
+    update, head = local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)
+    assert (update.run_id, update.round_number, update.plan_digest) == ("run_1", 1, plan.digest)
+    assert update.vector_f32.format == "f"
+    assert len(vector_of(update)) == sum(p.numel() for p in bench.extractor.parameters())
+    assert head.weight.any()
+    assert not bench.head.weight.any()
+
+
+def test_empty_draw_is_a_round_of_noise_alone_with_the_plans_std(pay):
+    plan = make_plan(rate=1e-9, sigma=2.0)
+    spec = replace(SPEC, options={"hidden": 200, "grid": 2})
+    plan = replace(plan, extractor=spec)
+    bench = make_bench(plan)
+    update, _ = local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)
+    assert bench.records.loaded == [0]
+    noise_std = 0.5 * 2.0 * 0.7 / (1e-9 * SIZE)
+    found = vector_of(update).std() / noise_std
+    assert 0.95 < found < 1.05
+    assert len(vector_of(update)) > 5000
+
+
+def test_every_local_step_draws_and_noises_anew(pay):
+    plan = make_plan(steps=4, evaluate_every=0)
+    bench = make_bench(plan)
+    local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)
+    assert len(bench.records.loaded) == 4
+    assert len(set(bench.records.loaded)) > 1
+
+
+def test_no_step_runs_without_an_unspent_token(pay):
+    plan = make_plan()
+    bench = make_bench(plan)
+    token = pay(plan)
+    start = start_of(bench)
+    local_round(make_request(plan), plan, token, start, bench)
+    bench.records.loaded.clear()
+    with pytest.raises(TokenRejected, match="was already spent"):
+        local_round(make_request(plan), plan, token, start, bench)
+    assert bench.records.loaded == []
+
+
+@pytest.mark.parametrize(
+    ("paid_round", "run_id"),
+    [(2, "run_1"), (3, "run_1"), (1, "run_2")],
+)
+def test_charge_for_another_round_or_run_is_refused_and_stays_unspent(pay, paid_round, run_id):
+    plan = make_plan()
+    bench = make_bench(plan)
+    token = pay(plan, paid_round, run_id)
+    with pytest.raises(ChargeMismatch, match=f"the charge is for round {paid_round} of run {run_id}"):
+        local_round(make_request(plan, 1), plan, token, start_of(bench), bench)
+    assert bench.records.loaded == []
+    assert token.spend()
+
+
+def test_charge_for_fewer_events_than_the_round_makes_is_refused(pay, tmp_path):
+    plan = make_plan()
+    due = plan.events_of_round(2)
+    charge = Charge("dat_1", plan.digest, "run_1", 2, due[:1])
+    token = Ledger(tmp_path / "other.jsonl").charge(charge, Budget(1e6, 1e-5))
+    bench = make_bench(plan)
+    with pytest.raises(ChargeMismatch, match="Round 2 of run run_1 costs"):
+        local_round(make_request(plan, 2), plan, token, start_of(bench), bench)
+
+
+def test_request_for_another_plan_is_refused(pay):
+    plan, other = make_plan(), make_plan(rounds=4)
+    bench = make_bench(plan)
+    with pytest.raises(ConsentMissing, match="is asked under plan sha256:.*, this node trains for sha256:"):
+        local_round(make_request(other), plan, pay(plan), start_of(bench), bench)
+
+
+def test_member_that_the_plan_does_not_name_does_not_train(pay):
+    plan = make_plan()
+    bench = make_bench(plan)
+    bench.member_id = "mem_9"
+    with pytest.raises(ConsentMissing, match="Member mem_9 is not a contributor"):
+        local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_before_the_token_is_spent(pay, value):
+    plan = make_plan()
+    bench, token = make_bench(plan), pay(plan)
+    start = start_of(bench)
+    start[3] = value
+    with pytest.raises(InvalidWeights, match="NaN or infinite"):
+        local_round(make_request(plan), plan, token, start, bench)
+    assert token.spend()
+
+
+def test_training_head_of_another_size_is_refused(pay):
+    plan = make_plan()
+    bench = make_bench(plan)
+    bench.head = HeadState.zeros(2, 4)
+    with pytest.raises(InvalidWeights, match=r"Expected a training head of \[3, 4\], found \[2, 4\]"):
+        local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)
+
+
+def test_extractor_with_batchnorm_is_refused_before_the_token_is_spent(pay):
+    plan = make_plan(spec=ExtractorSpec("small-gn", 1, 8, 8, 4, options={"width": 4, "norm": "batch"}))
+    bench, token = make_bench(plan), pay(plan)
+    with pytest.raises(MixesRecords, match="Layer 1 is BatchNorm2d"):
+        local_round(make_request(plan), plan, token, start_of(bench), bench)
+    assert token.spend()
+
+
+def test_validation_counts_come_only_when_due_and_carry_the_plans_noise(pay):
+    plan = make_plan(rounds=400)
+    bench = make_bench(plan)
+    first, _ = local_round(make_request(plan, 1), plan, pay(plan, 1), start_of(bench), bench)
+    assert first.counts is None
+    start = get_flat(build(SPEC, 1))
+    second, _ = local_round(make_request(plan, 2), plan, pay(plan, 2), start, bench)
+    assert second.counts is not None
+    assert second.counts.correct != round(second.counts.correct)
+
+
+def test_validation_noise_has_the_std_of_the_plan():
+    from participant.training.validation import noisy_counts
+
+    plan, records = make_plan(), MemoryRecords()
+    extractor = build(SPEC, 1)
+    head = build_head(HeadState(np.zeros((3, 4), np.float32), np.array([0, 0, 9], np.float32)))
+    right = int((records.labels[records.held_out_indices] == 2).sum())
+    noise, cpu = NoiseSource(), torch.device("cpu")
+    counts = [noisy_counts(extractor, head, plan, records, noise, cpu) for _ in range(400)]
+    errors = np.array([[c.correct - right, c.wrong - (HELD_OUT - right)] for c in counts])
+    # 800 draws: the std is within 10 % at four standard errors; ⅔ and 1½ of it would be refused.
+    assert 0.9 * 3.0 < errors.std() < 1.1 * 3.0
+    assert abs(errors.mean()) < 4 * 3.0 / 800**0.5
+
+
+def test_validation_uses_the_weights_received_and_the_head_before_training(pay):
+    plan = make_plan(evaluate_every=1)
+    plan = replace(plan, privacy=replace(plan.privacy, evaluation_noise_multiplier=0.01))
+    bench = make_bench(plan)
+    bench.head = HeadState(np.zeros((3, 4), np.float32), np.array([0, 9, 0], np.float32))
+    update, _ = local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)
+    right = int((bench.records.labels[bench.records.held_out_indices] == 1).sum())
+    assert round(update.counts.correct) == right
+    assert round(update.counts.wrong) == HELD_OUT - right
+
+
+def test_micro_batch_and_threads_change_speed_and_nothing_else(pay):
+    plan = make_plan(augmentations=("shift2", "flip"))
+    updates = []
+    for micro_batch in (1, 7, 64):
+        bench = make_bench(plan, micro_batch=micro_batch, threads=1)
+        updates.append(local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)[0])
+    for other in updates[1:]:
+        np.testing.assert_allclose(vector_of(other), vector_of(updates[0]), rtol=1e-4, atol=1e-6)
+
+
+def test_large_batches_stream_and_sum_to_the_same(pay, monkeypatch):
+    from participant.training import step
+
+    plan = make_plan(rate=1.0, evaluate_every=0)
+    whole = local_round(make_request(plan), plan, pay(plan), get_flat(build(SPEC, 1)), make_bench(plan))[0]
+    monkeypatch.setattr(step, "LOADED_AT_ONCE", 5)
+    bench = make_bench(plan)
+    streamed = local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)[0]
+    assert bench.records.loaded == [5, 5, 5, 5, 4]
+    np.testing.assert_allclose(vector_of(streamed), vector_of(whole), rtol=1e-4, atol=1e-6)
+
+
+def test_alone_takes_the_very_steps_that_rounds_with_one_member_take(pay):
+    plan = make_plan(rounds=3, steps=2, evaluate_every=0)
+    bench = make_bench(plan)
+    weights = start_of(bench)
+    for number in (1, 2, 3):
+        update, bench.head = local_round(make_request(plan, number), plan, pay(plan, number), weights, bench)
+        weights = weights + vector_of(update)
+    alone_bench, told = make_bench(plan), []
+    start = start_of(alone_bench)
+    alone = train_alone(plan, start, alone_bench, lambda done, total: told.append((done, total)))
+    np.testing.assert_allclose(alone, weights, rtol=1e-4, atol=1e-6)
+    assert told == [(step, 6) for step in range(1, 7)]
+    assert not alone_bench.head.weight.any()
+    set_flat(alone_bench.extractor, start)
+
+
+def test_head_is_kept_readable_by_its_owner_only(tmp_path):
+    state = HeadState(np.arange(12, dtype=np.float32).reshape(3, 4), np.ones(3, np.float32))
+    save_head(tmp_path / "head.safetensors", state)
+    found = load_head(tmp_path / "head.safetensors")
+    np.testing.assert_array_equal(found.weight, state.weight)
+    np.testing.assert_array_equal(found.bias, state.bias)
+    assert (tmp_path / "head.safetensors").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x04N.", struct.pack("<Q", 2**60), b"x" * 100])
+def test_head_file_that_is_something_else_is_refused(tmp_path, data):
+    (tmp_path / "head").write_bytes(data)
+    with pytest.raises(InvalidWeights, match="Expected a training head in head, and it cannot be read"):
+        load_head(tmp_path / "head")
+
+
+def test_device_that_is_unknown_or_not_here_is_refused():
+    assert choose_device("cpu").type == "cpu"
+    with pytest.raises(InvalidConfig, match="Expected a device among auto, cpu, cuda, mps; found 'tpu'"):
+        choose_device("tpu")
+    with pytest.raises(InvalidConfig, match="'cuda:99' is asked for and torch finds none here"):
+        choose_device("cuda:99")
+
+
+def test_round_runs_on_a_real_data_set_and_its_own_draws(pay, tmp_path):
+    generator = np.random.Generator(np.random.PCG64(8))
+    for number in range(20):
+        folder = tmp_path / "photos" / ("cat" if number % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (9, 9), dtype=np.uint8)).save(folder / f"{number}.png")
+    data_set = add_data_set(tmp_path / "home", "pets", tmp_path / "photos")
+    plan = make_plan(rate=0.5, evaluate_every=1)
+    head = HeadState.zeros(len(data_set.classes), 4)
+    bench = Workbench(
+        "mem_1", build(SPEC, 1), data_set.reader(SPEC), head, runtime=RuntimeOptions(device="cpu")
+    )
+    update, head = local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)
+    assert np.isfinite(vector_of(update)).all()
+    assert update.counts is not None
+    assert head.weight.shape == (2, 4)
