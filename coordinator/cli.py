@@ -11,7 +11,7 @@ from rich.console import Console
 from coordinator import cli_plans, cli_runs
 from coordinator.config import CONFIG_FILE, Config, check_config, config_text
 from coordinator.members.accounts import AccountService, bootstrap_admin
-from coordinator.members.authority import AuthorityFiles, create_authority, renew_server_certificate
+from coordinator.members.authority import AuthorityFiles, ensure_authority, renew_server_certificate
 from coordinator.members.certificates import needs_renewal
 from coordinator.operator import Operator
 from coordinator.storage.database import migrate, open_database
@@ -66,7 +66,7 @@ def init(
         raise AlreadyExists(
             f"There is already a coordinator in {home}. Nothing was changed. Choose another folder."
         )
-    fingerprint = create_authority(home, consortium, names, SystemClock())
+    fingerprint = ensure_authority(home, consortium, names, SystemClock())
     engine = open_database(config.database(home))
     migrate(engine)
     bootstrap_admin(home, AccountService(engine, SystemClock()))

@@ -8,6 +8,7 @@ from pathlib import Path
 import uvicorn
 
 from coordinator.app import build_coordinator
+from coordinator.audit.masking import install_masking
 from coordinator.config import read_config
 from coordinator.members.authority import AuthorityFiles, renew_server_certificate
 from shared.domain.clock import SystemClock
@@ -19,6 +20,7 @@ KEEP_ALIVE_S = 75
 def serve(home: Path) -> None:
     """Serve until SIGTERM or SIGINT. Raises what `build_coordinator` raises before anything listens."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    install_masking()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     config = read_config(home)
     renew_server_certificate(home, config.server_names, SystemClock(), only_if_due=True)

@@ -70,6 +70,38 @@ def predict(
         typer.echo(f"{path}\t{label}\t{probability:.3f}")
 
 
+@app.command()
+def compare(
+    release: Annotated[str, typer.Argument(help="A pulled release, such as digits-3.")],
+    data: Annotated[str, typer.Option(help="Data set to fit heads on.")],
+    test: Annotated[str, typer.Option(help="Data set to measure them on.")],
+    unseen: Annotated[str | None, typer.Option(help="A few labels of classes nobody trained on.")] = None,
+    unseen_test: Annotated[str | None, typer.Option(help="Data set to measure those on.")] = None,
+    home: HomeOption = Path(),
+) -> None:
+    """What the consortium is worth here, against raw pixels, fixed features and training alone.
+
+    The numbers are written to comparison.json in this folder and nowhere else.
+    """
+    from participant.comparison import Task
+    from participant.comparison import compare as compare_ways
+    from participant.releases import open_release
+    from shared.domain.files import write_json
+    from shared.domain.strict import to_plain
+
+    found = compare_ways(
+        Home(home),
+        open_release(Home(home), release),
+        Task(data, test),
+        Task(unseen, unseen_test) if unseen and unseen_test else None,
+        out.print,
+    )
+    write_json(home / "comparison.json", to_plain(found))
+    for way, accuracy in to_plain(found).items():
+        if isinstance(accuracy, list):
+            typer.echo(f"{way.replace('_', ' '):<24}{accuracy[0]:.3f}  ({accuracy[1]:.3f} to {accuracy[2]:.3f})")
+
+
 @app.command("list")
 def list_all(home: HomeOption = Path()) -> None:
     """All heads of this member."""

@@ -92,7 +92,7 @@ class MemberNode:
 
     def _contribute(self, request: RoundRequest) -> RoundReply:
         _check_request(request)
-        started = time.monotonic()
+        started = fetched = time.monotonic()
 
         # A round that was answered is answered with the same bytes, whatever it is asked with (clause 3.8).
         sealed = self._outbox.get(request.run_id, request.round_number)
@@ -103,6 +103,7 @@ class MemberNode:
             check_rules(policy, plan, me.member_id, data_set.unit, me.declared_size)
             _check_round(plan, request)
             weights = self._fetch(request, plan)
+            fetched = time.monotonic()
             crash_point("1")
 
             # Step 2: charged and on disk before the first gradient. The same round pays once.
@@ -139,7 +140,7 @@ class MemberNode:
         payload = self._outbox.payload_path(request.run_id, request.round_number)
         self._transfers.send_contribution(request.contribution_ticket, payload)
         crash_point("9")
-        self._note_seconds(request, train_s=trained - started, send_s=time.monotonic() - trained)
+        self._note_seconds(request, fetched - started, trained - fetched, time.monotonic() - trained)
         return RoundReply(header=sealed.header, signature=sealed.signature)
 
     def _bench(self, plan_digest: str) -> tuple[AgreedPlan, DataSet, Workbench]:
@@ -205,11 +206,14 @@ class MemberNode:
         self._outbox.put(sealed, payload)
         return sealed
 
-    def _note_seconds(self, request: RoundRequest, train_s: float, send_s: float) -> None:
+    def _note_seconds(
+        self, request: RoundRequest, fetch_s: float, train_s: float, send_s: float
+    ) -> None:
         """Local only: how long a round took depends on the drawn batch, so it never leaves (clause 6.1)."""
         line = {
             "run_id": request.run_id,
             "round": request.round_number,
+            "seconds_fetch": round(fetch_s, 4),
             "seconds_train": round(train_s, 4),
             "seconds_send": round(send_s, 4),
         }

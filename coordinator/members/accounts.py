@@ -152,8 +152,12 @@ class AccountService:
 
 
 def bootstrap_admin(home: Path, accounts_: AccountService) -> Path:
-    """Make the account `admin`, without a password, and put a token for it into `admin.token` (0600)."""
-    accounts_.create("admin", Role.ADMIN, None, "operator")
+    """Put a token for the account `admin` into `admin.token` (0600); the account is made if it is missing.
+
+    Run again, it gives a new token: after a crash during init, or when the file was lost.
+    """
+    if not any(account.name == "admin" for account in accounts_.every()):
+        accounts_.create("admin", Role.ADMIN, None, "operator")
     token = accounts_.issue_token("admin", ADMIN_TOKEN_LIFETIME_S, "operator")
     path = home / ADMIN_TOKEN_FILE
     write_atomically(path, f"{token}\n".encode("ascii"))

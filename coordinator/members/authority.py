@@ -116,6 +116,24 @@ def create_authority(home: Path, consortium: str, names: Sequence[str], clock: C
     return files.fingerprint()
 
 
+def ensure_authority(home: Path, consortium: str, names: Sequence[str], clock: Clock) -> str:
+    """The fingerprint of the authority in `home`, made now if there is none: for an init that crashed.
+
+    Raises AlreadyExists where the authority there is another consortium's.
+    """
+    files = AuthorityFiles(home)
+    if not files.keys.exists():
+        return create_authority(home, consortium, names, clock)
+    found = files.trust_envelope()["signed"]["consortium"]
+    if found != consortium:
+        raise AlreadyExists(
+            f"The keys in {files.keys} are of the consortium {found!r}, not {consortium!r}. Nothing was "
+            "changed. Use another folder for another consortium."
+        )
+    renew_server_certificate(home, names, clock, only_if_due=True)
+    return files.fingerprint()
+
+
 def renew_server_certificate(
     home: Path, names: Sequence[str], clock: Clock, only_if_due: bool = False
 ) -> bool:

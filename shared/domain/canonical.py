@@ -21,9 +21,9 @@ def canonical_bytes(value: Any) -> bytes:
     """The one byte string for `value`. Raises Invalid for anything JSON cannot carry exactly."""
     try:
         text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
+        return text.encode("utf-8")
+    except (TypeError, ValueError) as error:  # UnicodeEncodeError (a lone surrogate) is a ValueError
         raise Invalid(f"A value cannot be written in canonical form: {error}.") from error
-    return text.encode("utf-8")
 
 
 def digest_of_bytes(data: bytes | memoryview) -> Digest:

@@ -9,6 +9,7 @@ options, and tensors that training does not move (filters) are stored like the o
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,11 +103,13 @@ def read_weights(path: Path, expected: WeightLayout | None = None, maximum_bytes
 def _read_bounded(path: Path, maximum_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(maximum_bytes + 1)
+            size_bytes = os.fstat(file.fileno()).st_size
+            # Not read at all when it is too large; never more than was found, should it grow meanwhile.
+            data = file.read(size_bytes) if size_bytes <= maximum_bytes else b""
     except FileNotFoundError as error:
         raise _wrong(path.name, "a weights file at this place, and there is none") from error
-    if len(data) > maximum_bytes:
-        raise _wrong(path.name, f"at most {maximum_bytes} bytes, and it is larger")
+    if size_bytes > maximum_bytes:
+        raise _wrong(path.name, f"at most {maximum_bytes} bytes, and it has {size_bytes}")
     return data
 
 

@@ -80,6 +80,13 @@ def test_the_first_admin_has_a_token_file_and_no_password(desk: Desk) -> None:
     desk.room.accounts.refuse_default_passwords()
 
 
+def test_a_lost_admin_token_file_is_made_again(desk: Desk) -> None:
+    bootstrap_admin(desk.home, desk.room.accounts).unlink()
+    path = bootstrap_admin(desk.home, desk.room.accounts)
+    assert desk.client(path.read_text().strip()).get("/members").status_code == 200
+    assert len(desk.room.accounts.every()) == 1
+
+
 def test_the_public_page_of_trust_says_what_a_newcomer_needs(desk: Desk) -> None:
     reply = desk.client().get("/trust").json()
     assert ca_fingerprint(reply["ca_pem"]) == desk.fingerprint

@@ -11,7 +11,12 @@ import pytest
 from cryptography import x509
 
 from coordinator.members import authority
-from coordinator.members.authority import AuthorityFiles, create_authority, renew_server_certificate
+from coordinator.members.authority import (
+    AuthorityFiles,
+    create_authority,
+    ensure_authority,
+    renew_server_certificate,
+)
 from coordinator.members.certificates import belong_together, make_server_certificate, names_of
 from shared.domain.clock import FixedClock, SystemClock
 from shared.domain.errors import AlreadyExists, Invalid, NotFound, OutOfSpace
@@ -78,6 +83,14 @@ def test_a_crash_half_way_leaves_no_keys_and_can_be_run_again(
             create_authority(tmp_path, "Testing", NAMES, clock)
     assert list(tmp_path.iterdir()) == []
     create_authority(tmp_path, "Testing", NAMES, clock)
+
+
+def test_an_init_that_crashed_later_finds_its_own_keys_again(tmp_path: Path, clock: FixedClock) -> None:
+    fingerprint = ensure_authority(tmp_path, "Testing", NAMES, clock)
+    assert ensure_authority(tmp_path, "Testing", ("lens.example.org",), clock) == fingerprint
+    assert names_of(AuthorityFiles(tmp_path).server.read_text()) == ("lens.example.org",)
+    with pytest.raises(AlreadyExists, match="of the consortium 'Testing', not 'Other'"):
+        ensure_authority(tmp_path, "Other", NAMES, clock)
 
 
 def test_before_init_the_next_step_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""The demo's report: report.json and the tables. It reads all five folders, which only a demo can do."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from coordinator.operator import Operator
+from demo.organisations import ORGANISATIONS, UNSEEN, UNSEEN_LABELS_PER_DIGIT, Organisation
+from demo.stages import Consortium
+from shared.domain.plan import Plan
+from shared.domain.strict import build
+from shared.privacy.ledger import Ledger
+
+Json = dict[str, Any]
+WAYS = ("alone", "fixed_features", "raw_pixels", "consortium", "unseen_fixed_features", "unseen_consortium")
+
+
+def write_report(demo: Consortium) -> Json:
+    """report.json under the demo's root; returns what is in it."""
+    client = Operator(demo.coordinator).client()
+    plan = build(Plan, client.get(f"/plans/{demo.plan_digest}")["plan"], "plan")
+    report: Json = {
+        "members": [_member(demo, organisation, plan) for organisation in ORGANISATIONS],
+        "rounds": _rounds(demo, client.get(f"/runs/{demo.run_id}")["rounds"]),
+        "release": {
+            "id": demo.release,
+            "path": str(demo.root / "stranger" / demo.release),
+            "verified": demo.verified,
+        },
+        "plan": {"digest": demo.plan_digest, "mode": plan.privacy.mode.value},
+    }
+    (demo.root / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    return report
+
+
+def print_report(report: Json, console: Console) -> None:
+    """Two tables and what they mean, in plain words."""
+    console.print(_accuracies(report))
+    console.print(
+        f"Unseen: digits {' and '.join(map(str, UNSEEN))}, which no contributor had, told apart with "
+        f"{2 * UNSEEN_LABELS_PER_DIGIT} labels. These organisations are made by label out of public digits; real ones "
+        "differ in more than labels."
+    )
+    helped, not_helped = [], []
+    for member in report["members"]:
+        best_without = max(
+            member[f"accuracy_{way}"] or 0.0 for way in ("alone", "fixed_features", "raw_pixels")
+        )
+        gain = member["accuracy_consortium"] - best_without
+        (helped if gain > 0 else not_helped).append(f"{member['name']} ({gain:+.3f})")
+    console.print(
+        f"Better with the consortium than with anything it could do alone: {', '.join(helped) or 'nobody'}."
+    )
+    if not_helped:
+        console.print(f"Not better on its own task: {', '.join(not_helped)}.")
+    console.print(_rounds_table(report))
+
+
+def _member(demo: Consortium, organisation: Organisation, plan: Plan) -> Json:
+    home = demo.home(organisation)
+    found = json.loads((home / "comparison.json").read_text())
+    dataset = json.loads((home / "data" / "own" / "dataset.json").read_text())
+    spent = Ledger.read(home / "ledger.jsonl").spent_guarantee(
+        dataset["id"], plan.privacy.delta, plan.privacy.unit
+    )
+    trains = not organisation.joins_to_use
+    return {
+        "name": organisation.name,
+        "role": organisation.role,
+        "records": found["records"],
+        **{f"accuracy_{way}": None if found[way] is None else round(found[way][0], 4) for way in WAYS},
+        "epsilon": round(spent.epsilon, 4) if trains else None,
+        "delta": spent.delta if trains else None,
+    }
+
+
+def _rounds(demo: Consortium, rows: list[Json]) -> list[Json]:
+    """Seconds of the slowest member's training, of members waiting for it, and of everything else."""
+    trained: dict[int, list[float]] = defaultdict(list)
+    for organisation in ORGANISATIONS:
+        path = demo.home(organisation) / "metrics.jsonl"
+        for line in path.read_text().splitlines() if path.exists() else []:
+            metric = json.loads(line)
+            trained[metric["round"]].append(metric["seconds_train"])
+    rounds = []
+    for row in rows:
+        seconds = trained[row["number"]] or [0.0]
+        slowest, whole = max(seconds), sum(row["seconds"].values())
+        rounds.append(
+            {
+                "round": row["number"],
+                "contributors": len(row["contributors"]),
+                "seconds_train": round(slowest, 4),
+                "seconds_waiting": round(slowest - sum(seconds) / len(seconds), 4),
+                "seconds_protocol": round(max(0.0, whole - slowest), 4),
+                "bytes_up": row["bytes_up"],
+                "bytes_down": row["bytes_down"],
+            }
+        )
+    return rounds
+
+
+def _accuracies(report: Json) -> Table:
+    table = Table(title="Held-out accuracy of each member's head", title_justify="left")
+    for heading in ("member", "records", "alone", "fixed\nfeatures", "raw\npixels", "consortium",
+                    "unseen:\nfixed", "unseen:\nconsortium", "ε"):  # fmt: skip
+        table.add_column(heading, justify="left" if heading == "member" else "right")
+    for member in report["members"]:
+        numbers = [member[f"accuracy_{way}"] for way in WAYS]
+        table.add_row(
+            f"{member['name']} ({member['role']})",
+            str(member["records"]),
+            *("–" if number is None else f"{number:.3f}" for number in numbers),
+            "–" if member["epsilon"] is None else f"{member['epsilon']:.2f}",
+        )
+    return table
+
+
+def _rounds_table(report: Json) -> Table:
+    rounds = report["rounds"]
+    table = Table(title=f"{len(rounds)} rounds, per round", title_justify="left")
+    for heading in ("", "median", "longest"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for key, label, scale, unit in (
+        ("seconds_train", "training, slowest member", 1.0, "s"),
+        ("seconds_waiting", "members waiting for it", 1.0, "s"),
+        ("seconds_protocol", "protocol", 1.0, "s"),
+        ("bytes_up", "up, all members", 1e-6, "MB"),
+        ("bytes_down", "down, all members", 1e-6, "MB"),
+    ):
+        values = sorted(round_[key] * scale for round_ in rounds)
+        table.add_row(label, f"{values[len(values) // 2]:.2f} {unit}", f"{values[-1]:.2f} {unit}")
+    return table
+
+
+def folder_note(root: Path) -> str:
+    """Where everything lies."""
+    return (
+        f"Everything is in {root}: report.json, the five members' folders, the stranger's verified release."
+    )

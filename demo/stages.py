@@ -1,0 +1,190 @@
+"""The demo's stages, top to bottom, each through the commands that a real consortium uses."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coordinator.operator import Operator
+from demo.organisations import ORGANISATIONS, Organisation, write_organisations
+from demo.processes import Command, Processes, free_port, wait_for_server
+from shared.domain.plan import Plan
+from shared.domain.privacy import GaussianEvent
+from shared.domain.strict import build
+from shared.privacy.accountant import epsilon
+
+CONTRIBUTORS = tuple(o for o in ORGANISATIONS if not o.joins_to_use)
+PLAN_FILE = Path(__file__).with_name("plan.toml")
+LOOK_AGAIN_S = 0.25
+
+Tell = Callable[[str], None]
+OnRound = Callable[[int, int, float], None]
+"""(round, rounds, ε spent so far)."""
+
+
+@dataclass
+class Consortium:
+    """What the demo knows while it runs; everything else is in the folders under `root`."""
+
+    root: Path
+    processes: Processes
+    port: int = field(default_factory=free_port)
+    fingerprint: str = ""
+    plan_digest: str = ""
+    run_id: str = ""
+    release: str = ""
+    verified: bool = False
+
+    @property
+    def coordinator(self) -> Path:
+        """The coordinator's folder."""
+        return self.root / "coordinator"
+
+    def home(self, organisation: Organisation) -> Path:
+        """A member's folder."""
+        return self.root / "members" / organisation.folder
+
+    @property
+    def url(self) -> str:
+        """Where members find the coordinator."""
+        return f"https://localhost:{self.port}"
+
+    def as_admin(self, *words: str) -> str:
+        """A `commonlens-coordinator` command."""
+        command = ("commonlens-coordinator", *words, "--home", str(self.coordinator))
+        return self.processes.run(Command(command))[0]
+
+    def as_member(self, organisation: Organisation, *words: str, typed: str = "") -> Command:
+        """A `commonlens-participant` command, to be run."""
+        return Command(("commonlens-participant", *words, "--home", str(self.home(organisation))), typed)
+
+
+def initialise(demo: Consortium, tell: Tell) -> None:
+    """The coordinator: keys, certificate authority, fingerprint; then its server."""
+    write_organisations(demo.root / "data")
+    said = demo.as_admin(
+        "init", "Demo consortium", "--port", str(demo.port), "--public-releases", "--name", "localhost",
+        "--name", "127.0.0.1",
+    )  # fmt: skip
+    demo.fingerprint = _found(r"sha256:[0-9a-f]{64}", said)
+    server = demo.processes.start(
+        "coordinator", "commonlens-coordinator", "serve", "--home", str(demo.coordinator)
+    )
+    wait_for_server(server, demo.url, demo.coordinator / "keys" / "ca.pem")
+    tell(f"coordinator at {demo.url}, CA fingerprint {demo.fingerprint[:23]}…")
+
+
+def invite_and_join(demo: Consortium, tell: Tell) -> None:
+    """One pasted line and one secret for each organisation."""
+    joins = []
+    for organisation in ORGANISATIONS:
+        use_only = ("--use-only",) if organisation.joins_to_use else ()
+        said = demo.as_admin("invite", organisation.name, *use_only).splitlines()
+        line = next(text for text in said if text.startswith("commonlens-participant join"))
+        size = "0" if organisation.joins_to_use else str(organisation.records)
+        words = (*line.split()[1:], "--declared-size", size)
+        joins.append(demo.as_member(organisation, *words, typed=said[-1] + "\n"))
+    demo.processes.run(*joins)
+    tell(f"{len(ORGANISATIONS)} organisations joined, each with one pasted line and one secret")
+
+
+def add_data(demo: Consortium, tell: Tell) -> None:
+    """Each organisation's pictures into its own folder; contributors then start their nodes."""
+    demo.processes.run(
+        *(
+            demo.as_member(o, "data", "add", str(demo.root / "data" / o.folder / kind), "--name", kind)
+            for o in ORGANISATIONS
+            for kind in ("own", "test", "unseen", "unseen-test")
+        )
+    )
+    for organisation in CONTRIBUTORS:
+        demo.processes.start(
+            organisation.folder, "commonlens-participant", "run", "--home", str(demo.home(organisation))
+        )
+    tell(", ".join(f"{o.name} {o.records} pictures of {_digits(o)}" for o in ORGANISATIONS))
+
+
+def agree(demo: Consortium, tell: Tell) -> None:
+    """An admin proposes the plan; each contributor's own policy checks it and consents."""
+    said = demo.as_admin("plan", "propose", str(PLAN_FILE))
+    demo.plan_digest = said.split()[-1]
+    demo.processes.run(*(demo.as_member(o, "plan", "consent", demo.plan_digest) for o in CONTRIBUTORS))
+    tell(f"{len(CONTRIBUTORS)} contributors consented to plan {demo.plan_digest[:23]}…")
+
+
+def train(demo: Consortium, on_round: OnRound) -> None:
+    """Start the run and follow it to its end."""
+    demo.run_id = demo.as_admin("run", "start", demo.plan_digest).strip()
+    client = Operator(demo.coordinator).client()
+    plan = build(Plan, client.get(f"/plans/{demo.plan_digest}")["plan"], "plan")
+    spent: dict[int, float] = {0: 0.0}
+    while (run := client.get(f"/runs/{demo.run_id}"))["state"] == "running":
+        done = run["current_round"]
+        if done not in spent:
+            events: list[GaussianEvent] = [e for n in range(1, done + 1) for e in plan.events_of_round(n)]
+            spent[done] = epsilon(events, plan.privacy.delta)
+        on_round(done, plan.rounds, spent[done])
+        time.sleep(LOOK_AGAIN_S)
+    demo.as_admin("run", "watch", demo.run_id)  # fails with the reason unless the run is complete
+
+
+def publish(demo: Consortium, tell: Tell) -> None:
+    """A signed release, and a stranger who pulls and verifies it in a folder of its own."""
+    demo.release = demo.as_admin("release", "publish", demo.run_id).split()[-1]
+    stranger = demo.root / "stranger"
+    demo.processes.run(
+        Command(
+            (
+                "commonlens", "pull", demo.url, demo.release, "--ca-fingerprint", demo.fingerprint,
+                "--to", str(stranger),
+            )
+        )
+    )  # fmt: skip
+    root_key = _found(r"[0-9a-f]{64}", (demo.coordinator / "trust.json").read_text())
+    said = demo.processes.run(
+        Command(("commonlens", "verify", str(stranger / demo.release), "--root", root_key))
+    )[0]
+    demo.verified = said.count("✓") > 0
+    tell(f"{demo.release} published; a stranger pulled it and {said.count('✓')} proofs hold")
+
+
+def fit_heads(demo: Consortium, tell: Tell) -> None:
+    """Every member pulls the release and fits its private head."""
+    for words in (
+        ("head", "pull", demo.release),
+        ("head", "fit", demo.release, "--data", "own", "--test", "test", "--name", "digits"),
+    ):
+        demo.processes.run(*(demo.as_member(o, *words) for o in ORGANISATIONS))
+    tell(f"{len(ORGANISATIONS)} private heads fitted, none of them leaves its folder")
+
+
+def compare(demo: Consortium, tell: Tell) -> None:
+    """What it was worth: alone, fixed features, raw pixels, consortium; each at home."""
+    demo.processes.run(
+        *(
+            demo.as_member(
+                o, "head", "compare", demo.release, "--data", "own", "--test", "test",
+                "--unseen", "unseen", "--unseen-test", "unseen-test",
+            )
+            for o in ORGANISATIONS
+        )
+    )  # fmt: skip
+    tell("every member compared the consortium with doing without it")
+
+
+def _digits(organisation: Organisation) -> str:
+    return "".join(str(d) for d in organisation.digits)
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    if match is None:
+        raise ValueError(f"{pattern} is not in what the command said")
+    return match.group()
+
+
+Json = dict[str, Any]

@@ -1,0 +1,132 @@
+"""What the consortium is worth to this member, measured on its own records; the numbers stay in its folder.
+
+Four ways to the same task, each with a head fitted on the same labels and measured on the same test set: raw
+pixels, fixed features that nobody trained, an extractor that this member trained alone on the plan's terms,
+and the consortium's release. Then the two that need no training set of one's own: classes nobody trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from participant.consents import agreed_plan
+from participant.enrol import read_link
+from participant.heads.accuracy import Accuracy, measure
+from participant.heads.embed import embed
+from participant.heads.fit import fit_head
+from participant.home import Home
+from participant.records.dataset import open_data_set
+from participant.training.alone import train_alone
+from participant.training.head import HeadState
+from participant.training.runtime import RuntimeOptions
+from participant.training.workbench import Workbench
+from shared.domain.errors import ConsentMissing
+from shared.domain.extractor import ExtractorSpec
+from shared.extractors import architectures
+from shared.extractors.fixed_features import OrientedEnergies
+from shared.extractors.flatten import flatten
+from shared.extractors.vectors import set_flat
+from shared.verification import VerifiedRelease
+
+_NOT_A_RELEASE = "sha256:" + "0" * 64
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set to fit a head on, and another one to measure it on, by name."""
+
+    fit: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Held-out accuracies with 95 % intervals; None where it does not apply."""
+
+    records: int
+    alone: Accuracy | None
+    fixed_features: Accuracy
+    raw_pixels: Accuracy
+    consortium: Accuracy
+    unseen_fixed_features: Accuracy | None
+    unseen_consortium: Accuracy | None
+
+
+def compare(
+    home: Home,
+    release: VerifiedRelease,
+    own: Task,
+    unseen: Task | None,
+    progress: Callable[[str], None] = lambda what: None,
+) -> Comparison:
+    """Measure all that apply. `alone` needs a plan this member consented to; it takes as long as the run did."""
+    spec = release.plan.extractor
+    consortium = architectures.load(spec, release.weights)
+    fixed, fixed_spec = _fixed_features(spec)
+    pixels = spec.channels * spec.height * spec.width
+
+    progress("raw pixels, fixed features, consortium")
+    results = {
+        "raw_pixels": _accuracy(home, own, nn.Flatten(), dataclasses.replace(spec, embedding_dim=pixels)),
+        "fixed_features": _accuracy(home, own, fixed, fixed_spec),
+        "consortium": _accuracy(home, own, consortium, spec),
+        "unseen_fixed_features": None if unseen is None else _accuracy(home, unseen, fixed, fixed_spec),
+        "unseen_consortium": None if unseen is None else _accuracy(home, unseen, consortium, spec),
+    }
+    progress("alone, on the plan's terms")
+    alone = _train_alone(home, release, own.fit)
+    return Comparison(
+        records=open_data_set(home.root, own.fit).findings.records,
+        alone=None if alone is None else _accuracy(home, own, alone, spec),
+        **results,
+    )
+
+
+def _fixed_features(spec: ExtractorSpec) -> tuple[nn.Module, ExtractorSpec]:
+    module = OrientedEnergies(spec.channels, scales=2, orientations=8, kernel=7, grid=4)
+    return module, dataclasses.replace(spec, embedding_dim=module.features)
+
+
+def _accuracy(home: Home, task: Task, module: nn.Module, spec: ExtractorSpec) -> Accuracy:
+    fit_set, test_set = open_data_set(home.root, task.fit), open_data_set(home.root, task.test)
+    fit_reader, test_reader = fit_set.reader(spec), test_set.reader(spec)
+    every = np.arange(fit_reader.records, dtype=np.int64)
+    head = fit_head(
+        embed(module, fit_reader, spec, indices=every),
+        fit_reader.labels(every),
+        fit_set.classes,
+        spec=spec,
+        release_digest=_NOT_A_RELEASE,
+    )
+    tested = np.arange(test_reader.records, dtype=np.int64)
+    return measure(
+        head,
+        embed(module, test_reader, spec, indices=tested),
+        test_reader.labels(tested),
+        test_set.classes,
+        release_digest=_NOT_A_RELEASE,
+    )
+
+
+def _train_alone(home: Home, release: VerifiedRelease, data: str) -> nn.Module | None:
+    plan = release.plan
+    try:
+        start = agreed_plan(home, str(plan.digest)).start
+    except ConsentMissing:
+        return None  # a member that only uses releases trains nothing
+    reader = open_data_set(home.root, data).reader(plan.extractor)
+    module = architectures.load(plan.extractor, start)
+    bench = Workbench(
+        member_id=read_link(home.root).member_id,
+        extractor=module,
+        records=reader,
+        head=HeadState.zeros(len(reader.classes), plan.extractor.embedding_dim),
+        runtime=RuntimeOptions(),
+    )
+    set_flat(module, train_alone(plan, flatten(start.tensors, start.layout), bench))
+    return module
