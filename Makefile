@@ -3,6 +3,7 @@
 #   PYTHON=python3.12 make demo      choose the Python (3.11 or newer)
 #   PIP_FIND_LINKS=… / PIP_EXTRA_INDEX_URL=… make demo      where pip may find a CPU build of torch (docs/deploy.md)
 #   PYTEST_ARGS="-k ledger" make test                       pass words on to pytest
+#   JOBS=2 make test                                        on two processes
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -16,7 +17,9 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' $(LOCK))
 PYTEST_ARGS ?=
+COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=80
 DEMO_ARGS ?=
+JOBS ?= 0
 SOURCES := shared coordinator participant demo tools tests
 
 .PHONY: help demo test test-all check check-deploy docs lock venv clean
@@ -28,8 +31,8 @@ help: ## Say what can be made (this text)
 demo: $(STAMP) ## Run a whole consortium on this machine: five organisations, one signed release
 	@$(BIN)/python -m demo $(DEMO_ARGS)
 
-test: $(STAMP) ## Run the whole suite with coverage (PYTEST_ARGS passes words on)
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+test: $(STAMP) ## Run the whole suite with coverage (or a part: PYTEST_ARGS="-k ledger")
+	@$(BIN)/python -m pytest -n $(JOBS) $(if $(PYTEST_ARGS),,$(COVERAGE)) $(PYTEST_ARGS)
 
 test-all: $(STAMP) ## The suite and its slow tests
 	@$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)

@@ -88,8 +88,9 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     control.include_router(registry_router)
     control.include_router(publish_routes(home, store, driver, every_member, clock))
     control.include_router(bulk_routes(bulk))
-    limited = limit_body(control, config.limits.max_body_bytes)
-    return Coordinator(split_by_path(limited, fleet), control, driver, carrier, engine)
+    # Fleet bodies too: Flower reads a whole body before it looks at who signed it.
+    limited = limit_body(split_by_path(control, fleet), config.limits.max_body_bytes)
+    return Coordinator(limited, control, driver, carrier, engine)
 
 
 def split_by_path(control: ASGIApp, fleet: ASGIApp) -> ASGIApp:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+# What needs the database is imported inside its command: most commands only speak to the running server.
 from coordinator import cli_plans, cli_runs
 from coordinator.config import CONFIG_FILE, Config, check_config, config_text
-from coordinator.members.accounts import AccountService, bootstrap_admin
-from coordinator.members.authority import AuthorityFiles, ensure_authority, renew_server_certificate
-from coordinator.members.certificates import needs_renewal
 from coordinator.operator import Operator
-from coordinator.storage.database import migrate, open_database
 from shared import console
 from shared.domain.clock import SystemClock
 from shared.domain.consortium import Role
 from shared.domain.errors import AlreadyExists
 from shared.domain.files import write_atomically
 from shared.wire.client import ControlClient
+
+if TYPE_CHECKING:
+    from coordinator.members.accounts import AccountService
 
 app = typer.Typer(name="commonlens-coordinator", no_args_is_help=True, add_completion=False)
 member_app = typer.Typer(no_args_is_help=True, help="List, suspend, resume or revoke members.")
@@ -66,6 +66,10 @@ def init(
         raise AlreadyExists(
             f"There is already a coordinator in {home}. Nothing was changed. Choose another folder."
         )
+    from coordinator.members.accounts import AccountService, bootstrap_admin
+    from coordinator.members.authority import ensure_authority
+    from coordinator.storage.database import migrate, open_database
+
     fingerprint = ensure_authority(home, consortium, names, SystemClock())
     engine = open_database(config.database(home))
     migrate(engine)
@@ -89,9 +93,10 @@ def serve(home: Home = Path()) -> None:
 @app.command("renew-certificate")
 def renew_certificate(home: Home = Path()) -> None:
     """Make a new server certificate under the same CA; restart the server afterwards."""
+    from coordinator.members.authority import renew_server_certificate
+
     renew_server_certificate(home, Operator(home).config.server_names, SystemClock())
-    due = needs_renewal(AuthorityFiles(home).server.read_text(encoding="ascii"), SystemClock().now())
-    out.print("The certificate was renewed. Restart the coordinator." if not due else "Still due.")
+    out.print("The certificate was renewed. Restart the coordinator.")
 
 
 @app.command()
@@ -179,7 +184,7 @@ def account_list(home: Home = Path()) -> None:
 def audit_verify(home: Home = Path()) -> None:
     """Recompute the whole chain; exit code 3 when a line was changed, cut or reordered."""
     from coordinator.audit.log import verify_chain
-    from coordinator.storage.database import reading
+    from coordinator.storage.database import open_database, reading
 
     with reading(open_database(Operator(home).config.database(home))) as connection:
         head = verify_chain(connection)
@@ -214,4 +219,7 @@ def _member_id(client: ControlClient, name_or_id: str) -> str:
 
 
 def _accounts(home: Path) -> AccountService:
+    from coordinator.members.accounts import AccountService
+    from coordinator.storage.database import open_database
+
     return AccountService(open_database(Operator(home).config.database(home)), SystemClock())

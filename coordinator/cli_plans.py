@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coordinator.operator import Operator
-from coordinator.runs.planning import PlanDraft
+from coordinator.runs.draft import PlanDraft
 from shared.domain.strict import read_toml, to_plain
 
 app = typer.Typer(no_args_is_help=True, help="Check, propose and list plans.")

@@ -10,6 +10,8 @@ from shared.domain.strict import read_toml
 
 CONFIG_FILE = "coordinator.toml"
 DATABASE_FILE = "coordinator.db"
+ADMIN_TOKEN_FILE = "admin.token"
+"""Written by init, mode 0600: what the operator's own commands sign in with."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.config import Config, read_config
-from coordinator.members.accounts import ADMIN_TOKEN_FILE
+from coordinator.config import ADMIN_TOKEN_FILE, Config, read_config
 from coordinator.members.authority import AuthorityFiles
 from shared.domain.errors import NotFound
 from shared.wire.client import ControlClient
@@ -32,7 +31,15 @@ class Operator:
                 f"There is no coordinator in {self.home}. Nothing was done. Run `commonlens-coordinator init` "
                 "there, or name its folder with --home."
             ) from error
+        return ControlClient(self._own_address(), AuthorityFiles(self.home).ca_pem(), token)
+
+    def _own_address(self) -> str:
+        """How to reach the server from its own machine, under a name that its certificate has."""
         config = self.config
-        # On its own machine the operator reaches the server whatever name members use.
-        local = config.server_names[0] if config.host in ("0.0.0.0", "::") else config.host  # noqa: S104
-        return ControlClient(f"https://{local}:{config.port}", AuthorityFiles(self.home).ca_pem(), token)
+        here = ("localhost", "127.0.0.1", "::1")
+        everywhere = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+        if config.host in everywhere or config.host in here:
+            name = next((n for n in config.server_names if n in here), config.server_names[0])
+        else:
+            name = config.host if config.host in config.server_names else config.server_names[0]
+        return f"https://{f'[{name}]' if ':' in name else name}:{config.port}"

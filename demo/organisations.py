@@ -39,10 +39,10 @@ class Organisation:
 
 
 ORGANISATIONS = (
-    Organisation("Alder Bank", (0, 1, 2, 3, 4), 1050),
-    Organisation("Birch Clinic", (3, 4, 5, 6, 7), 850),
-    Organisation("Cedar Insurance", (0, 2, 5, 6, 7), 650),
-    Organisation("Dogwood Homes", (0, 1, 4, 6, 7), 400),
+    Organisation("Alder Bank", (0, 1, 2, 3, 4), 900),
+    Organisation("Birch Clinic", (3, 4, 5, 6, 7), 700),
+    Organisation("Cedar Insurance", (0, 2, 5, 6, 7), 550),
+    Organisation("Dogwood Homes", (0, 1, 4, 6, 7), 350),
     Organisation("Elm Studio", (0, 1, 2, 3, 4, 5, 6, 7), 8 * JOINER_LABELS_PER_DIGIT, joins_to_use=True),
 )
 

@@ -99,7 +99,9 @@ def compare(
     write_json(home / "comparison.json", to_plain(found))
     for way, accuracy in to_plain(found).items():
         if isinstance(accuracy, list):
-            typer.echo(f"{way.replace('_', ' '):<24}{accuracy[0]:.3f}  ({accuracy[1]:.3f} to {accuracy[2]:.3f})")
+            typer.echo(
+                f"{way.replace('_', ' '):<24}{accuracy[0]:.3f}  ({accuracy[1]:.3f} to {accuracy[2]:.3f})"
+            )
 
 
 @app.command("list")

@@ -83,13 +83,18 @@ def review(home: Home, plan: Plan) -> None:
     check_plan(policy, plan, member.member_id, data_set.unit, member.declared_size, spent)
 
 
-def agreed_plan(home: Home, digest: str) -> AgreedPlan:
-    """The plan with this digest, if this member signed it. Raises ConsentMissing."""
+def require_consent(home: Home, digest: str) -> None:
+    """Raise ConsentMissing unless this member's consent to the plan is in its folder."""
     if not (home.consents / f"{plan_file_name(digest)}.json").exists():
         raise ConsentMissing(
             f"This member has not consented to plan {digest[:23]}…. No record was touched. Review it with "
             "`commonlens-participant plan review` and consent if its policy allows it."
         )
+
+
+def agreed_plan(home: Home, digest: str) -> AgreedPlan:
+    """The plan with this digest, if this member signed it. Raises ConsentMissing."""
+    require_consent(home, digest)
     try:
         return reviewed_plan(home, digest)
     except NotFound as error:

@@ -7,6 +7,7 @@ exactly the code that the node runs. The steps are those of docs/architecture.md
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import time
@@ -16,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from participant.consents import AgreedPlan, agreed_plan
+from participant.consents import AgreedPlan, agreed_plan, require_consent
 from participant.enrol import read_link
 from participant.home import Home
 from participant.outbox import Outbox, Sealed
@@ -32,8 +33,10 @@ from shared.domain.crash_points import crash_point
 from shared.domain.errors import (
     AlreadyReleased,
     CommonlensError,
+    DigestMismatch,
     InvalidMessage,
     InvalidWeights,
+    Refused,
     VersionMismatch,
 )
 from shared.domain.plan import Plan
@@ -47,7 +50,10 @@ from shared.wire.problems import to_problem
 from shared.wire.rounds import PROTOCOL_VERSION, RoundReply, RoundRequest
 
 _RUN_ID = re.compile(r"run_[0-9a-f]{12}\Z")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+MOST_ROUNDS = 999_999
 KEPT_HEADS = 3
+log = logging.getLogger("commonlens.node")
 
 
 class Transfers(Protocol):
@@ -82,13 +88,20 @@ class MemberNode:
         self._agreed: tuple[str, AgreedPlan, DataSet, RecordReader, Workbench] | None = None
 
     def answer(self, request: RoundRequest) -> RoundReply:
-        """A signed contribution, or a refusal with its code. Never raises an error of our tree."""
+        """A signed contribution, or a refusal. Never raises: a round must not be able to end this process.
+
+        A refusal carries its code and the code's own sentence. The message stays here: it may name files.
+        """
         try:
             return self._contribute(request)
         except CommonlensError as error:
             self._report(error.message)
             problem = to_problem(error)
-            return RoundReply(refusal_code=problem.code, refusal_text=problem.detail[:500])
+        except Exception as error:
+            log.exception("round %d could not be answered", request.round_number)
+            self._report(f"round {request.round_number} could not be answered; see the log")
+            problem = to_problem(error)
+        return RoundReply(refusal_code=problem.code, refusal_text=problem.title)
 
     def _contribute(self, request: RoundRequest) -> RoundReply:
         _check_request(request)
@@ -98,8 +111,9 @@ class MemberNode:
         sealed = self._outbox.get(request.run_id, request.round_number)
         if sealed is None:
             # Step 1: consent, and the policy as it is today, before anything of the records is touched.
-            agreed, data_set, bench = self._bench(request.plan_digest)
-            plan, policy, me = agreed.plan, read_policy(self._home.policy), self._member
+            policy, me = read_policy(self._home.policy), self._member
+            agreed, data_set, bench = self._bench(request.plan_digest, policy.data_set)
+            plan = agreed.plan
             check_rules(policy, plan, me.member_id, data_set.unit, me.declared_size)
             _check_round(plan, request)
             weights = self._fetch(request, plan)
@@ -132,7 +146,7 @@ class MemberNode:
                 f"Round {request.round_number} was answered for other weights or another plan. Nothing was "
                 "sent: a round is answered once. Tell the consortium's admin."
             )
-        data_set_id = self._data_set().id
+        data_set_id = open_data_set(self._home.root, read_policy(self._home.policy).data_set).id
         self._ledger.seal(data_set_id, request.run_id, request.round_number, sealed.header.payload_digest)
         trained = time.monotonic()
 
@@ -143,11 +157,12 @@ class MemberNode:
         self._note_seconds(request, fetched - started, trained - fetched, time.monotonic() - trained)
         return RoundReply(header=sealed.header, signature=sealed.signature)
 
-    def _bench(self, plan_digest: str) -> tuple[AgreedPlan, DataSet, Workbench]:
-        """The plan and everything it trains with; kept warm between rounds, checked again every round."""
-        if self._agreed is None or self._agreed[0] != plan_digest:
+    def _bench(self, plan_digest: str, data_set_name: str) -> tuple[AgreedPlan, DataSet, Workbench]:
+        """The plan and everything it trains with; kept warm while consent and policy name the same."""
+        require_consent(self._home, plan_digest)
+        if self._agreed is None or (self._agreed[0], self._agreed[2].name) != (plan_digest, data_set_name):
             agreed = agreed_plan(self._home, plan_digest)
-            data_set = self._data_set()
+            data_set = open_data_set(self._home.root, data_set_name)
             reader = data_set.reader(agreed.plan.extractor)
             bench = Workbench(
                 member_id=self._member.member_id,
@@ -159,9 +174,6 @@ class MemberNode:
             self._agreed = (plan_digest, agreed, data_set, reader, bench)
         _, agreed, data_set, _, bench = self._agreed
         return agreed, data_set, bench
-
-    def _data_set(self) -> DataSet:
-        return open_data_set(self._home.root, read_policy(self._home.policy).data_set)
 
     def _fetch(self, request: RoundRequest, plan: Plan) -> np.ndarray:
         data = self._transfers.fetch_weights(
@@ -206,9 +218,7 @@ class MemberNode:
         self._outbox.put(sealed, payload)
         return sealed
 
-    def _note_seconds(
-        self, request: RoundRequest, fetch_s: float, train_s: float, send_s: float
-    ) -> None:
+    def _note_seconds(self, request: RoundRequest, fetch_s: float, train_s: float, send_s: float) -> None:
         """Local only: how long a round took depends on the drawn batch, so it never leaves (clause 6.1)."""
         line = {
             "run_id": request.run_id,
@@ -223,15 +233,30 @@ class MemberNode:
         self._report(f"round {request.round_number} answered")
 
 
+_LEAVES_WHOLE = (Refused, DigestMismatch, InvalidMessage, VersionMismatch)
+"""Errors whose text speaks of plan, policy and protocol only. Others may name files or labels (clause 6.4)."""
+
+
+def _refusal(error: CommonlensError) -> RoundReply:
+    problem = to_problem(error)
+    told = isinstance(error, _LEAVES_WHOLE)
+    text = problem.detail if told else f"{problem.title} The member's own log has the details."
+    return RoundReply(refusal_code=problem.code, refusal_text=text[:500])
+
+
 def _check_request(request: RoundRequest) -> None:
     if request.protocol != PROTOCOL_VERSION:
         raise VersionMismatch(
             f"This node speaks round protocol {PROTOCOL_VERSION}, the coordinator {request.protocol}. "
             "Nothing was trained. Update whichever is older."
         )
-    # The run's id becomes a folder name here.
+    # All three become names of files and folders here.
     if not _RUN_ID.match(request.run_id):
         raise InvalidMessage("A run's id is run_ and 12 hex digits; this one is not. Nothing was trained.")
+    if not _DIGEST.match(request.plan_digest):
+        raise InvalidMessage("A plan is named by sha256: and 64 hex digits. Nothing was trained.")
+    if not 1 <= request.round_number <= MOST_ROUNDS:
+        raise InvalidMessage(f"A round's number is 1 to {MOST_ROUNDS}; this one is not. Nothing was trained.")
 
 
 def _check_round(plan: Plan, request: RoundRequest) -> None:

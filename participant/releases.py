@@ -34,11 +34,13 @@ def pull_release(
 
 
 def open_release(home: Home, name: str) -> VerifiedRelease:
-    """A pulled release, verified again. Raises NotFound, and NotTrusted leaves when it was touched."""
+    """A release in this folder, verified again; pulled first where it is not here yet.
+
+    Raises NotFound where nobody has it, and NotTrusted leaves when it was touched.
+    """
     folder = home.releases / name
     if not folder.is_dir():
-        known = ", ".join(sorted(p.name for p in home.releases.glob("*-*") if p.is_dir())) or "none"
-        raise NotFound(f"There is no release {name} here; known: {known}. Pull it first.")
+        return pull_release(home, name)
     # It was verified here while its trust document was in date, so a later expiry takes nothing from it.
     root = read_link(home.root).root_public_key
     return verify_release(folder, pinned_root=root, clock=SystemClock(), allow_expired=True)

@@ -90,6 +90,12 @@ class BulkTransfers:
             found.in_use = True
             return found.path
 
+    def expected_bytes(self, ticket: str) -> int:
+        """Exactly how many bytes `ticket` stands for; 0 once its round is over."""
+        with self._lock:
+            found = self._tickets.get(ticket)
+            return found.size_bytes if found is not None else 0
+
     def end_upload(self, ticket: str, received_bytes: int) -> bool:
         """Mark the upload complete if all bytes came; otherwise free the ticket for another try."""
         with self._lock:
@@ -144,7 +150,7 @@ def bulk_routes(transfers: BulkTransfers) -> APIRouter:
         path = transfers.begin_upload(ticket, _announced_length(request))
         received = 0
         try:
-            received = await _stage(path, request.stream())
+            received = await _stage(path, request.stream(), transfers.expected_bytes(ticket))
         except ClientDisconnect:
             pass  # a cut upload is simply not complete; the same ticket may try again
         finally:
@@ -165,13 +171,16 @@ def _blocks(path: Path) -> Iterator[bytes]:
             yield block
 
 
-async def _stage(path: Path, chunks: AsyncIterator[bytes]) -> int:
+async def _stage(path: Path, chunks: AsyncIterator[bytes], most_bytes: int) -> int:
+    """Bytes received; what comes after `most_bytes` is not stored and ends the reading."""
     received = 0
     try:
         with path.open("wb") as file:
             async for chunk in chunks:
-                file.write(chunk)
                 received += len(chunk)
+                if received > most_bytes:
+                    break
+                file.write(chunk)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutOfSpace(

@@ -3,10 +3,14 @@
 Works on the link state in this process: no server-app process, no bundle, no polling over HTTP. The call
 sequence matters (a message stored before its objects makes a fast member back off), so it is kept in one
 place: `_post` for instructions and `_collect` for replies.
+
+Flower delivers an instruction once. A node that restarts in the middle of a round is therefore asked again,
+with fresh tickets; what it sealed before its crash it sends as it is (clause 3.8).
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +18,7 @@ from pathlib import Path
 
 from flwr.app import ConfigRecord, Message, Metadata, RecordDict
 from flwr.app.message import make_message, remove_content_from_message
-from flwr.common.constant import SUPERLINK_NODE_ID, Status, SubStatus
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, Status, SubStatus
 from flwr.server.superlink.linkstate import LinkState
 from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
 from flwr.supercore.date import now as flower_now
@@ -36,6 +40,10 @@ MESSAGE_TYPE = "train.commonlens"
 BODY_RECORD = "commonlens"
 LOOK_AGAIN_S = 0.01
 TASK_HEARTBEAT_S = 15.0
+COME_BACK_S = 10.0
+"""How long a round waits for a node that went away to come back, before its member counts as missing."""
+
+log = logging.getLogger("commonlens.engine")
 
 
 class FlowerCarrier:
@@ -48,10 +56,14 @@ class FlowerCarrier:
         self._flower_run_id = 0
         self._task_id = 0
         self._last_heartbeat = 0.0
+        self._open: tuple[RoundAsk, Path] | None = None
+        """The open round's instruction and weights."""
         self._asked: dict[str, tuple[str, str]] = {}
         """Flower message id → (member id, contribution ticket) of every unanswered instruction."""
         self._arriving: dict[str, tuple[Message, str, str]] = {}
         """Reply id → (reply, member id, ticket): announced, its objects perhaps still on their way."""
+        self._gone: dict[str, float] = {}
+        """Member id → until when its node, which went away, may come back and be asked again."""
         self._guard = threading.Lock()
 
     def online(self) -> frozenset[str]:
@@ -59,34 +71,24 @@ class FlowerCarrier:
         return self._nodes.online()
 
     def ask(self, ask: RoundAsk, cohort: Sequence[str], weights: Path) -> None:
-        """Send the round's instruction to each member of `cohort` whose node is registered."""
+        """Send the round's instruction to each member of `cohort`."""
         self._keep_run_alive()
-        size_bytes = weights.stat().st_size
+        self._open = (ask, weights)
+        self._nodes.take_restarted()
         for member_id in cohort:
-            node_id = self._nodes.node_id(member_id)
-            if node_id is None:
-                continue
-            upload = self._bulk.expect(member_id, size_bytes)
-            request = RoundRequest(
-                protocol=PROTOCOL_VERSION,
-                run_id=ask.run_id,
-                round_number=ask.round_number,
-                plan_digest=ask.plan_digest,
-                weights_digest=ask.weights_digest,
-                weights_bytes=size_bytes,
-                deadline_s=ask.deadline_s,
-                weights_ticket=self._bulk.offer(member_id, weights),
-                contribution_ticket=upload,
-            )
-            message_id = self._post(encode(request), node_id, ask)
-            self._asked[message_id] = (member_id, upload)
+            self._ask_member(member_id)
 
     def next_answer(self, timeout_s: float) -> Received | None:
         """The next answer, or None after `timeout_s` seconds without one."""
         give_up = time.monotonic() + timeout_s
         while True:
             self._keep_run_alive()
+            # In this order: whoever is noticed as gone because it restarts is asked again only once.
             self._notice_replies()
+            self._withdraw_from_restarted()
+            missing = self._ask_returned()
+            if missing is not None:
+                return missing
             for reply_id in list(self._arriving):
                 received = self._collect(reply_id)
                 if received is not None:
@@ -98,8 +100,10 @@ class FlowerCarrier:
     def close_round(self) -> None:
         """Forget unanswered instructions, void tickets, delete staged payloads."""
         self._state.delete_messages(set(self._asked) | set(self._answered_instructions()))
+        self._open = None
         self._asked.clear()
         self._arriving.clear()
+        self._gone.clear()
         if self._flower_run_id:
             self._state.delete_sessions_in_run(self._flower_run_id)
         self._bulk.close_round()
@@ -112,6 +116,29 @@ class FlowerCarrier:
 
     def _answered_instructions(self) -> list[str]:
         return [reply.metadata.reply_to_message_id for reply, _, _ in self._arriving.values()]
+
+    def _ask_member(self, member_id: str) -> None:
+        """The open round's instruction, with tickets of its own, to one member."""
+        node_id = self._nodes.node_id(member_id)
+        if self._open is None or node_id is None:
+            self._gone[member_id] = time.monotonic()
+            return
+        ask, weights = self._open
+        size_bytes = weights.stat().st_size
+        upload = self._bulk.expect(member_id, size_bytes)
+        request = RoundRequest(
+            protocol=PROTOCOL_VERSION,
+            run_id=ask.run_id,
+            round_number=ask.round_number,
+            plan_digest=ask.plan_digest,
+            weights_digest=ask.weights_digest,
+            weights_bytes=size_bytes,
+            deadline_s=ask.deadline_s,
+            weights_ticket=self._bulk.offer(member_id, weights),
+            contribution_ticket=upload,
+        )
+        message_id = self._post(encode(request), node_id, ask)
+        self._asked[message_id] = (member_id, upload)
 
     def _post(self, body: bytes, node_id: int, ask: RoundAsk) -> str:
         content = RecordDict({BODY_RECORD: ConfigRecord({"body": body})})
@@ -148,14 +175,64 @@ class FlowerCarrier:
             return
         for reply in self._state.get_message_res(set(self._asked), self._flower_run_id):
             member_id, ticket = self._asked.pop(reply.metadata.reply_to_message_id)
-            self._arriving[reply.metadata.message_id] = (reply, member_id, ticket)
+            if reply.has_error() and reply.error.code == ErrorCode.NODE_UNAVAILABLE:
+                self._forget(reply)
+                self._gone[member_id] = time.monotonic() + COME_BACK_S
+            else:
+                self._arriving[reply.metadata.message_id] = (reply, member_id, ticket)
+
+    def _withdraw_from_restarted(self) -> None:
+        """Take back what a node was sent before it restarted: that process is gone, and its answer with it."""
+        restarted = self._nodes.take_restarted()
+        if not restarted:
+            return
+        give_up = time.monotonic() + COME_BACK_S
+        for message_id, (member_id, _) in list(self._asked.items()):
+            if member_id in restarted:
+                del self._asked[message_id]
+                self._state.delete_messages({message_id})
+                self._state.object_store.delete(message_id)
+                self._gone[member_id] = give_up
+        for reply, member_id, _ in list(self._arriving.values()):
+            if member_id in restarted:
+                self._forget(reply)
+                self._gone[member_id] = give_up
+
+    def _ask_returned(self) -> Received | None:
+        """Ask nodes that came back again; a member whose node did not, as missing."""
+        online = self._nodes.online() if self._gone else frozenset()
+        for member_id, give_up in list(self._gone.items()):
+            if member_id in online:
+                del self._gone[member_id]
+                self._ask_member(member_id)
+            elif self._nodes.node_id(member_id) is None or time.monotonic() > give_up:
+                del self._gone[member_id]
+                return Received(member_id, None, None, error="its node went away before it answered")
+        return None
 
     def _collect(self, reply_id: str) -> Received | None:
         """The reply as `Received` once all its objects are here; None while they are on their way."""
         reply, member_id, ticket = self._arriving[reply_id]
         if reply.has_error():
             self._forget(reply)
-            return Received(member_id, None, None, error="its node went away before it answered")
+            return Received(member_id, None, None, error="its node could not answer")
+        try:
+            answer = self._read(reply_id)
+        except CommonlensError as error:
+            self._forget(reply)
+            return Received(member_id, None, None, error=error.message)
+        except Exception:
+            # Flower's classes raise whatever they meet in bytes that a member made up; a round must survive.
+            log.warning("a reply of %s could not be read", member_id)
+            self._forget(reply)
+            return Received(member_id, None, None, error="sent nothing that could be read")
+        if answer is None:
+            return None
+        self._forget(reply)
+        return Received(member_id, answer, self._bulk.staged(ticket))
+
+    def _read(self, reply_id: str) -> RoundReply | None:
+        """The decoded reply, or None while some of its objects are on their way."""
         object_ids = [
             node.object_id for node in iterate_object_tree(self._state.object_store.get_object_tree(reply_id))
         ]
@@ -163,12 +240,7 @@ class FlowerCarrier:
         if any(not content for content in contents.values()):
             return None
         present = {i: content for i, content in contents.items() if content}
-        self._forget(reply)
-        try:
-            answer = _body_of(inflate_object_from_contents(reply_id, present))
-        except CommonlensError as error:
-            return Received(member_id, None, None, error=error.message)
-        return Received(member_id, answer, self._bulk.staged(ticket))
+        return _body_of(inflate_object_from_contents(reply_id, present))
 
     def _forget(self, reply: Message) -> None:
         """Drop a reply, its instruction and their objects, so that memory does not grow by the round."""

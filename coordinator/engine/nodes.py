@@ -21,6 +21,7 @@ class FlowerNodes:
         self._state = state
         self._node_ids: dict[str, int] = {}
         self._suspended: set[int] = set()
+        self._restarted: set[str] = set()
         self._lock = threading.Lock()
 
     def register(self, member_id: str, node_public_key_pem: str) -> None:
@@ -66,9 +67,19 @@ class FlowerNodes:
 
         Without this Flower refuses the same key for up to a minute, until heartbeats have lapsed.
         """
+        with self._lock:
+            # First, so that nobody sees the node gone without being able to know why.
+            self._restarted.add(member_id)
         node_id = self.node_id(member_id)
         if node_id is not None:
             self._state.deactivate_node(node_id)
+
+    def take_restarted(self) -> frozenset[str]:
+        """Members whose nodes started afresh since the last call: what they were sent before is lost."""
+        with self._lock:
+            restarted = frozenset(self._restarted)
+            self._restarted.clear()
+        return restarted
 
     def node_id(self, member_id: str) -> int | None:
         """Flower's number for the member's node, or None."""

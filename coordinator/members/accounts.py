@@ -10,6 +10,7 @@ import argon2
 import sqlalchemy as sa
 
 from coordinator.audit.log import append
+from coordinator.config import ADMIN_TOKEN_FILE
 from coordinator.members.tokens import TokenKind, issue_token, revoke_tokens
 from coordinator.storage.database import reading, writing
 from coordinator.storage.tables import accounts
@@ -35,7 +36,6 @@ WELL_KNOWN_PASSWORDS = (
     "secret",
     "123456789012",
 )
-ADMIN_TOKEN_FILE = "admin.token"
 ADMIN_TOKEN_LIFETIME_S = 365 * 86400.0
 _HASHES_AT_ONCE = threading.BoundedSemaphore(2)
 """One argon2 hash takes 64 MiB, and anybody may ask for one by trying to sign in."""

@@ -36,10 +36,10 @@ class Accumulator:
         header = contribution.header
         size_bytes = payload.stat().st_size
         expected_bytes = self._total.size * BYTES_PER_COORDINATE
-        if size_bytes != expected_bytes:
+        if not size_bytes == header.payload_bytes == expected_bytes:
             raise InvalidWeights(
-                f"A contribution to this round has {expected_bytes} bytes, this one has {size_bytes}. "
-                "It was left out. Check that both sides run the same plan."
+                f"A contribution to this round has {expected_bytes} bytes, this one has {size_bytes} and was "
+                f"signed as {header.payload_bytes}. It was left out. Check that both sides run the same plan."
             )
         found = digest_of_file(payload)
         if found != header.payload_digest:

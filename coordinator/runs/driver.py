@@ -27,6 +27,9 @@ ATTEMPTS = 3
 """How often a round without a quorum is asked again before the run waits for an admin. Members answer a
 repeated round with the same bytes (clause 3.8), so another attempt costs nobody any privacy."""
 LOOK_AGAIN_S = 0.2
+GRACE_S = 10.0
+"""How long a round that has its quorum waits for a member that was there in the round before."""
+KEPT_CHECKPOINTS = 3
 ACTOR = "system"
 
 log = logging.getLogger("commonlens.runs")
@@ -52,6 +55,8 @@ class RunDriver(threading.Thread):
         self.starting_folder = starting_folder
         self._scratch = scratch
         self._ended = threading.Event()
+        self._given_up: set[str] = set()
+        """Members whose nodes were offline when the last round was opened."""
 
     def stop(self) -> None:
         """Leave the run where it is; the next start goes on from its last closed round."""
@@ -116,20 +121,35 @@ class RunDriver(threading.Thread):
             checkpoint = self._checkpoints.write(moved.tensors())
             crash_point("12")
             self._store.close_round(run_id, record, attempt, checkpoint)
+            self._forget_checkpoint(run_id, number - KEPT_CHECKPOINTS)
         except CommonlensError as error:
             self._store.abandon_round(run_id, record, attempt, error.message)
             raise
         return moved
 
+    def _forget_checkpoint(self, run_id: str, number: int) -> None:
+        """Delete the checkpoint of an older round: a run is only ever resumed from its last one."""
+        digest = self._store.checkpoint_of(run_id, number)
+        if digest is not None:
+            self._checkpoints.forget(digest)
+
     def _gather(self, run_id: str, plan: Plan, number: int) -> RoundRecord:
-        """Wait for members that are expected but offline, at most as long as a round may take."""
-        give_up = time.monotonic() + plan.deadline_s
+        """Wait for members that are expected but offline: briefly when a quorum is there, else longer.
+
+        A member that was waited for in vain is not waited for again until it has been back.
+        """
+        started = time.monotonic()
         while True:
             self._keep_going(run_id)
             states: dict[str, MemberState] = {m.id: m.state for m in self._members()}
             consented = self._store.consents(str(plan.digest))
             cohort, missing = choose_cohort(plan, states, consented, self._carrier.online())
-            if "offline" not in missing.values() or time.monotonic() > give_up:
+            offline = {member for member, why in missing.items() if why == "offline"}
+            enough = len(cohort) >= plan.quorum
+            patience_s = min(GRACE_S, plan.deadline_s) if enough else plan.deadline_s
+            late = time.monotonic() - started > patience_s
+            if late or (enough and offline <= self._given_up):
+                self._given_up = offline
                 return RoundRecord(number, cohort, missing)
             self._ended.wait(LOOK_AGAIN_S)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from coordinator.runs.draft import PlanDraft
 from coordinator.workers.probe import Probe
 from shared.domain.consortium import Member, MemberState, Purpose
 from shared.domain.errors import InvalidConfig, NotFound, UnsoundPlan
-from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms, least_quorum
-from shared.domain.privacy import GaussianEvent, Mode, PrivacyTerms, Unit
+from shared.domain.plan import AUGMENTATIONS, Plan, PlanMember, least_quorum
+from shared.domain.privacy import GaussianEvent, Mode, PrivacyTerms
 from shared.privacy.accountant import calibrate_noise_multiplier, epsilon, highest_delta
 from shared.wire.rounds import BYTES_PER_COORDINATE
 
@@ -18,39 +18,6 @@ SECOND_DELTA = 1e-6
 """Clause 7.35: ε is shown at the plan's δ and at this one."""
 LEAST_NOISE = 0.3
 """Below this noise multiplier no plan is accepted, whatever its ε: an accounting slip would cost too much."""
-
-
-@dataclass(frozen=True)
-class PrivacyDraft:
-    """`target_epsilon` is the dial; the noise follows from it unless `noise_multiplier` is given."""
-
-    target_epsilon: float
-    clip_norm_l2: float
-    sampling_rate: float
-    mode: Mode = Mode.LOCAL
-    unit: Unit = Unit.RECORD
-    delta: float = 1e-5
-    noise_multiplier: float | None = None
-    evaluation_noise_multiplier: float = 20.0
-
-
-@dataclass(frozen=True)
-class PlanDraft:
-    """The form of plan.toml. What is left out gets the protocol's default."""
-
-    extractor_name: str
-    extractor: ExtractorSpec
-    training: TrainingTerms
-    privacy: PrivacyDraft
-    rounds: int
-    server: ServerOptimizer = field(default_factory=lambda: ServerOptimizer("fedavg"))
-    evaluate_every: int = 0
-    starting_seed: int = 1
-    deadline_s: float = 120.0
-    quorum: int | None = None
-    colluders: int = 0
-    members: tuple[str, ...] | None = None
-    """Names of contributors; left out: every active contributor."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +113,12 @@ def _contributors(draft: PlanDraft, members: Sequence[Member]) -> list[Member]:
                 f"{', '.join(unknown)}: no active contributor with a declared size has that name. Nothing "
                 "was proposed. List the members to see who is there."
             )
+        twice = sorted({name for name in draft.members if draft.members.count(name) > 1})
+        if twice:
+            raise UnsoundPlan(
+                f"Each organisation contributes once (clause 5.1), {', '.join(twice)} is named more often. "
+                "Nothing was proposed. Name each member once."
+            )
         chosen = [able[name] for name in draft.members]
     if not chosen:
         raise UnsoundPlan("A plan needs at least one active contributor, there is none. Invite one first.")
@@ -166,6 +139,9 @@ def _check_numbers(draft: PlanDraft) -> None:
         ),
         "evaluate_every must be 0 or more": draft.evaluate_every >= 0,
         "deadline_s must be at least 1": draft.deadline_s >= 1,
+        f"training.augmentations must be among {', '.join(AUGMENTATIONS)}": (
+            set(draft.training.augmentations) <= set(AUGMENTATIONS)
+        ),
         "server.name must be fedavg or fedadam": draft.server.name in ("fedavg", "fedadam"),
         "server.averaging_decay must be at least 0 and below 1": 0 <= draft.server.averaging_decay < 1,
     }

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from coordinator.runs.averaging import Accumulator, ServerState, apply_average
 from coordinator.runs.carrier import Carrier, Received, RoundAsk
 from shared.domain.canonical import digest_of_file
+from shared.domain.crash_points import crash_point
 from shared.domain.errors import BadSignature, CommonlensError, InvalidMessage, QuorumMissed
 from shared.domain.files import write_atomically
 from shared.domain.plan import Plan
@@ -25,6 +24,9 @@ from shared.release.signing import verify_value
 
 LONGEST_WAIT_S = 0.5
 """How long one look for an answer may last, so that a pause or stop is noticed soon."""
+LARGEST_COUNT = 1e12
+"""No noised number of held-out units comes near this."""
+LONGEST_REASON_CHARACTERS = 500
 
 
 @dataclass
@@ -80,13 +82,14 @@ def run_round(
             keep_going()
             received = carrier.next_answer(min(left_s, LONGEST_WAIT_S))
             watch.lap("waiting")
-            if received is None:
-                continue
+            if received is None or received.sender_id not in waiting:
+                continue  # nothing yet, or a second answer, or one that nobody asked for
             waiting.discard(received.sender_id)
             try:
                 contribution = checked(received, ask, identity_keys)
                 total.add(contribution, _payload(received), plan.weight(received.sender_id))
                 record.contributions.append(contribution)
+                crash_point("10")
             except CommonlensError as error:
                 record.missing[received.sender_id] = error.message
             watch.lap("sum")
@@ -112,7 +115,7 @@ def checked(received: Received, ask: RoundAsk, identity_keys: Mapping[str, str])
     if reply is None:
         raise InvalidMessage(received.error or "sent nothing that could be read")
     if reply.header is None or reply.signature is None:
-        raise InvalidMessage(f"refused: {reply.refusal_text or reply.refusal_code or 'no reason given'}")
+        raise InvalidMessage(_told(reply.refusal_text or reply.refusal_code or "no reason given"))
     header = reply.header
     if header.member_id != received.sender_id:
         raise BadSignature("answered in another member's name; the answer was not counted")
@@ -120,9 +123,16 @@ def checked(received: Received, ask: RoundAsk, identity_keys: Mapping[str, str])
     answered = (header.run_id, header.round_number, header.plan_digest)
     if answered != (ask.run_id, ask.round_number, ask.plan_digest):
         raise InvalidMessage("signed an answer to another round or plan; it was not counted")
-    if header.counts is not None and not np.isfinite([header.counts.correct, header.counts.wrong]).all():
-        raise InvalidMessage("sent validation counts that are not numbers; the answer was not counted")
+    counts = header.counts
+    if counts is not None and not max(abs(counts.correct), abs(counts.wrong)) < LARGEST_COUNT:
+        raise InvalidMessage("sent validation counts that no data set has; the answer was not counted")
     return Contribution(header, bytes.fromhex(reply.signature))
+
+
+def _told(reason: str) -> str:
+    """A member's own words, fit for a page or a terminal: printable and bounded."""
+    printable = "".join(c if c.isprintable() else " " for c in reason[:LONGEST_REASON_CHARACTERS])
+    return f"refused: {printable}"
 
 
 def _payload(received: Received) -> Path:

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import FileResponse, Response
 
 from coordinator.members.access import Caller, require, require_anyone, require_member
-from coordinator.runs.planning import PlanCheck, PlanDraft
+from coordinator.runs.draft import PlanDraft
+from coordinator.runs.planning import PlanCheck
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.consortium import Role

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from coordinator.runs.planning import PlanCheck, PlanDraft, complete
+from coordinator.runs.draft import PlanDraft
+from coordinator.runs.planning import PlanCheck, complete
 from coordinator.runs.store import RunRow, RunStore
 from coordinator.workers.probe import probe_extractor
 from shared.domain.consortium import Member

@@ -217,6 +217,14 @@ class RunStore:
             )
             return [dict(row._mapping) for row in db.execute(query)]
 
+    def checkpoint_of(self, run_id: str, number: int) -> str | None:
+        """Digest of the checkpoint that closed this round, or None."""
+        with reading(self._engine) as db:
+            query = sa.select(t.rounds.c.checkpoint_digest).where(
+                _of_round(run_id, number) & t.rounds.c.checkpoint_digest.is_not(None)
+            )
+            return db.execute(query).scalar()
+
     def note_release(self, release: str, run_id: str, actor: str) -> None:
         """An audit line for a release; the release itself lives in the registry's signed catalogue."""
         with writing(self._engine) as db:

@@ -57,6 +57,10 @@ class CheckpointStore:
         """Whether a file for `digest` is there (its bytes are checked by `read`)."""
         return self.path(digest).exists()
 
+    def forget(self, digest: str) -> None:
+        """Delete a checkpoint that nothing will be resumed from. None there is fine."""
+        self.path(digest).unlink(missing_ok=True)
+
     def path(self, digest: str) -> Path:
         """Where `digest` is kept. Raises Invalid for a text that is not a digest (it becomes a file name)."""
         if not _DIGEST.fullmatch(digest):

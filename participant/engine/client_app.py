@@ -7,9 +7,11 @@ from collections.abc import Callable
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from shared.domain.errors import InvalidMessage
 from shared.wire.rounds import RoundReply, RoundRequest, decode_request, encode
 
 BODY_RECORD = "commonlens"
+MESSAGE_TYPE = "train.commonlens"
 
 
 def build_client_app(answer: Callable[[RoundRequest], RoundReply]) -> ClientApp:
@@ -25,6 +27,18 @@ def build_client_app(answer: Callable[[RoundRequest], RoundReply]) -> ClientApp:
         return Message(content, reply_to=message)
 
     return app
+
+
+def check_instruction(message: Message) -> None:
+    """Raise InvalidMessage for anything but a round's instruction: no other message reaches an app here."""
+    ours = (
+        message.metadata.message_type == MESSAGE_TYPE
+        and not message.has_error()
+        and isinstance(message.content.get(BODY_RECORD), ConfigRecord)
+        and "body" in message.content[BODY_RECORD]
+    )
+    if not ours:
+        raise InvalidMessage("A message was not a round's instruction. It was ignored, and nothing was run.")
 
 
 def empty_context(node_id: int, run_id: int) -> Context:

@@ -112,7 +112,10 @@ class FleetLink:
                     node=self._node, run_id=run_id, message_object_id=header.metadata.message_id
                 )
             )
-        message = inflate_object_from_contents(header.metadata.message_id, contents)
+        try:
+            message = inflate_object_from_contents(header.metadata.message_id, contents)
+        except Exception as error:  # Flower's classes raise whatever they meet in bytes that do not fit
+            raise InvalidMessage("An instruction could not be put together. It was not read.") from error
         if not isinstance(message, Message):
             raise InvalidMessage("An instruction was not a message. It was not read.")
         message.metadata.__dict__["_message_id"] = header.metadata.message_id

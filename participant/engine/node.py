@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from participant.engine.client_app import build_client_app, empty_context
+from participant.engine.client_app import build_client_app, check_instruction, empty_context
 from participant.engine.fleet_link import HEARTBEAT_S, FleetLink
 from shared.domain.errors import CommonlensError, InvalidMessage, Revoked, Unreachable
 from shared.wire.rounds import RoundReply, RoundRequest
@@ -16,7 +16,9 @@ BUSY_POLL_S = 0.1
 """Between rounds of a run: short enough to cost a round little, long enough to cost no CPU."""
 IDLE_POLL_S = 2.0
 IDLE_AFTER_S = 30.0
-MOST_BACK_OFF_S = 20.0
+LEAST_BACK_OFF_S = 0.2
+MOST_BACK_OFF_S = 4.0
+"""A coordinator that comes back is found within five seconds; until then a try costs one refused connection."""
 
 
 class NodeLoop:
@@ -41,15 +43,15 @@ class NodeLoop:
 
     def run(self) -> None:
         """Serve until stopped, through coordinator restarts and broken lines."""
-        back_off_s = 0.2
+        back_off_s = LEAST_BACK_OFF_S
         while not self._stop.is_set():
+            started = time.monotonic()
             try:
-                started = time.monotonic()
                 self._serve_one_connection()
             except (Unreachable, Revoked, InvalidMessage) as error:
                 self._report(error.message)
-                if time.monotonic() - started > MOST_BACK_OFF_S:
-                    back_off_s = 0.2
+                if time.monotonic() - started > back_off_s:
+                    back_off_s = LEAST_BACK_OFF_S
                 self._stop.wait(back_off_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter only
                 back_off_s = min(back_off_s * 2, MOST_BACK_OFF_S)
 
@@ -80,6 +82,7 @@ class NodeLoop:
                 continue
             run_id = message.metadata.run_id
             try:
+                check_instruction(message)
                 reply = self._app(message, empty_context(link.node_id, run_id))
             except CommonlensError as error:
                 self._report(error.message)

@@ -11,6 +11,7 @@ from participant.training.runtime import apply_threads, choose_device
 from participant.training.step import Vector, clipped_sum, descend, noisy_mean
 from participant.training.validation import noisy_counts
 from participant.training.workbench import Workbench
+from shared.domain.crash_points import crash_point
 from shared.domain.errors import ChargeMismatch, ConsentMissing
 from shared.domain.plan import Plan
 from shared.domain.update import Update
@@ -58,14 +59,17 @@ def local_round(
     for _ in range(plan.training.local_steps):
         # 3 record → batch: each unit independently with probability q; may be empty (clause 2.4).
         drawn = bench.records.poisson_draw(bench.noise, plan.privacy.sampling_rate)
+        crash_point("3")
 
         # 4 batch → clipped sum: extractor and head under one clip, a sum and not a mean (clause 2.2).
         sums = clipped_sum(engine, bench.records, drawn, plan, bench.noise)
+        crash_point("4")
 
         # 5 noise: σC on every coordinate of both parts, before anything else sees them (clauses 2.3, 4.1).
         extractor_mean, head_mean = noisy_mean(sums, plan, bench.member_id, bench.noise)
         descend(bench.extractor, extractor_mean, plan.training.learning_rate)
         descend(head, head_mean, plan.training.head_learning_rate)
+        crash_point("5")
 
     # 6 update: extractor coordinates only; the head never leaves (clause 2.3).
     update = get_flat(bench.extractor) - weights_vector

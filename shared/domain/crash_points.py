@@ -1,7 +1,8 @@
 """Numbered places where a test may kill this process, so that recovery is tested at every step of the walk.
 
 Does nothing unless COMMONLENS_KILL_AT names the place, as `<step>:<marker file>`: the marker is made first,
-so that the restarted process passes. Steps are those of docs/architecture.md, "The walk of one update".
+so that the restarted process passes. Steps are those of docs/architecture.md, "The walk of one update";
+there is no 7, because mode local has no masks, and 13 has the six steps of coordinator/registry/publish.py.
 """
 
 from __future__ import annotations

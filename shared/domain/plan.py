@@ -12,6 +12,8 @@ from shared.domain.privacy import GaussianEvent, PrivacyTerms
 from shared.domain.strict import to_plain
 
 PLAN_FORMAT = "commonlens-plan/1"
+AUGMENTATIONS = ("flip", "shift2")
+"""Names that a plan may list; what they do is in participant/training/augment.py."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class TrainingTerms:
     """Of the extractor, on the clipped noisy sum divided by the expected batch size (clause 2.4)."""
     head_learning_rate: float
     augmentations: tuple[str, ...] = ()
-    """Names from `participant/training/augment.py`, applied to a record before its gradient."""
+    """Among AUGMENTATIONS, applied to each record by itself before its gradient."""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,12 @@ def _convert_enum(kind: type[enum.Enum], value: Any, where: str) -> enum.Enum:
 
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise InvalidConfig(
+                f"{where}: expected a number, found one too large. Nothing was read."
+            ) from error
     fits = isinstance(kind, type) and isinstance(value, kind)
     if fits and not (isinstance(value, bool) and kind is not bool):
         return value

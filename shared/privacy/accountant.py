@@ -24,9 +24,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from dp_accounting import NeighboringRelation
-from dp_accounting.pld import privacy_loss_distribution
-
 from shared.domain.errors import UnsoundPlan
 from shared.domain.privacy import MAXIMUM_DELTA, RELATION, GaussianEvent, PrivacyGuarantee, Unit
 
@@ -195,7 +192,7 @@ def _composed(groups: tuple[_Group, ...], grid: float) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _prefix(groups: tuple[_Group, ...], grid: float) -> Any:
-    result = privacy_loss_distribution.identity(value_discretization_interval=grid)
+    result = _distributions().identity(value_discretization_interval=grid)
     for group in groups:
         result = result.compose(_self_composed(group, grid))
     return result
@@ -209,7 +206,9 @@ def _self_composed(group: _Group, grid: float) -> Any:
 @functools.lru_cache(maxsize=16)
 def _one_step(noise_multiplier: float, sampling_rate: float, grid: float) -> Any:
     """Loss distribution of one Poisson-subsampled Gaussian step; both directions of add-or-remove-one."""
-    return privacy_loss_distribution.from_gaussian_mechanism(
+    from dp_accounting import NeighboringRelation
+
+    return _distributions().from_gaussian_mechanism(
         standard_deviation=noise_multiplier,
         pessimistic_estimate=True,
         value_discretization_interval=grid,
@@ -217,3 +216,10 @@ def _one_step(noise_multiplier: float, sampling_rate: float, grid: float) -> Any
         sampling_prob=sampling_rate,
         neighboring_relation=NeighboringRelation.ADD_OR_REMOVE_ONE,
     )
+
+
+def _distributions() -> Any:
+    """The library, imported late: it takes over a second, and most commands compute no ε."""
+    from dp_accounting.pld import privacy_loss_distribution
+
+    return privacy_loss_distribution

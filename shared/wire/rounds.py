@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from shared.domain.canonical import canonical_bytes
-from shared.domain.errors import InvalidConfig, InvalidMessage
+from shared.domain.errors import Invalid, InvalidMessage
 from shared.domain.strict import build, to_plain
 from shared.domain.update import ContributionHeader
 
@@ -85,8 +85,10 @@ def _decode(body: bytes, kind: type[T]) -> T:
     _check_length(len(body))
     try:
         value: Any = json.loads(body)
+        # JSON can spell what canonical bytes cannot carry: NaN, infinities and half characters.
+        canonical_bytes(value)
         return build(kind, value, kind.__name__)
-    except (ValueError, RecursionError, InvalidConfig) as error:
+    except (ValueError, RecursionError, Invalid) as error:
         raise InvalidMessage(
             f"A {kind.__name__} could not be read: {error} Nothing was done with it."
         ) from error

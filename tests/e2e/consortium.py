@@ -1,0 +1,335 @@
+"""A whole consortium of real processes over TLS in one folder: a coordinator, its members, a stranger.
+
+The coordinator and the nodes are processes of their own, started as an operator starts them. Commands that only
+ask and answer run inside the test's process, because importing torch once more would prove nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import httpx
+import numpy as np
+import typer
+from PIL import Image
+
+from coordinator.cli import app as coordinator_app
+from coordinator.operator import Operator
+from participant.cli import app as participant_app
+from participant.enrol import read_link
+from participant.home import Home
+from participant.outbox import Outbox
+from participant.policy import read_policy
+from participant.records.dataset import open_data_set
+from shared.console import run_arguments
+from shared.domain.crash_points import VARIABLE
+from shared.privacy.ledger import Ledger
+
+BIN = Path(sys.executable).parent
+SIDE_PIXELS = 8
+PATIENCE_S = 60.0
+"""Far above what anything here takes: a claim is about what happens, never about how fast."""
+
+PLAN = """
+extractor_name = "shapes"
+rounds = {rounds}
+evaluate_every = 2
+deadline_s = 60.0
+quorum = {quorum}
+[extractor]
+architecture = "fixed-mlp"
+channels = 1
+height = 8
+width = 8
+embedding_dim = 8
+[extractor.options]
+kernel = 5
+grid = 2
+hidden = 8
+[training]
+local_steps = 1
+learning_rate = 0.5
+head_learning_rate = 0.5
+[privacy]
+target_epsilon = 4.0
+clip_norm_l2 = 1.0
+sampling_rate = 0.3
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line of its output."""
+        return self.out.strip().splitlines()[-1]
+
+
+def call(app: typer.Typer, *arguments: object, stdin: str = "") -> Done:
+    """One command, inside this process, with everything that an entry point does but leaving."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+    ):
+        code = run_arguments(app, [str(argument) for argument in arguments])
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def command(name: str, *arguments: object, crash: str | None = None) -> Done:
+    """One command as a process of its own."""
+    argv = [str(BIN / name), *(str(argument) for argument in arguments)]
+    done = subprocess.run(
+        argv, env=_environment(crash), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def wait_for(what: str, ready: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    """The first true thing that `ready` gives."""
+    give_up = time.monotonic() + patience_s
+    while time.monotonic() < give_up:
+        found = ready()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"waited {patience_s:.0f} s in vain: {what}")
+
+
+@dataclass
+class Daemon:
+    """One long-lived process of ours; only what was started here is ever ended here."""
+
+    argv: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, crash: str | None = None) -> None:
+        """Start it; with `crash` (`step:marker`) it kills itself at that step."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(crash)
+            )
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, number: int) -> None:
+        if self.process is None:
+            raise AssertionError("was never started")
+        self.process.send_signal(number)
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal and wait until it is gone."""
+        if self.process is None or not self.running:
+            return
+        self.process.send_signal(number)
+        try:
+            self.process.wait(20.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def wait_killed(self) -> None:
+        """Until it killed itself at a crash point; any other end is a failure."""
+        wait_for(f"{self.argv[0]} kills itself", lambda: not self.running)
+        assert self.process is not None and self.process.returncode == -signal.SIGKILL, self.said()
+
+    def said(self) -> str:
+        """Everything it wrote so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+
+
+@dataclass
+class Organisation:
+    """One member: its folder, its pictures, its node."""
+
+    name: str
+    home: Path
+    pictures: Path
+    node: Daemon
+
+    @property
+    def id(self) -> str:
+        return read_link(self.home).member_id
+
+    def call(self, *arguments: object, stdin: str = "") -> Done:
+        return call(participant_app, *arguments, "--home", self.home, stdin=stdin)
+
+    @property
+    def ledger(self) -> Any:
+        return Ledger.read(Home(self.home).ledger)
+
+    @property
+    def outbox(self) -> Outbox:
+        return Outbox(Home(self.home).outbox)
+
+    @property
+    def data_set_id(self) -> str:
+        policy = read_policy(Home(self.home).policy)
+        return str(open_data_set(self.home, policy.data_set).id)
+
+
+@dataclass
+class Consortium:
+    """The coordinator and its members, below `folder`."""
+
+    folder: Path
+    port: int
+    coordinator: Daemon
+    fingerprint: str = ""
+    members: dict[str, Organisation] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "coordinator"
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def admin(self, *arguments: object) -> Done:
+        """A command of the coordinator's operator that must succeed."""
+        done = call(coordinator_app, *arguments, "--home", self.home)
+        assert done.code == 0, done.err + self.coordinator.said()
+        return done
+
+    def serve(self, crash: str | None = None) -> None:
+        """Start the coordinator and wait until it answers."""
+        self.coordinator.start(crash)
+        wait_for("the coordinator answers", self._answers)
+
+    def invite(self, name: str) -> tuple[list[str], str]:
+        """The join line's arguments and the secret."""
+        lines = self.admin("invite", name).out.splitlines()
+        line = next(text for text in lines if text.startswith("commonlens-participant "))
+        return line.split()[1:], lines[-1]
+
+    def add_member(self, name: str, records: int, classes: int) -> Organisation:
+        """Invite, join and add data; the node is not started yet."""
+        home = self.folder / name
+        pictures = draw_pictures(self.folder / f"pictures-{name}", records, classes, seed=len(self.members))
+        argv = [str(BIN / "commonlens-participant"), "run", "--home", str(home)]
+        member = Organisation(name, home, pictures, Daemon(argv, self.folder / f"{name}.log"))
+        line, secret = self.invite(name)
+        joined = member.call(*line, "--declared-size", records, stdin=secret + "\n")
+        assert joined.code == 0, joined.err
+        added = member.call("data", "add", pictures, "--name", "own", "--epsilon", "50")
+        assert added.code == 0, added.err
+        self.members[name] = member
+        return member
+
+    def agree(self, rounds: int, quorum: int) -> str:
+        """Propose a plan that every member consents to; its digest."""
+        path = self.folder / "plan.toml"
+        path.write_text(PLAN.format(rounds=rounds, quorum=quorum), encoding="utf-8")
+        digest = self.admin("plan", "propose", path).last
+        for member in self.members.values():
+            done = member.call("plan", "consent", digest)
+            assert done.code == 0, done.err
+        return digest
+
+    def start_run(self, digest: str) -> str:
+        return self.admin("run", "start", digest).last
+
+    def shown(self, run: str) -> Any:
+        """The run and its rounds as the coordinator shows them."""
+        client = Operator(self.home).client()
+        try:
+            return client.get(f"/runs/{run}")
+        finally:
+            client.close()
+
+    def wait_run(self, run: str, state: str = "completed") -> Any:
+        """The run as shown once it is in `state`; any other end is a failure."""
+
+        def ended() -> Any:
+            shown = self.shown(run)
+            assert shown["state"] in ("running", "paused", state), shown
+            return shown if shown["state"] == state else None
+
+        return wait_for(f"the run is {state}", ended)
+
+    def end(self) -> None:
+        for daemon in [member.node for member in self.members.values()] + [self.coordinator]:
+            if daemon.running:
+                daemon.send(signal.SIGKILL)
+                daemon.end(signal.SIGKILL)
+
+    def _answers(self) -> bool:
+        assert self.coordinator.running, self.coordinator.said()
+        try:
+            ca = ssl.create_default_context(cafile=str(self.home / "keys" / "ca.pem"))
+            return httpx.get(f"{self.url}/api/v1/health", verify=ca, trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+
+@contextlib.contextmanager
+def consortium(folder: Path, sizes: dict[str, tuple[int, int]]) -> Iterator[Consortium]:
+    """A running coordinator whose releases are public, and joined members (records, classes)."""
+    port = free_port()
+    home = folder / "coordinator"
+    argv = [str(BIN / "commonlens-coordinator"), "serve", "--home", str(home)]
+    made = Consortium(folder, port, Daemon(argv, folder / "coordinator.log"))
+    try:
+        line = made.admin("init", "Shapes together", "--port", port, "--public-releases")
+        found = re.search(r"sha256:[0-9a-f]{64}", line.out)
+        assert found is not None
+        made.fingerprint = found.group()
+        made.serve()
+        for name, (records, classes) in sizes.items():
+            made.add_member(name, records, classes)
+        yield made
+    finally:
+        made.end()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def draw_pictures(folder: Path, records: int, classes: int, seed: int) -> Path:
+    """`records` grey pictures, one folder per class: stripes whose direction is the class, and noise."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:SIDE_PIXELS, 0:SIDE_PIXELS]
+    for number in range(records):
+        label = number % classes
+        angle = np.pi * label / classes
+        wave = np.sin((rows * np.sin(angle) + columns * np.cos(angle)) * 1.8 + rng.uniform(0, 6))
+        pixels = np.clip(128 + 80 * wave + rng.normal(0, 25, wave.shape), 0, 255).astype(np.uint8)
+        path = folder / f"direction-{label}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+def _environment(crash: str | None) -> dict[str, str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    environment.pop(VARIABLE, None)
+    return environment if crash is None else environment | {VARIABLE: crash}

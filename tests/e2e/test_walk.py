@@ -1,0 +1,231 @@
+"""The whole way with real processes over TLS: join, agree, train, publish, pull, verify, head; and who is refused."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coordinator.cli import app as coordinator_app
+from coordinator.config import read_config
+from coordinator.members.accounts import AccountService
+from coordinator.storage import tables
+from coordinator.storage.database import open_database, writing
+from participant.cli import app as participant_app
+from shared.cli import app as anybody_app
+from shared.domain.clock import SystemClock
+from shared.domain.consortium import Role
+from shared.domain.invitation import SECRET_PREFIX
+from shared.verification import PROOFS
+from tests.e2e.consortium import Consortium, Done, call, command, consortium, free_port, wait_for
+
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
+    """Three members with different classes, their nodes running, and a plan that all of them consented to."""
+    with consortium(tmp_path_factory.mktemp("walk"), {"a": (60, 3), "b": (50, 2), "c": (40, 2)}) as made:
+        for member in made.members.values():
+            member.node.start()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def plan(shapes: Consortium) -> str:
+    """The digest of a plan that goes on without one of its three members."""
+    checked = shapes.folder / "check.toml"
+    digest = shapes.agree(ROUNDS, quorum=2)
+    shutil.copyfile(shapes.folder / "plan.toml", checked)
+    said = shapes.admin("plan", "check", checked).out
+    assert "quorum 2 of 3" in said
+    return digest
+
+
+@pytest.fixture(scope="module")
+def release(shapes: Consortium, plan: str) -> str:
+    """A completed run, published."""
+    run = shapes.start_run(plan)
+    shown = shapes.wait_run(run)
+    assert [(r["number"], r["attempt"], r["state"]) for r in shown["rounds"]] == [
+        (number, 1, "closed") for number in range(1, ROUNDS + 1)
+    ]
+    assert all(len(r["contributors"]) == 3 for r in shown["rounds"])
+    return shapes.admin("release", "publish", run).last
+
+
+@pytest.fixture(scope="module")
+def strangers_copy(shapes: Consortium, release: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release as somebody pulled it who has nothing but the address and the CA's fingerprint."""
+    folder = tmp_path_factory.mktemp("stranger")
+    pull = (shapes.url, "shapes", "--ca-fingerprint", shapes.fingerprint, "--to", folder)
+    pulled = command("commonlens", "pull", *pull)
+    assert pulled.code == 0, pulled.err
+    return folder / release
+
+
+def test_stranger_verifies_a_pulled_release_offline(strangers_copy: Path) -> None:
+    done = command("commonlens", "verify", strangers_copy)
+    assert done.code == 0, done.err
+    assert all(name in done.out for name in PROOFS)
+    assert "add or remove one record" in done.out
+
+
+@pytest.mark.parametrize(
+    ("name", "proof"),
+    [
+        ("model.safetensors", 3),
+        ("certificate.json", 3),
+        ("plan.json", 3),
+        ("card.md", 3),
+        ("manifest.json", 2),
+        ("trust.json", 1),
+    ],
+)
+def test_one_changed_byte_of_a_release_names_the_proof_that_fails(
+    strangers_copy: Path, tmp_path: Path, name: str, proof: int
+) -> None:
+    copy = shutil.copytree(strangers_copy, tmp_path / strangers_copy.name)
+    changed = bytearray((copy / name).read_bytes())
+    # Inside a signed value, not in white space or syntax: one digit becomes another.
+    where = next(i for i in range(len(changed) // 2, len(changed)) if chr(changed[i]).isdigit())
+    changed[where] = ord("1") if changed[where] != ord("1") else ord("2")
+    (copy / name).write_bytes(changed)
+    done = call(anybody_app, "verify", copy)
+    assert done.code == 3, done.out + done.err
+    assert f'Proof {proof} of {len(PROOFS)}, "{PROOFS[proof - 1]}", failed' in done.err
+
+
+def test_member_pulls_a_release_and_fits_a_private_head_on_it(shapes: Consortium, release: str) -> None:
+    member = shapes.members["a"]
+    pulled = member.call("head", "pull")
+    assert pulled.code == 0, pulled.err
+    assert f"{len(PROOFS)} proofs hold" in pulled.out
+    fitted = member.call("head", "fit", release, "--data", "own", "--name", "mine")
+    assert fitted.code == 0, fitted.err
+    assert "3 classes" in fitted.out
+    picture = sorted(member.pictures.glob("*/*.png"))[0]
+    predicted = member.call("head", "predict", "mine", picture)
+    assert predicted.code == 0, predicted.err
+    assert "\tdirection-" in predicted.out
+
+
+def test_every_node_spent_exactly_what_the_certificate_says(shapes: Consortium, release: str) -> None:
+    for member in shapes.members.values():
+        lines = [entry for entry in member.ledger.entries() if entry.charge is not None]
+        assert [entry.charge.round_number for entry in lines] == list(range(1, ROUNDS + 1))
+        status = member.call("status")
+        assert status.code == 0 and " of 50 at δ 1e-05, unit record" in status.out
+
+
+def test_wrong_ca_fingerprint_is_not_trusted(shapes: Consortium, release: str, tmp_path: Path) -> None:
+    wrong = "sha256:" + "0" * 64
+    done = call(anybody_app, "pull", shapes.url, "shapes", "--ca-fingerprint", wrong, "--to", tmp_path / "to")
+    assert done.code == 3, done.err
+    assert not list((tmp_path / "to").glob("shapes-*"))
+    line, secret = shapes.invite("Nobody")
+    line[line.index("--ca-fingerprint") + 1] = wrong
+    joined = join(tmp_path / "home", line, secret)
+    assert joined.code == 3 and "Phase discovery" in joined.err
+    assert not (tmp_path / "home" / "coordinator.json").exists()
+
+
+def test_spent_invitation_is_not_trusted(shapes: Consortium, tmp_path: Path) -> None:
+    line, secret = shapes.invite("Only once")
+    assert join(tmp_path / "first", line, secret).code == 0
+    second = join(tmp_path / "second", line, secret)
+    assert second.code == 3, second.out + second.err
+    assert "Phase enrolled" in second.err and secret not in second.out + second.err
+
+
+def test_coordinator_that_is_down_is_unreachable(tmp_path: Path) -> None:
+    url, fingerprint = f"https://127.0.0.1:{free_port()}", "sha256:" + "0" * 64
+    pulled = call(
+        anybody_app, "pull", url, "shapes", "--ca-fingerprint", fingerprint, "--to", tmp_path / "to"
+    )
+    assert pulled.code == 4, pulled.err
+    joined = join(
+        tmp_path / "home", ["join", url, "--ca-fingerprint", fingerprint], f"{SECRET_PREFIX}0123456789"
+    )
+    assert joined.code == 4 and "Phase preflight" in joined.err, joined.err
+
+
+def test_run_pauses_resumes_and_stops(shapes: Consortium, plan: str, release: str) -> None:
+    node = shapes.members["c"].node
+    try:
+        node.send(signal.SIGSTOP)  # one node that does not answer keeps its round open
+        run = shapes.start_run(plan)
+        wait_for("the first round is open", lambda: shapes.shown(run)["rounds"])
+        shapes.admin("run", "pause", run)
+        wait_for("its round is left", lambda: shapes.shown(run)["rounds"][0]["state"] == "abandoned")
+        assert (shapes.shown(run)["state"], shapes.shown(run)["current_round"]) == ("paused", 0)
+        node.send(signal.SIGCONT)
+        shapes.admin("run", "resume", run)
+        shown = shapes.wait_run(run)
+        closed = [r for r in shown["rounds"] if r["state"] == "closed"]
+        assert [r["number"] for r in closed] == list(range(1, ROUNDS + 1))
+
+        node.send(signal.SIGSTOP)
+        stopped = shapes.start_run(plan)
+        shapes.admin("run", "stop", stopped)
+        watched = call(coordinator_app, "run", "watch", stopped, "--home", shapes.home)
+        assert watched.code == 1 and "stopped by" in watched.err
+        again = call(coordinator_app, "run", "resume", stopped, "--home", shapes.home)
+        assert again.code == 1 and "nothing: it is over" in again.err
+    finally:
+        node.send(signal.SIGCONT)
+
+
+def test_suspended_member_is_out_at_once_and_comes_back(shapes: Consortium, plan: str, release: str) -> None:
+    member = shapes.members["b"]
+    before = member.node.said()
+    shapes.admin("member", "suspend", "b")
+    refused = member.call("plan", "list")
+    assert refused.code == 3 and "suspended" in refused.err
+    wait_for("its node is refused", lambda: "suspended" in member.node.said()[len(before) :])
+
+    shown = shapes.wait_run(shapes.start_run(plan))
+    assert all(
+        member.id not in r["cohort"] and r["missing"][member.id] == "suspended" for r in shown["rounds"]
+    )
+
+    refusals = len(member.node.said())
+    shapes.admin("member", "resume", "b")
+    assert member.call("plan", "list").code == 0
+    wait_for("its node is let in again", lambda: "connected" in member.node.said()[refusals:])
+    shown = shapes.wait_run(shapes.start_run(plan))
+    assert all(len(r["contributors"]) == 3 for r in shown["rounds"])
+
+
+def test_revoked_member_is_out_for_ever(shapes: Consortium, plan: str, release: str) -> None:
+    member = shapes.members["c"]
+    before = len(member.node.said())
+    shapes.admin("member", "revoke", "c")
+    refused = member.call("plan", "list")
+    assert refused.code == 3 and "revoked" in refused.err
+    wait_for("its node is refused", lambda: "revoked" in member.node.said()[before:])
+    resumed = call(coordinator_app, "member", "resume", "c", "--home", shapes.home)
+    assert resumed.code == 1 and "nothing any more" in resumed.err
+    shown = shapes.wait_run(shapes.start_run(plan))
+    assert all(r["missing"] == {member.id: "revoked"} for r in shown["rounds"])
+
+
+def test_coordinator_does_not_start_with_a_default_password(tmp_path: Path) -> None:
+    home = tmp_path / "coordinator"
+    assert call(coordinator_app, "init", "Careless", "--home", home, "--port", free_port()).code == 0
+    engine = open_database(read_config(home).database(home))
+    AccountService(engine, SystemClock()).create("eve", Role.ADMIN, "a good long sentence", "test")
+    with writing(engine) as database:  # as a restored or hand-made database might have it
+        hashed = AccountService(engine, SystemClock())._hasher.hash("changeme")
+        database.execute(tables.accounts.update().values(password_hash=hashed))
+    engine.dispose()
+    done = command("commonlens-coordinator", "serve", "--home", home)
+    assert done.code == 1 and "has a well-known password" in done.err
+
+
+def join(home: Path, line: list[str], secret: str) -> Done:
+    """Paste the join line, with the secret on standard input."""
+    return call(participant_app, *line, "--declared-size", 40, "--home", home, stdin=secret + "\n")

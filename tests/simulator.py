@@ -1,0 +1,445 @@
+"""A whole consortium in memory: a coordinator's real rooms over SQLite, real members over real folders.
+
+Only the carrier is played: `MemoryCarrier` moves the same encoded bodies and the same staged files as Flower
+does, one answer at a time and in a fixed order. It can drop, hold back, repeat and falsify what crosses, and
+it keeps every byte that did. `ConsortiumSimulator` joins the two sides and can restart any of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from coordinator.engine.bulk import BulkTransfers
+from coordinator.runs.averaging import ServerState
+from coordinator.runs.carrier import Received, RoundAsk
+from coordinator.runs.draft import PlanDraft, PrivacyDraft
+from coordinator.runs.driver import RunDriver
+from coordinator.runs.planning import complete
+from coordinator.runs.round import RoundRecord, run_round
+from coordinator.runs.service import RunService
+from coordinator.runs.store import RunRow, RunStore
+from coordinator.storage.checkpoints import CheckpointStore
+from coordinator.workers.probe import Probe
+from coordinator.workers.probe_worker import probe
+from participant.consents import give_consent, save_reviewed
+from participant.enrol import COORDINATOR_FILE, CoordinatorLink, make_keys
+from participant.home import Home
+from participant.member import MemberNode
+from participant.policy import write_default_policy
+from participant.records.add import add_data_set
+from participant.records.dataset import DataSet, open_data_set
+from shared.domain.canonical import digest_of_bytes, digest_of_file
+from shared.domain.consortium import Member, MemberState
+from shared.domain.errors import CommonlensError, DigestMismatch, InvalidMessage
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.files import write_json
+from shared.domain.plan import Plan, TrainingTerms
+from shared.domain.strict import to_plain
+from shared.domain.update import ContributionHeader
+from shared.privacy.ledger import Ledger
+from shared.release.signing import SigningKey
+from shared.wire.rounds import (
+    PROTOCOL_VERSION,
+    RoundReply,
+    RoundRequest,
+    decode_reply,
+    decode_request,
+    encode,
+)
+from tests.desk import Desk, enrolment
+
+SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,), {"hidden": 6, "grid": 2, "orientations": 4})
+CLASSES = ("cat", "dog")
+DATA_SET = "own"
+
+
+class Killed(BaseException):
+    """The process died here: nothing after this line happened."""
+
+
+class MemoryTransfers:
+    """A member's end of bulk transfer over the coordinator's real tickets and staging."""
+
+    def __init__(self, bulk: BulkTransfers, wire: list[bytes]) -> None:
+        self._bulk = bulk
+        self._wire = wire
+
+    def fetch_weights(self, ticket: str, size_bytes: int, digest: str) -> bytes:
+        path, _ = self._bulk.begin_download(ticket)
+        data = path.read_bytes()
+        self._wire.append(data)
+        if len(data) != size_bytes:
+            raise InvalidMessage(f"The round's weights must have {size_bytes} bytes, {len(data)} came.")
+        if digest_of_bytes(data) != digest:
+            raise DigestMismatch("The round's weights have another digest. Nothing was trained.")
+        return data
+
+    def send_contribution(self, ticket: str, payload: Path) -> None:
+        self.send_bytes(ticket, payload.read_bytes())
+
+    def send_bytes(self, ticket: str, data: bytes, announced: int | None = None) -> bool:
+        """Send `data` under an announced length; True when the upload became complete."""
+        size_bytes = len(data) if announced is None else announced
+        path = self._bulk.begin_upload(ticket, size_bytes)
+        path.write_bytes(data)
+        self._wire.append(data)
+        return self._bulk.end_upload(ticket, len(data))
+
+
+Behaviour = Callable[[RoundRequest], RoundReply]
+"""What a member does with an instruction."""
+Tamper = Callable[["Delivery"], "list[Received]"]
+"""What the network makes of one honest answer."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One honest answer on its way, for a `Tamper` to change."""
+
+    member_id: str
+    request: RoundRequest
+    reply: RoundReply
+    payload: Path | None
+
+    def honest(self) -> Received:
+        return Received(self.member_id, self.reply, self.payload)
+
+
+@dataclass
+class _Instruction:
+    member_id: str
+    body: bytes
+    upload_ticket: str
+    round_key: int
+
+
+class MemoryCarrier:
+    """Implements coordinator/runs/carrier.py. Members answer inside `next_answer`, in the order asked."""
+
+    def __init__(self, staging: Path) -> None:
+        self.bulk = BulkTransfers(staging)
+        self.wire: list[bytes] = []
+        """Every body and payload that crossed, in order."""
+        self.requests: list[RoundRequest] = []
+        self.replies: list[tuple[str, RoundReply]] = []
+        self.tampers: dict[str, Tamper] = {}
+        self.lost: set[str] = set()
+        """Members whose instructions never arrive."""
+        self.offline: set[str] = set()
+        self.held: set[str] = set()
+        """Members that answer only after `release`."""
+        self._members: dict[str, Behaviour] = {}
+        self._queue: deque[_Instruction] = deque()
+        self._waiting: list[_Instruction] = []
+        self._ready: deque[Received] = deque()
+        self._round_key = 0
+
+    def connect(self, member_id: str, behaviour: Behaviour) -> None:
+        self._members[member_id] = behaviour
+
+    def transfers(self) -> MemoryTransfers:
+        return MemoryTransfers(self.bulk, self.wire)
+
+    def online(self) -> frozenset[str]:
+        return frozenset(self._members) - self.offline
+
+    def ask(self, ask: RoundAsk, cohort: Sequence[str], weights: Path) -> None:
+        size_bytes = weights.stat().st_size
+        for member_id in cohort:
+            upload = self.bulk.expect(member_id, size_bytes)
+            request = RoundRequest(
+                protocol=PROTOCOL_VERSION,
+                run_id=ask.run_id,
+                round_number=ask.round_number,
+                plan_digest=ask.plan_digest,
+                weights_digest=ask.weights_digest,
+                weights_bytes=size_bytes,
+                deadline_s=ask.deadline_s,
+                weights_ticket=self.bulk.offer(member_id, weights),
+                contribution_ticket=upload,
+            )
+            self.requests.append(request)
+            if member_id not in self.lost:
+                self._queue.append(_Instruction(member_id, encode(request), upload, self._round_key))
+
+    def next_answer(self, timeout_s: float) -> Received | None:
+        while True:
+            if self._ready:
+                return self._ready.popleft()
+            if not self._queue:
+                time.sleep(min(timeout_s, 0.01))
+                return None
+            self._run(self._queue.popleft())
+
+    def close_round(self) -> None:
+        self._round_key += 1
+        self._queue.clear()
+        self._ready.clear()
+        self.bulk.close_round()
+
+    def release(self, member_id: str) -> None:
+        """Let a held member work on what it was sent, however late it is."""
+        self.held.discard(member_id)
+        late = [i for i in self._waiting if i.member_id == member_id]
+        self._waiting = [i for i in self._waiting if i.member_id != member_id]
+        for instruction in late:
+            self._run(instruction)
+
+    def _run(self, instruction: _Instruction) -> None:
+        member_id = instruction.member_id
+        if member_id in self.held:
+            self._waiting.append(instruction)
+            return
+        self.wire.append(instruction.body)
+        request = decode_request(instruction.body)
+        with suppress(Killed):
+            body = encode(self._members[member_id](request))
+            self.wire.append(body)
+            reply = decode_reply(body)
+            self.replies.append((member_id, reply))
+            if instruction.round_key != self._round_key:
+                return  # its round is over
+            delivery = Delivery(member_id, request, reply, self.bulk.staged(instruction.upload_ticket))
+            tamper = self.tampers.get(member_id)
+            self._ready.extend(tamper(delivery) if tamper else [delivery.honest()])
+
+
+@dataclass
+class SimulatedMember:
+    """A member's folder and its running node."""
+
+    id: str
+    name: str
+    home: Home
+    identity: SigningKey
+    transfers: MemoryTransfers
+    reports: list[str] = field(default_factory=list)
+    node: MemberNode = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process over the same folder."""
+        self.node = MemberNode(self.home, self.transfers, self.reports.append)
+
+    def answer(self, request: RoundRequest) -> RoundReply:
+        return self.node.answer(request)
+
+    @property
+    def data_set(self) -> DataSet:
+        return open_data_set(self.home.root, DATA_SET)
+
+    def charges(self) -> int:
+        """Number of rounds that were ever charged."""
+        return sum(entry.charge is not None for entry in Ledger.read(self.home.ledger).entries())
+
+    def payload(self, run_id: str, round_number: int) -> np.ndarray:
+        """float32 [d]: what this member sealed for a round."""
+        return np.fromfile(self.home.outbox / run_id / f"{round_number:06d}.f32", dtype="<f4")
+
+    def change_policy(self, **values: object) -> None:
+        """Rewrite lines of policy.toml, as its operator would in an editor."""
+        lines = self.home.policy.read_text("utf-8").splitlines()
+        for key, value in values.items():
+            written = f'"{value}"' if isinstance(value, str) else str(value).replace("'", '"')
+            lines = [f"{key} = {written}" if line.startswith(f"{key} =") else line for line in lines]
+        self.home.policy.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+class ConsortiumSimulator:
+    """One coordinator and `sizes` members that have joined, added records and written a policy."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        folder: Path,
+        sizes: Sequence[int] = (12, 12, 12),
+        classes: Sequence[str] = CLASSES,
+        ceiling: float = 1000.0,
+    ) -> None:
+        self.desk = desk
+        self.folder = folder
+        self.carrier = MemoryCarrier(desk.home / "staging")
+        self.store = RunStore(desk.room.engine, desk.clock)
+        self.checkpoints = CheckpointStore(desk.home / "checkpoints")
+        self.starting = desk.home / "starting"
+        self.service = RunService("Testing", self.store, desk.room.members.every, self.starting)
+        self.driver = self.new_driver()
+        self.members = [self._join(f"Org {n}", size, classes, ceiling) for n, size in enumerate(sizes)]
+
+    def new_driver(self) -> RunDriver:
+        """A coordinator that starts over the same database and checkpoints."""
+        self.driver = RunDriver(
+            self.store,
+            self.checkpoints,
+            self.carrier,
+            self.desk.room.members.every,
+            self.starting,
+            self.desk.home / "scratch",
+        )
+        return self.driver
+
+    def plan(self, spec: ExtractorSpec = SPEC, rate: float = 1.0, sigma: float = 2.0, **changes: object) -> Plan:
+        """A sound plan of all members, proposed; its starting weights lie where members fetch them.
+
+        Sampling rate 1 keeps the accountant's sums exact and fast; a test that needs coins says so.
+        """
+        draft = PlanDraft(
+            extractor_name="tiny",
+            extractor=spec,
+            training=TrainingTerms(local_steps=1, learning_rate=0.5, head_learning_rate=0.5),
+            privacy=PrivacyDraft(500.0, 1.0, rate, noise_multiplier=sigma),
+            rounds=2,
+        )
+        found = Probe(**probe(spec, 1, self.starting))
+        sound = complete(draft, "Testing", self.every_member(), found).plan
+        # `complete` bounds some numbers for people's sake (a deadline of a second); tests go below.
+        plan = replace(sound, **{"deadline_s": 20.0, **changes})
+        self.store.add_plan(plan, "operator", found.file_name)
+        return plan
+
+    def consent(self, plan: Plan, members: Sequence[SimulatedMember] | None = None) -> None:
+        """Fetched, reviewed and signed by each member, and recorded at the coordinator."""
+        weights = self.service.starting_weights(str(plan.digest)).read_bytes()
+        for member in self.members if members is None else members:
+            save_reviewed(member.home, plan, weights)
+            self.service.consent(str(plan.digest), member.id, give_consent(member.home, plan))
+
+    def start(self, plan: Plan) -> RunRow:
+        """Consented by all and started; nothing is driven yet."""
+        self.consent(plan)
+        return self.service.start(str(plan.digest), "operator")
+
+    def drive(self, run: RunRow) -> RunRow:
+        """As far as it goes without an admin."""
+        self.driver.drive(self.store.run(run.id))
+        return self.store.run(run.id)
+
+    def one_round(
+        self, plan: Plan, number: int = 1, run_id: str = "run_000000000001", state: ServerState | None = None
+    ) -> tuple[RoundRecord, ServerState]:
+        """One bare round over all members: no database, no retry. Raises what `run_round` raises."""
+        record = RoundRecord(number, tuple(m.member_id for m in plan.members), {})
+        self.record = record
+        moved = run_round(
+            run_id,
+            plan,
+            record,
+            self.state_at_start(plan) if state is None else state,
+            self.identity_keys(),
+            self.carrier,
+            self.desk.home / "scratch",
+            lambda: None,
+        )
+        return record, moved
+
+    def state_at_start(self, plan: Plan) -> ServerState:
+        """The server state before round 1."""
+        row = RunRow("", str(plan.digest), None, "", 0, None, "")  # type: ignore[arg-type]
+        return self.driver.server_state(row, plan)
+
+    def weights_of(self, run: RunRow) -> np.ndarray:
+        """float32 [d] of the run's last checkpoint."""
+        assert run.checkpoint_digest is not None
+        return self.checkpoints.read(run.checkpoint_digest)["weights"]
+
+    def every_member(self) -> list[Member]:
+        return self.desk.room.members.every()
+
+    def identity_keys(self) -> Mapping[str, str]:
+        return {m.id: m.identity_public_key for m in self.every_member()}
+
+    def states(self) -> dict[str, MemberState]:
+        return {m.id: m.state for m in self.every_member()}
+
+    def _join(self, name: str, size: int, classes: Sequence[str], ceiling: float) -> SimulatedMember:
+        home = Home(self.folder / name.replace(" ", "-").lower())
+        identity, node_pem = make_keys(home.root)
+        secret = self.desk.secret(name)
+        reply = self.desk.room.members.enrol(enrolment(secret, identity, node_pem, size))
+        link = CoordinatorLink(
+            url="https://localhost:8443",
+            ca_pem=self.desk.room.authority.ca_pem(),
+            ca_sha256=self.desk.fingerprint,
+            root_public_key="00" * 32,
+            trust={},
+            consortium="Testing",
+            member_id=reply.member_id,
+            name=name,
+            token=reply.token,
+            declared_size=size,
+            roll_version=1,
+        )
+        write_json(home.root / COORDINATOR_FILE, to_plain(link))
+        pictures = draw_pictures(home.root.parent / f"pictures of {name}", size, classes)
+        add_data_set(home.root, DATA_SET, pictures)
+        write_default_policy(home.policy, DATA_SET, ceiling)
+        member = SimulatedMember(reply.member_id, name, home, identity, self.carrier.transfers())
+        self.carrier.connect(member.id, member.answer)
+        return member
+
+
+def draw_pictures(folder: Path, count: int, classes: Sequence[str]) -> Path:
+    """`count` grey 8×8 pictures, one folder a class; classes differ in which half is bright."""
+    generator = np.random.Generator(np.random.PCG64(len(str(folder)) + count))
+    for number in range(count):
+        which = number % len(classes)
+        pixels = generator.integers(0, 60, (8, 8), dtype=np.uint8)
+        pixels[:, : 4 * (which + 1)] += np.uint8(120)
+        path = folder / classes[which] / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+def signed(member: SimulatedMember, header: ContributionHeader) -> RoundReply:
+    """A reply with `header` under the member's own key."""
+    return RoundReply(header=header, signature=member.identity.sign_value("contribution", to_plain(header)))
+
+
+def with_payload(
+    sim: ConsortiumSimulator, member: SimulatedMember, make: Callable[[np.ndarray], bytes]
+) -> None:
+    """From now on `member` signs and sends other bytes than it computed; made from the honest update."""
+
+    def tamper(delivery: Delivery) -> list[Received]:
+        header = delivery.reply.header
+        if header is None or delivery.payload is None:
+            return [delivery.honest()]
+        data = make(np.fromfile(delivery.payload, dtype="<f4"))
+        delivery.payload.write_bytes(data)
+        header = replace(header, payload_digest=digest_of_file(delivery.payload), payload_bytes=len(data))
+        return [Received(member.id, signed(member, header), delivery.payload)]
+
+    sim.carrier.tampers[member.id] = tamper
+
+
+def refusals(carrier: MemoryCarrier) -> list[tuple[str, str]]:
+    """(member id, code) of every refusal that crossed."""
+    return [(member, reply.refusal_code) for member, reply in carrier.replies if reply.refusal_code]
+
+
+__all__ = [
+    "CLASSES",
+    "SPEC",
+    "CommonlensError",
+    "ConsortiumSimulator",
+    "Delivery",
+    "Killed",
+    "MemoryCarrier",
+    "MemoryTransfers",
+    "SimulatedMember",
+    "draw_pictures",
+    "refusals",
+    "signed",
+    "with_payload",
+]

@@ -1,0 +1,205 @@
+"""From a draft to a complete plan: defaults of the protocol, what it costs, and what is refused by name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from coordinator.runs.planning import LEAST_NOISE, PlanDraft, PrivacyDraft, check_soundness, complete
+from coordinator.workers.probe import Probe
+from shared.domain.consortium import Member, MemberState, Node, Purpose
+from shared.domain.errors import InvalidConfig, NotFound, UnsoundPlan
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.ids import MemberId
+from shared.domain.plan import Plan, ServerOptimizer, TrainingTerms, least_quorum
+from shared.domain.privacy import Mode
+from shared.domain.strict import build, to_plain
+from shared.privacy.accountant import epsilon
+
+PROBE = Probe("sha256:00", "start.safetensors", 1000, 0.01)
+TRAINING = TrainingTerms(1, 0.5, 0.5)
+PRIVACY = PrivacyDraft(8.0, 1.0, 1.0, noise_multiplier=4.0)
+DRAFT = PlanDraft("digits", ExtractorSpec("fixed-mlp", 1, 8, 8, 4), TRAINING, PRIVACY, rounds=3)
+
+
+def member(name: str, size: int = 200, **changes: object) -> Member:
+    fields: dict = {"purpose": Purpose.CONTRIBUTE, "state": MemberState.ACTIVE, **changes}
+    return Member(
+        id=MemberId(f"mem_{name}"),
+        name=name,
+        identity_public_key="00" * 32,
+        declared_size=size,
+        node=Node("pem", "cpu", "0.1.0"),
+        enrolled_at="2026-01-01T00:00:00Z",
+        **fields,
+    )
+
+
+MEMBERS = [member(name) for name in "cabd"]
+
+
+def planned(draft: PlanDraft = DRAFT, members: list[Member] = MEMBERS) -> Plan:
+    return complete(draft, "Testing", members, PROBE).plan
+
+
+def privacy(**changes: object) -> PlanDraft:
+    return replace(DRAFT, privacy=replace(PRIVACY, **changes))
+
+
+def test_every_active_contributor_with_a_size_is_in_the_plan_in_a_fixed_order() -> None:
+    others = [
+        member("user", purpose=Purpose.USE),
+        member("gone", state=MemberState.REVOKED),
+        member("away", state=MemberState.SUSPENDED),
+        member("empty", size=0),
+    ]
+    assert [m.name for m in planned(members=MEMBERS + others).members] == ["a", "b", "c", "d"]
+    assert planned(members=MEMBERS[::-1]).digest == planned().digest
+
+
+def test_default_quorum_is_the_least_whole_number_above_two_thirds() -> None:
+    assert [least_quorum(n) for n in range(1, 11)] == [1, 2, 3, 3, 4, 5, 5, 6, 7, 7]
+    assert planned().quorum == 3
+
+
+def test_noise_is_as_small_as_the_target_allows_and_no_smaller() -> None:
+    draft = privacy(noise_multiplier=None)
+    plan = planned(draft)
+    sigma = plan.privacy.noise_multiplier
+    assert epsilon(plan.events_of_run(), plan.privacy.delta) <= 8.0
+    with pytest.raises(UnsoundPlan, match="promises ε = 8 and its rounds cost"):
+        planned(privacy(noise_multiplier=sigma * 0.99))
+
+
+def test_validation_is_paid_for_out_of_the_same_target() -> None:
+    without = planned(privacy(noise_multiplier=None))
+    with_it = planned(replace(privacy(noise_multiplier=None), evaluate_every=1))
+    assert with_it.privacy.noise_multiplier > without.privacy.noise_multiplier
+    assert epsilon(with_it.events_of_run(), 1e-5) <= 8.0
+
+
+def test_easy_target_still_gets_the_least_noise() -> None:
+    plan = planned(privacy(noise_multiplier=None, target_epsilon=100_000.0))
+    assert plan.privacy.noise_multiplier == LEAST_NOISE
+
+
+def test_cost_is_shown_at_two_deltas_with_bytes_and_seconds() -> None:
+    check = complete(replace(DRAFT, training=replace(TRAINING, local_steps=2)), "Testing", MEMBERS, PROBE)
+    cost = check.costs[0]
+    assert cost.expected_batch_size == 200.0
+    assert cost.seconds_per_round == pytest.approx(200 * 2 * 0.01)
+    assert cost.epsilon == pytest.approx(epsilon(check.plan.events_of_run(), 1e-5))
+    assert cost.epsilon_at_second_delta > cost.epsilon
+    assert check.bytes_per_round == 2 * 4 * 1000 * 4
+
+
+@pytest.mark.parametrize(
+    ("draft", "sentence"),
+    [
+        (privacy(mode=Mode.SECURE), "This version runs mode local; the plan asks for mode secure"),
+        (privacy(delta=2e-5), "δ may be at most 1e-05 here"),
+        (privacy(delta=0.0), "δ may be at most 1e-05 here"),
+        (privacy(noise_multiplier=0.29), "noise multiplier must be at least 0.3, the plan has 0.29"),
+        (privacy(target_epsilon=1.0), "promises ε = 1 and its rounds cost"),
+        (replace(DRAFT, quorum=0), "A quorum for 4 members is 1 to 4, the plan has 0"),
+        (replace(DRAFT, quorum=5), "A quorum for 4 members is 1 to 4, the plan has 5"),
+        (replace(DRAFT, members=("a", "b", "a")), "Each organisation contributes once (clause 5.1), a is named"),
+    ],
+)
+def test_unsound_plan_is_refused_by_name(draft: PlanDraft, sentence: str) -> None:
+    with pytest.raises(UnsoundPlan) as caught:
+        planned(draft)
+    assert sentence in caught.value.message
+    assert "Nothing was proposed." in caught.value.message
+
+
+def test_large_member_needs_a_smaller_delta() -> None:
+    large = [*MEMBERS, member("e", size=50_000)]
+    with pytest.raises(UnsoundPlan, match="δ may be at most 2e-06 here .* the plan has 1e-05"):
+        planned(members=large)
+    assert planned(privacy(delta=2e-6), large).privacy.delta == 2e-6
+
+
+def test_plan_without_anybody_is_refused() -> None:
+    with pytest.raises(UnsoundPlan, match="needs at least one active contributor"):
+        planned(members=[member("user", purpose=Purpose.USE)])
+
+
+def test_member_that_cannot_contribute_is_named() -> None:
+    members = [*MEMBERS, member("away", state=MemberState.SUSPENDED)]
+    with pytest.raises(NotFound, match="away, nobody: no active contributor with a declared size"):
+        planned(replace(DRAFT, members=("a", "away", "nobody")), members)
+
+
+def test_all_numbers_out_of_range_are_named_at_once() -> None:
+    draft = replace(
+        DRAFT,
+        rounds=0,
+        evaluate_every=-1,
+        deadline_s=0.5,
+        training=TrainingTerms(0, 0.0, -1.0),
+        privacy=replace(
+            PRIVACY,
+            sampling_rate=1.5,
+            clip_norm_l2=0.0,
+            target_epsilon=math.nan,
+            evaluation_noise_multiplier=0.9,
+        ),
+        server=ServerOptimizer("sgd", averaging_decay=1.0),
+    )
+    with pytest.raises(InvalidConfig) as caught:
+        planned(draft)
+    for field in (
+        "rounds",
+        "local_steps",
+        "training.learning_rate",
+        "head_learning_rate",
+        "sampling_rate",
+        "clip_norm_l2",
+        "target_epsilon",
+        "evaluation_noise_multiplier",
+        "evaluate_every",
+        "deadline_s",
+        "server.name",
+        "averaging_decay",
+    ):
+        assert field in caught.value.message
+
+
+def test_plan_is_the_same_after_a_journey_as_plain_values() -> None:
+    plan = planned()
+    again = build(Plan, to_plain(plan), "plan")
+    assert again == plan
+    assert again.digest == plan.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rounds": 4},
+        {"quorum": 2},
+        {"deadline_s": 121.0},
+        {"starting_weights": "sha256:01"},
+        {"server": ServerOptimizer("fedadam")},
+        {"training": replace(TRAINING, augmentations=("flip",))},
+    ],
+)
+def test_any_change_is_another_digest(change: dict[str, object]) -> None:
+    assert replace(planned(), **change).digest != planned().digest
+
+
+def test_weights_are_shares_of_the_declared_sizes() -> None:
+    plan = planned(members=[member("a", 300), member("b", 100)])
+    assert [plan.weight(m.member_id) for m in plan.members] == [0.75, 0.25]
+    assert plan.weight("mem_x") == plan.expected_batch_size("mem_x") == 0.0
+
+
+def test_rounds_cost_together_what_the_run_costs() -> None:
+    plan = replace(planned(), rounds=5, evaluate_every=2)
+    by_round = [event for n in range(1, 6) for event in plan.events_of_round(n)]
+    for kind in plan.events_of_run():
+        same = [e for e in by_round if (e.noise_multiplier, e.sampling_rate) == (kind.noise_multiplier, kind.sampling_rate)]
+        assert sum(e.count for e in same) == kind.count
+    check_soundness(plan)

@@ -1,0 +1,122 @@
+"""The member's own rules: the coordinator proposes, this file decides (clause 7.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from participant.policy import Policy, check_plan, check_rules, read_policy, write_default_policy
+from shared.domain.errors import InvalidConfig, PolicyForbids
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
+from shared.domain.privacy import Budget, GaussianEvent, Mode, PrivacyTerms, Unit
+
+PLAN = Plan(
+    consortium="c",
+    extractor_name="x",
+    extractor=ExtractorSpec("fixed-mlp", 1, 8, 8, 4),
+    starting_weights="sha256:00",
+    trainable_coordinates=1,
+    training=TrainingTerms(1, 0.5, 0.5),
+    privacy=PrivacyTerms(Mode.LOCAL, Unit.RECORD, 8.0, 1e-5, 1.0, 4.0, 1.0, 20.0),
+    server=ServerOptimizer("fedavg"),
+    rounds=2,
+    evaluate_every=0,
+    quorum=2,
+    colluders=1,
+    deadline_s=60.0,
+    members=(PlanMember("mem_1", "One", 100), PlanMember("mem_2", "Two", 100)),
+)
+POLICY = Policy("own", 10.0)
+SECURE = replace(PLAN, privacy=replace(PLAN.privacy, mode=Mode.SECURE))
+TWO_STEPS = replace(PLAN.training, local_steps=2)
+
+
+def check(policy: Policy, plan: Plan, unit: Unit = Unit.RECORD, size: int = 100, who: str = "mem_1") -> None:
+    check_rules(policy, plan, who, unit, size)
+
+
+def test_plan_within_the_rules_is_allowed() -> None:
+    check(POLICY, PLAN)
+    check_plan(POLICY, PLAN, "mem_1", Unit.RECORD, 100, ())
+
+
+@pytest.mark.parametrize(
+    ("policy", "plan", "reason"),
+    [
+        (replace(POLICY, architectures=("vit-tiny",)), PLAN, "architecture fixed-mlp is not among vit-tiny"),
+        (replace(POLICY, modes=("secure",)), PLAN, "mode local is not allowed"),
+        (replace(POLICY, starting_weights=("sha256:11",)), PLAN, "its starting weights are not on the list"),
+        (replace(POLICY, least_quorum=3), PLAN, "its quorum 2 is below 3"),
+        (POLICY, SECURE, "it allows for 1 colluders, the policy for 0"),
+        (
+            replace(POLICY, most_colluders=1),
+            replace(SECURE, training=TWO_STEPS),
+            "mode secure with more than one local step is not sound",
+        ),
+        (replace(POLICY, delta=1e-6), PLAN, "its δ 1e-05 is above 1e-06"),
+    ],
+)
+def test_each_rule_refuses_by_name(policy: Policy, plan: Plan, reason: str) -> None:
+    with pytest.raises(PolicyForbids) as caught:
+        check(policy, plan)
+    assert reason in caught.value.message
+    assert "No record was touched." in caught.value.message
+
+
+def test_colluders_matter_only_where_others_noise_is_counted_on() -> None:
+    check(replace(POLICY, most_colluders=0), PLAN)
+
+
+def test_several_local_steps_are_sound_in_mode_local() -> None:
+    check(POLICY, replace(PLAN, training=TWO_STEPS))
+
+
+def test_member_that_the_plan_does_not_name_refuses_it() -> None:
+    with pytest.raises(PolicyForbids, match="this member is not in the plan"):
+        check(POLICY, PLAN, who="mem_3")
+
+
+def test_plan_that_declares_another_size_is_refused_with_both_numbers() -> None:
+    with pytest.raises(PolicyForbids, match="declares a size of 100 for this member, it declared 90"):
+        check(POLICY, PLAN, size=90)
+
+
+def test_plan_for_records_is_refused_where_persons_are_to_be_hidden() -> None:
+    with pytest.raises(PolicyForbids, match="its unit is record, the data set's is person"):
+        check(POLICY, PLAN, unit=Unit.PERSON)
+
+
+def test_all_reasons_are_named_at_once() -> None:
+    strict = replace(POLICY, modes=("secure",), least_quorum=3, delta=1e-6)
+    with pytest.raises(PolicyForbids) as caught:
+        check(strict, PLAN)
+    assert all(part in caught.value.message for part in ("mode local", "quorum 2", "δ 1e-05"))
+
+
+def test_price_is_composed_with_everything_spent_before() -> None:
+    check_plan(replace(POLICY, epsilon=2.0), PLAN, "mem_1", Unit.RECORD, 100, ())
+    with pytest.raises(PolicyForbids, match=r"would have spent ε = \d+\.\d+ of 2 at δ = 1e-05"):
+        check_plan(
+            replace(POLICY, epsilon=2.0), PLAN, "mem_1", Unit.RECORD, 100, (GaussianEvent(2.0, 1.0, 1),)
+        )
+
+
+def test_default_policy_is_read_back_and_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    write_default_policy(path, "own", 3.0)
+    write_default_policy(path, "other", 99.0)
+    policy = read_policy(path)
+    assert (policy.data_set, policy.budget) == ("own", Budget(3.0, 1e-5))
+    assert policy == Policy("own", 3.0)
+
+
+def test_without_a_policy_or_with_a_misspelt_one_nothing_is_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    with pytest.raises(InvalidConfig, match="There is no file"):
+        read_policy(path)
+    path.write_text('data_set = "own"\nepsilon = 3.0\nleast_quorom = 3\n', "utf-8")
+    with pytest.raises(InvalidConfig, match="unknown key 'least_quorom'.*Did you mean 'least_quorum'"):
+        read_policy(path)
