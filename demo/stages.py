@@ -20,6 +20,8 @@ from shared.privacy.accountant import epsilon
 CONTRIBUTORS = tuple(o for o in ORGANISATIONS if not o.joins_to_use)
 PLAN_FILE = Path(__file__).with_name("plan.toml")
 LOOK_AGAIN_S = 0.25
+CEILING = "8"
+"""Of ε for the whole life of each contributor's data set, at δ = 1e-5; each could choose its own."""
 
 Tell = Callable[[str], None]
 OnRound = Callable[[int, int, float], None]
@@ -94,12 +96,15 @@ def invite_and_join(demo: Consortium, tell: Tell) -> None:
 
 def add_data(demo: Consortium, tell: Tell) -> None:
     """Each organisation's pictures into its own folder; contributors then start their nodes."""
+
+    def add(organisation: Organisation, kind: str, *more: str) -> Command:
+        pictures = str(demo.root / "data" / organisation.folder / kind)
+        return demo.as_member(organisation, "data", "add", pictures, "--name", kind, *more)
+
     demo.processes.run(
-        *(
-            demo.as_member(o, "data", "add", str(demo.root / "data" / o.folder / kind), "--name", kind)
-            for o in ORGANISATIONS
-            for kind in ("own", "test", "unseen", "unseen-test")
-        )
+        *(add(o, "own", "--epsilon", CEILING) for o in CONTRIBUTORS),
+        *(add(o, "own") for o in ORGANISATIONS if o.joins_to_use),
+        *(add(o, kind) for o in ORGANISATIONS for kind in ("test", "unseen", "unseen-test")),
     )
     for organisation in CONTRIBUTORS:
         demo.processes.start(

@@ -106,11 +106,14 @@ def data_add(
     person: Annotated[str | None, typer.Option(help="Column that names the person of a record.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable files out.")] = False,
     epsilon: Annotated[
-        float, typer.Option(help="Ceiling for this data set's whole life, written into a first policy.toml.")
-    ] = 8.0,
+        float | None,
+        typer.Option(
+            help="Let plans train with this data set, up to this ε in its whole life: writes a first policy.toml."
+        ),
+    ] = None,
     home: HomeOption = Path(),
 ) -> None:
-    """Add a data set; the first one also gets a policy.toml that this member's operator owns."""
+    """Add a data set. Nobody trains with it unless policy.toml, which only this operator writes, names it."""
     from participant.policy import write_default_policy
     from participant.records.add import add_data_set
 
@@ -125,7 +128,8 @@ def data_add(
             skip_bad,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
-    write_default_policy(Home(home).policy, name, epsilon)
+    if epsilon is not None:
+        write_default_policy(Home(home).policy, name, epsilon)
     found = added.findings
     typer.echo(
         f"{name}: {found.records} records of {len(added.classes)} classes, {found.training_units} units for "

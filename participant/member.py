@@ -33,10 +33,8 @@ from shared.domain.crash_points import crash_point
 from shared.domain.errors import (
     AlreadyReleased,
     CommonlensError,
-    DigestMismatch,
     InvalidMessage,
     InvalidWeights,
-    Refused,
     VersionMismatch,
 )
 from shared.domain.plan import Plan
@@ -231,17 +229,6 @@ class MemberNode:
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self._report(f"round {request.round_number} answered")
-
-
-_LEAVES_WHOLE = (Refused, DigestMismatch, InvalidMessage, VersionMismatch)
-"""Errors whose text speaks of plan, policy and protocol only. Others may name files or labels (clause 6.4)."""
-
-
-def _refusal(error: CommonlensError) -> RoundReply:
-    problem = to_problem(error)
-    told = isinstance(error, _LEAVES_WHOLE)
-    text = problem.detail if told else f"{problem.title} The member's own log has the details."
-    return RoundReply(refusal_code=problem.code, refusal_text=text[:500])
 
 
 def _check_request(request: RoundRequest) -> None:

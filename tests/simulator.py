@@ -71,6 +71,8 @@ class MemoryTransfers:
     def __init__(self, bulk: BulkTransfers, wire: list[bytes]) -> None:
         self._bulk = bulk
         self._wire = wire
+        self.uploads: list[bytes] = []
+        """Payloads that left this member."""
 
     def fetch_weights(self, ticket: str, size_bytes: int, digest: str) -> bytes:
         path, _ = self._bulk.begin_download(ticket)
@@ -91,6 +93,7 @@ class MemoryTransfers:
         path = self._bulk.begin_upload(ticket, size_bytes)
         path.write_bytes(data)
         self._wire.append(data)
+        self.uploads.append(data)
         return self._bulk.end_upload(ticket, len(data))
 
 
@@ -184,6 +187,13 @@ class MemoryCarrier:
         self._queue.clear()
         self._ready.clear()
         self.bulk.close_round()
+
+    def wire_payload(self, run_id: str, member_id: str, round_number: int = 1) -> np.ndarray:
+        """float32 [d]: what the member last sent for this round, as it left the member."""
+        sent = [r.header for m, r in self.replies if m == member_id and r.header is not None]
+        wanted = [h for h in sent if (h.run_id, h.round_number) == (run_id, round_number)]
+        data = next(body for body in self.wire if digest_of_bytes(body) == wanted[-1].payload_digest)
+        return np.frombuffer(data, dtype="<f4")
 
     def release(self, member_id: str) -> None:
         """Let a held member work on what it was sent, however late it is."""
@@ -288,7 +298,9 @@ class ConsortiumSimulator:
         )
         return self.driver
 
-    def plan(self, spec: ExtractorSpec = SPEC, rate: float = 1.0, sigma: float = 2.0, **changes: object) -> Plan:
+    def plan(
+        self, spec: ExtractorSpec = SPEC, rate: float = 1.0, sigma: float = 2.0, **changes: object
+    ) -> Plan:
         """A sound plan of all members, proposed; its starting weights lie where members fetch them.
 
         Sampling rate 1 keeps the accountant's sums exact and fast; a test that needs coins says so.

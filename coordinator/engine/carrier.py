@@ -168,6 +168,7 @@ class FlowerCarrier:
         # Last, so that a member that sees the message finds its objects; they carry the content.
         if self._state.store_message_ins(remove_content_from_message(message)) is None:
             raise Broken("The engine did not take a round's instruction. The round was not started.")
+        self._nodes.doorbell.ring(node_id)
         return message_id
 
     def _notice_replies(self) -> None:

@@ -16,7 +16,12 @@ import logging
 
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest, PushMessagesRequest
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
 from flwr.server.superlink.linkstate import LinkState
 from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME
 from flwr.supercore.error import http_error_translator
@@ -71,7 +76,8 @@ async def refuse_false_names(request: Request, call_next: RequestResponseEndpoin
     """401 for a suspended node, and for a message whose source is not the node that signed the request.
 
     Flower authenticates the caller but not the source written inside a pushed message, so one member could
-    answer first in another's name and have the real answer dropped as a duplicate.
+    answer first in another's name and have the real answer dropped as a duplicate. A poll is held here until
+    there is an instruction for its node; whoever is suspended meanwhile is refused at once.
     """
     body = getattr(request.state, "protobuf_request", None)
     nodes: FlowerNodes = request.app.state.nodes
@@ -81,6 +87,8 @@ async def refuse_false_names(request: Request, call_next: RequestResponseEndpoin
         node_id = body.node_id
     else:
         node_id = body.node.node_id if hasattr(body, "node") else None
+    if isinstance(body, PullMessagesRequest) and nodes.may_speak(node_id):
+        await nodes.doorbell.wait(body.node.node_id)
     if not nodes.may_speak(node_id):
         return PlainTextResponse("This member is suspended.", status_code=401)
     if isinstance(body, PushMessagesRequest) and any(

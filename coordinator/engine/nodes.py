@@ -11,6 +11,7 @@ from flwr.server.superlink.linkstate import LinkState
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from coordinator.engine.doorbell import Doorbell
 from shared.domain.errors import InvalidMessage
 
 
@@ -19,6 +20,7 @@ class FlowerNodes:
 
     def __init__(self, state: LinkState) -> None:
         self._state = state
+        self.doorbell = Doorbell()
         self._node_ids: dict[str, int] = {}
         self._suspended: set[int] = set()
         self._restarted: set[str] = set()
@@ -49,6 +51,7 @@ class FlowerNodes:
             node_id = self._node_ids.pop(member_id, None)
             if node_id is not None:
                 self._suspended.add(node_id)
+                self.doorbell.ring(node_id)
 
     def unregister(self, member_id: str) -> None:
         """Shut the node out for ever: in Flower an unregistered key can never come back."""
@@ -56,6 +59,7 @@ class FlowerNodes:
             node_id = self._node_ids.pop(member_id, None)
             if node_id is not None:
                 self._state.delete_node(NOOP_FLWR_AID, node_id)
+                self.doorbell.ring(node_id)
 
     def may_speak(self, node_id: int | None) -> bool:
         """False for a suspended node."""

@@ -12,10 +12,8 @@ from participant.engine.fleet_link import HEARTBEAT_S, FleetLink
 from shared.domain.errors import CommonlensError, InvalidMessage, Revoked, Unreachable
 from shared.wire.rounds import RoundReply, RoundRequest
 
-BUSY_POLL_S = 0.1
-"""Between rounds of a run: short enough to cost a round little, long enough to cost no CPU."""
-IDLE_POLL_S = 2.0
-IDLE_AFTER_S = 30.0
+LEAST_POLL_S = 0.1
+"""The coordinator holds a poll open until there is something; should one not, it is not asked more often."""
 LEAST_BACK_OFF_S = 0.2
 MOST_BACK_OFF_S = 4.0
 """A coordinator that comes back is found within five seconds; until then a try costs one refused connection."""
@@ -72,13 +70,12 @@ class NodeLoop:
             link.close()
 
     def _poll(self, link: FleetLink, heart: _Heart) -> None:
-        last_work = time.monotonic()
         while not self._stop.is_set():
             heart.raise_if_failed()
+            asked = time.monotonic()
             message = link.receive()
             if message is None:
-                idle = time.monotonic() - last_work > IDLE_AFTER_S
-                self._stop.wait(IDLE_POLL_S if idle else BUSY_POLL_S)
+                self._stop.wait(max(0.0, LEAST_POLL_S - (time.monotonic() - asked)))
                 continue
             run_id = message.metadata.run_id
             try:
@@ -88,7 +85,6 @@ class NodeLoop:
                 self._report(error.message)
                 continue
             link.send(reply)
-            last_work = time.monotonic()
 
 
 class _Heart(threading.Thread):

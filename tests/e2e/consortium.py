@@ -32,23 +32,20 @@ from coordinator.operator import Operator
 from participant.cli import app as participant_app
 from participant.enrol import read_link
 from participant.home import Home
-from participant.outbox import Outbox
-from participant.policy import read_policy
-from participant.records.dataset import open_data_set
 from shared.console import run_arguments
 from shared.domain.crash_points import VARIABLE
-from shared.privacy.ledger import Ledger
+from shared.privacy.ledger import Ledger, LedgerView
 
 BIN = Path(sys.executable).parent
 SIDE_PIXELS = 8
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 """Far above what anything here takes: a claim is about what happens, never about how fast."""
 
 PLAN = """
 extractor_name = "shapes"
 rounds = {rounds}
 evaluate_every = 2
-deadline_s = 60.0
+deadline_s = 240.0
 quorum = {quorum}
 [extractor]
 architecture = "fixed-mlp"
@@ -180,17 +177,8 @@ class Organisation:
         return call(participant_app, *arguments, "--home", self.home, stdin=stdin)
 
     @property
-    def ledger(self) -> Any:
+    def ledger(self) -> LedgerView:
         return Ledger.read(Home(self.home).ledger)
-
-    @property
-    def outbox(self) -> Outbox:
-        return Outbox(Home(self.home).outbox)
-
-    @property
-    def data_set_id(self) -> str:
-        policy = read_policy(Home(self.home).policy)
-        return str(open_data_set(self.home, policy.data_set).id)
 
 
 @dataclass

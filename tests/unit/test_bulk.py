@@ -107,7 +107,9 @@ def test_upload_without_an_announced_length_is_refused(bulk: BulkTransfers) -> N
     assert bulk.staged(ticket) is None
 
 
-def test_body_longer_than_announced_is_not_stored_beyond_its_size(bulk: BulkTransfers, tmp_path: Path) -> None:
+def test_body_longer_than_announced_is_not_stored_beyond_its_size(
+    bulk: BulkTransfers, tmp_path: Path
+) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(100):
             yield b"1234"

@@ -48,7 +48,9 @@ def test_consent_is_a_signature_on_the_digest_and_the_same_one_again(sim: Consor
 
 def test_weights_that_are_not_the_plans_are_not_kept(sim: ConsortiumSimulator) -> None:
     plan, member = sim.plan(), sim.members[0]
-    with pytest.raises(DigestMismatch, match=f"should have digest {plan.starting_weights}, these have sha256:"):
+    with pytest.raises(
+        DigestMismatch, match=f"should have digest {plan.starting_weights}, these have sha256:"
+    ):
         save_reviewed(member.home, plan, weights_of(sim, plan) + b"x")
     assert list(member.home.plans.iterdir()) == []
 
@@ -77,7 +79,7 @@ def test_policy_is_asked_before_anything_is_signed(sim: ConsortiumSimulator) -> 
 def test_consent_counts_what_the_data_set_spent_before(sim: ConsortiumSimulator) -> None:
     plan, member = sim.plan(sigma=8.0), sim.members[0]
     save_reviewed(member.home, plan, weights_of(sim, plan))
-    member.change_policy(epsilon=2.0)
+    member.change_policy(epsilon=1.0)
     give_consent(member.home, plan)
     events = plan.events_of_run() * 4
     charge = Charge(member.data_set.id, "sha256:other", "run_00000000000a", 1, events)

@@ -69,7 +69,10 @@ def test_plain_values_come_back_as_they_went() -> None:
         ({"sizes": {"x": True}}, "tree.sizes.x: expected a whole number, found True."),
         ({"note": 3}, "tree.note: expected a text, found 3."),
         ({"option": 0.5}, "tree.option: expected a text, found 0.5."),
-        ({"leaves": [{"share": 1.0}]}, "tree.leaves[0]: the key 'name' is missing. Nothing was read. Add it."),
+        (
+            {"leaves": [{"share": 1.0}]},
+            "tree.leaves[0]: the key 'name' is missing. Nothing was read. Add it.",
+        ),
         ({"leaves": [1]}, "tree.leaves[0]: expected a table, found 1."),
         ({"leaves": [{"name": "a", "share": "x"}]}, "tree.leaves[0].share: expected a number, found 'x'."),
         ({"leaves": [{"name": "a", "share": 10**400}]}, "share: expected a number, found one too large."),

@@ -44,7 +44,9 @@ def test_request_comes_back_as_it_went() -> None:
     assert decode_request(encode(REQUEST)) == REQUEST
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{", b"\xff\xff", b"1" * 5000, b"[" * 60_000, b'"\\ud800"'])
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b"{", b"\xff\xff", b"1" * 5000, b"[" * 60_000, b'"\\ud800"']
+)
 def test_bytes_that_are_no_message_are_refused_by_name(body: bytes) -> None:
     with pytest.raises(InvalidMessage, match="RoundRequest could not be read"):
         decode_request(body)
