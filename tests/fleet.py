@@ -35,6 +35,7 @@ from shared.domain.consortium import Purpose
 from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader
 from shared.release.signing import SigningKey
+from shared.wire.problems import raise_for_problem
 from shared.wire.rounds import RoundReply, RoundRequest
 from tests.desk import CONSORTIUM, enrolment, served
 
@@ -148,7 +149,7 @@ class Fleet:
             token=reply.token,
             link=lambda: self.link(key),
             transfers=HttpTransfers(client),
-            announce_restart=lambda: client.post("/api/v1/node/restarted").raise_for_status(),
+            announce_restart=lambda: raise_for_problem(client.post("/api/v1/node/restarted")),
         )
         self.members.append(member)
         return member

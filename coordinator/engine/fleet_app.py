@@ -15,7 +15,7 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 import logging
 
 from fastapi import FastAPI, Request
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import JSONResponse, Response
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     DeactivateNodeRequest,
@@ -90,9 +90,14 @@ async def refuse_false_names(request: Request, call_next: RequestResponseEndpoin
     if isinstance(body, PullMessagesRequest) and nodes.may_speak(node_id):
         await nodes.doorbell.wait(body.node.node_id)
     if not nodes.may_speak(node_id):
-        return PlainTextResponse("This member is suspended.", status_code=401)
+        return _refused("This member is suspended.")
     if isinstance(body, PushMessagesRequest) and any(
         message.metadata.src_node_id != node_id for message in body.messages_list
     ):
-        return PlainTextResponse("A node may only answer in its own name.", status_code=401)
+        return _refused("A node may only answer in its own name.")
     return await call_next(request)
+
+
+def _refused(reason: str) -> Response:
+    # JSON, because Flower's translation turns any other kind of refusal into a 500.
+    return JSONResponse({"detail": reason}, status_code=401)

@@ -104,7 +104,22 @@ def apply_average(state: ServerState, total: AggregateSum, optimizer: ServerOpti
     bias correction, as Reddi et al. 2021, algorithm 2, write it. The moving average follows De et al. 2022,
     section 3.4. Everything here is post-processing of a sum that is already private.
     """
-    mean = np.frombuffer(total.vector_f64, dtype=np.float64) / total.weight_total
+    sums = np.frombuffer(total.vector_f64, dtype=np.float64)
+    moved: dict[str, np.ndarray] = {}
+    # Block by block, without temporaries of the whole model: fresh pages cost more than the arithmetic.
+    for start in range(0, sums.size, BLOCK_COORDINATES):
+        block = slice(start, start + BLOCK_COORDINATES)
+        before = ServerState(**{name: tensor[block] for name, tensor in state.tensors().items()})
+        after = _moved(before, sums[block] / total.weight_total, optimizer)
+        for name, tensor in after.tensors().items():
+            if name not in moved:
+                moved[name] = np.empty(sums.size, dtype=np.float32)
+            moved[name][block] = tensor
+    return ServerState(**moved)
+
+
+def _moved(state: ServerState, mean: np.ndarray, optimizer: ServerOptimizer) -> ServerState:
+    """`apply_average` for the coordinates of one block."""
     first, second = state.first_moment, state.second_moment
     if optimizer.name == "fedavg":
         step = optimizer.learning_rate * mean

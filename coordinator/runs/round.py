@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from coordinator.runs.averaging import Accumulator, ServerState, apply_average
 from coordinator.runs.carrier import Carrier, Received, RoundAsk
 from shared.domain.canonical import digest_of_file
@@ -68,7 +70,7 @@ def run_round(
 
     # Step 9, outwards: every member of the cohort gets the same weights, named by digest.
     weights = scratch / "weights.f32"
-    write_atomically(weights, state.weights.astype("<f4").tobytes())
+    write_atomically(weights, memoryview(np.ascontiguousarray(state.weights, dtype="<f4")).cast("B"))
     ask = RoundAsk(run_id, record.number, str(plan.digest), digest_of_file(weights), plan.deadline_s)
     carrier.ask(ask, record.cohort, weights)
     watch.lap("broadcast")
