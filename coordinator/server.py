@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 from pathlib import Path
 
@@ -16,9 +18,13 @@ from shared.domain.clock import SystemClock
 KEEP_ALIVE_S = 75
 """Longer than the slowest poll of an idle member, so that it need not open a new TLS connection each time."""
 
+_M_ARENA_MAX = -8
+"""glibc's name for the setting, from malloc.h."""
+
 
 def serve(home: Path) -> None:
     """Serve until SIGTERM or SIGINT. Raises what `build_coordinator` raises before anything listens."""
+    _share_heaps()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     install_masking()
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -37,3 +43,12 @@ def serve(home: Path) -> None:
         access_log=False,
         server_header=False,
     )
+
+
+def _share_heaps() -> None:
+    """Two heaps for all threads instead of one each: memory then hardly grows with the number of members.
+
+    Linux with glibc only; elsewhere nothing happens. Must come before the first thread.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)

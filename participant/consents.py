@@ -9,12 +9,13 @@ from participant.home import Home
 from participant.policy import check_plan, read_policy
 from participant.records.dataset import open_data_set
 from shared.domain.canonical import digest_of_file
-from shared.domain.errors import ConsentMissing, DigestMismatch, InvalidWeights, NotFound
+from shared.domain.errors import ConsentMissing, DigestMismatch, InvalidWeights, NotFound, PolicyForbids
 from shared.domain.files import read_json, write_atomically, write_json
 from shared.domain.plan import Plan
 from shared.domain.strict import build, to_plain
+from shared.extractors import architectures
 from shared.extractors.files import Weights, read_weights
-from shared.privacy.ledger import Ledger
+from shared.privacy.ledger import Ledger, LedgerView
 from shared.release.signing import SigningKey
 
 
@@ -34,14 +35,16 @@ def plan_file_name(digest: str) -> str:
 def save_reviewed(home: Home, plan: Plan, starting_weights: bytes) -> AgreedPlan:
     """Keep a plan and its starting weights after checking that they belong together.
 
-    Raises DigestMismatch when the weights are not the plan's, InvalidWeights when they have another shape.
+    Raises DigestMismatch when the weights are not the plan's, InvalidWeights when they have another shape,
+    and MixesRecords or InvalidConfig for a network that this member would not train (clause 2.5).
     """
     name = plan_file_name(str(plan.digest))
     path = home.plans / f"{name}.safetensors"
     write_atomically(path, starting_weights)
     try:
         agreed = _checked(home, plan)
-    except (DigestMismatch, InvalidWeights):
+        architectures.check_layers(architectures.load(plan.extractor, agreed.start))
+    except BaseException:
         path.unlink()
         raise
     write_json(home.plans / f"{name}.json", to_plain(plan))
@@ -61,22 +64,32 @@ def reviewed_plan(home: Home, digest: str) -> AgreedPlan:
 def give_consent(home: Home, plan: Plan) -> str:
     """Sign the plan's digest after the policy allowed it; returns the signature, 128 hex digits.
 
-    Raises PolicyForbids with every reason at once. Consenting again gives the same signature.
+    Raises PolicyForbids with every reason at once. Consenting again gives the same signature and pays for
+    one more run of the plan: the budget was checked for one.
     """
     review(home, plan)
-    signature = SigningKey.load(home.identity_key).sign_value("consent", {"plan_digest": str(plan.digest)})
+    digest = str(plan.digest)
     consent = {
-        "plan_digest": str(plan.digest),
+        "plan_digest": digest,
         "member_id": read_link(home.root).member_id,
-        "signature": signature,
+        "signature": SigningKey.load(home.identity_key).sign_value("consent", {"plan_digest": digest}),
+        "runs": len(Ledger.read(home.ledger).runs_of(digest)) + 1,
     }
-    write_json(home.consents / f"{plan_file_name(str(plan.digest))}.json", consent)
-    return signature
+    write_json(home.consents / f"{plan_file_name(digest)}.json", consent)
+    return str(consent["signature"])
 
 
 def review(home: Home, plan: Plan) -> None:
-    """Raise PolicyForbids unless the policy allows the whole plan on top of everything spent so far."""
+    """Raise PolicyForbids unless the policy allows the whole plan on top of everything spent so far.
+
+    Raises UnsoundPlan where the plan's privacy argument does not hold.
+    """
     member = read_link(home.root)
+    if plan.consortium != member.consortium:
+        raise PolicyForbids(
+            f"This member is in the consortium {member.consortium}, the plan is of {plan.consortium}. No "
+            "record was touched. Tell the admin who sent it."
+        )
     policy = read_policy(home.policy)
     data_set = open_data_set(home.root, policy.data_set)
     spent = Ledger.read(home.ledger).spent(data_set.id)
@@ -89,6 +102,17 @@ def require_consent(home: Home, digest: str) -> None:
         raise ConsentMissing(
             f"This member has not consented to plan {digest[:23]}…. No record was touched. Review it with "
             "`commonlens-participant plan review` and consent if its policy allows it."
+        )
+
+
+def require_consent_for_run(home: Home, ledger: LedgerView, digest: str, run_id: str) -> None:
+    """Raise ConsentMissing where the consent's runs are used up: one consent pays for one run."""
+    allowed = int(read_json(home.consents / f"{plan_file_name(digest)}.json")["runs"])
+    runs = ledger.runs_of(digest) | {run_id}
+    if len(runs) > allowed:
+        raise ConsentMissing(
+            f"This member consented to {allowed} run(s) of plan {digest[:23]}…, and is asked for another. No "
+            "record was touched. Consent again if it shall take part in that one too."
         )
 
 

@@ -17,12 +17,13 @@ from typing import Protocol
 
 import numpy as np
 
-from participant.consents import AgreedPlan, agreed_plan, require_consent
+from participant.consents import AgreedPlan, agreed_plan, require_consent, require_consent_for_run
 from participant.enrol import read_link
 from participant.home import Home
 from participant.outbox import Outbox, Sealed
 from participant.policy import check_rules, read_policy
 from participant.records.dataset import DataSet, open_data_set
+from participant.records.locking import held_lock
 from participant.records.reader import RecordReader
 from participant.training.head import HeadState, load_head, save_head
 from participant.training.local_round import local_round
@@ -45,12 +46,14 @@ from shared.extractors import architectures
 from shared.privacy.ledger import Ledger
 from shared.release.signing import SigningKey
 from shared.wire.problems import to_problem
-from shared.wire.rounds import PROTOCOL_VERSION, RoundReply, RoundRequest
+from shared.wire.rounds import BYTES_PER_COORDINATE, PROTOCOL_VERSION, RoundReply, RoundRequest
 
 _RUN_ID = re.compile(r"run_[0-9a-f]{12}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 MOST_ROUNDS = 999_999
 KEPT_HEADS = 3
+NOTHING = digest_of_bytes(b"")
+"""What a round is sealed with that failed while it was trained: it was charged, and has no answer."""
 log = logging.getLogger("commonlens.node")
 
 
@@ -103,6 +106,11 @@ class MemberNode:
 
     def _contribute(self, request: RoundRequest) -> RoundReply:
         _check_request(request)
+        # One process at a time: two that draw for the same round would let both draws shape what leaves.
+        with held_lock(self._home.root / "node.lock"):
+            return self._contribute_alone(request)
+
+    def _contribute_alone(self, request: RoundRequest) -> RoundReply:
         started = fetched = time.monotonic()
 
         # A round that was answered is answered with the same bytes, whatever it is asked with (clause 3.8).
@@ -113,6 +121,7 @@ class MemberNode:
             agreed, data_set, bench = self._bench(request.plan_digest, policy.data_set)
             plan = agreed.plan
             check_rules(policy, plan, me.member_id, data_set.unit, me.declared_size)
+            require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
             _check_round(plan, request)
             weights = self._fetch(request, plan)
             fetched = time.monotonic()
@@ -131,7 +140,13 @@ class MemberNode:
 
             # Steps 3 to 6: local_round.py.
             bench.head = self._head_before(request, bench)
-            update, head = local_round(request, plan, token, weights, bench)
+            try:
+                update, head = local_round(request, plan, token, weights, bench)
+            except Exception:
+                # Whether it failed may depend on what was drawn, so this round is never drawn again.
+                if token.spent:
+                    self._ledger.seal(data_set.id, request.run_id, request.round_number, NOTHING)
+                raise
             crash_point("6")
 
             # Sealed before anything is sent, so that no second draw of noise can ever answer this round. The
@@ -174,14 +189,20 @@ class MemberNode:
         return agreed, data_set, bench
 
     def _fetch(self, request: RoundRequest, plan: Plan) -> np.ndarray:
+        expected_bytes = plan.trainable_coordinates * BYTES_PER_COORDINATE
+        if request.weights_bytes != expected_bytes:
+            raise InvalidWeights(
+                f"The plan's weights have {expected_bytes} bytes, the coordinator announces "
+                f"{request.weights_bytes}. Nothing was fetched. Nothing was charged. Tell the admin."
+            )
         data = self._transfers.fetch_weights(
             request.weights_ticket, request.weights_bytes, request.weights_digest
         )
         vector = np.frombuffer(data, dtype="<f4")
         if vector.size != plan.trainable_coordinates or not bool(np.isfinite(vector).all()):
             raise InvalidWeights(
-                f"The plan trains {plan.trainable_coordinates} finite coordinates; the round's weights are "
-                f"{vector.size}, or not all finite. Nothing was charged. Tell the consortium's admin."
+                f"The plan trains {plan.trainable_coordinates} finite coordinates; of the round's "
+                f"{vector.size} weights not all are finite. Nothing was charged. Tell the consortium's admin."
             )
         return vector.astype(np.float32)
 

@@ -15,6 +15,7 @@ from shared.domain.plan import Plan
 from shared.domain.privacy import Budget, GaussianEvent, Mode, Unit
 from shared.domain.strict import read_toml
 from shared.privacy.accountant import epsilon
+from shared.privacy.soundness import check_soundness
 
 DEFAULT_ARCHITECTURES = ("fixed-mlp", "small-gn", "wrn-16-4-gn", "resnet18-gn", "vit-tiny")
 
@@ -65,9 +66,11 @@ starting_weights = []          # digests; empty allows any weights of an allowed
 def check_rules(policy: Policy, plan: Plan, member_id: str, unit: Unit, declared_size: int) -> None:
     """Raise PolicyForbids unless the policy as it is today allows the plan, its price aside.
 
-    Asked before every round too, so that a changed policy.toml stops a run that is under way.
+    Asked before every round too, so that a changed policy.toml stops a run that is under way. Raises
+    UnsoundPlan where the plan's argument does not hold: a member checks that itself.
     """
     _refuse(_reasons(policy, plan, member_id, unit, declared_size))
+    check_soundness(plan)
 
 
 def check_plan(
@@ -81,8 +84,11 @@ def check_plan(
     """Raise PolicyForbids, with every reason at once, unless this member's rules allow the whole plan.
 
     `spent` is everything the ledger holds for the data set: composition is over its whole life (7.5).
+    Raises UnsoundPlan where the plan's argument does not hold.
     """
     reasons = _reasons(policy, plan, member_id, unit, declared_size)
+    if not reasons:
+        check_soundness(plan)
     after = epsilon([*spent, *plan.events_of_run()], policy.delta)
     if after > policy.epsilon:
         reasons.append(

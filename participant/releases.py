@@ -8,7 +8,9 @@ from participant.enrol import read_link
 from participant.home import Home
 from shared.domain.clock import SystemClock
 from shared.domain.crash_points import crash_point
-from shared.domain.errors import NotFound
+from shared.domain.errors import CertificateWrong, NotFound
+from shared.privacy.ledger import Ledger
+from shared.release.certificate import group_events
 from shared.release.hub_client import connect, pull
 from shared.verification import VerifiedRelease, verify_release
 
@@ -30,7 +32,29 @@ def pull_release(
         link.token,
     )
     crash_point("14")
+    check_against_ledger(home, pulled.verified)
     return pulled.verified
+
+
+def check_against_ledger(home: Home, release: VerifiedRelease) -> None:
+    """Raise CertificateWrong where the certificate owns up to less than this member was charged.
+
+    A stranger has to believe the publisher about which rounds there were. A member need not: its own ledger
+    knows what it paid for.
+    """
+    certificate = release.certificate
+    last_round = max(cohort.number for cohort in certificate.rounds)
+    charged = group_events(Ledger.read(home.ledger).charged_in(certificate.run_id, last_round))
+    line = certificate.member(read_link(home.root).member_id)
+    listed = {(e.noise_multiplier, e.sampling_rate): e.count for e in line.events} if line else {}
+    for event in charged:
+        found = listed.get((event.noise_multiplier, event.sampling_rate), 0)
+        if found < event.count:
+            raise CertificateWrong(
+                f"{release.manifest.release}: this member's ledger paid for {event.count} steps at σ "
+                f"{event.noise_multiplier:g}, the certificate lists {found}. The publisher hides some. Keep "
+                "the release as evidence and tell the other members."
+            )
 
 
 def open_release(home: Home, name: str) -> VerifiedRelease:

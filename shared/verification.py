@@ -260,24 +260,34 @@ def _consents(plan: Plan, certificate: Certificate) -> tuple[None, str]:
 
 
 def _cohorts(plan: Plan, certificate: Certificate) -> tuple[None, str]:
+    """A run closes its rounds one after the other, each once, so a certificate cannot leave any of them out."""
     known = {member.member_id for member in certificate.members}
-    closed: set[int] = set()
+    closed: list[int] = []
+    asked: set[str] = set()
     for cohort in certificate.rounds:
         _check_cohort(cohort, known)
-        if cohort.state not in (RoundState.CLOSED, RoundState.SUMMED):
-            continue
-        if len(cohort.contributed) < plan.quorum:
-            _fail(
-                f"Round {cohort.number}: the plan needs {plan.quorum} contributions, "
-                f"{len(cohort.contributed)} came."
-            )
-        if cohort.state is RoundState.CLOSED and cohort.number in closed:
-            _fail(f"Round {cohort.number} is closed twice.")
-        closed.add(cohort.number)
+        asked |= set(cohort.asked)
+        if cohort.number > len(closed) + 1:
+            _fail(f"Round {cohort.number} stands there before round {len(closed) + 1} was closed.")
+        if cohort.state is RoundState.CLOSED:
+            if len(cohort.contributed) < plan.quorum:
+                _fail(
+                    f"Round {cohort.number}: the plan needs {plan.quorum} contributions, "
+                    f"{len(cohort.contributed)} came."
+                )
+            if cohort.number != len(closed) + 1:
+                _fail(f"Round {cohort.number} is closed twice or out of order.")
+            closed.append(cohort.number)
+    if not closed or len(closed) > plan.rounds:
+        _fail(f"The plan has 1 to {plan.rounds} rounds, the certificate closes {len(closed)}.")
+    if asked != known:
+        _fail(f"The certificate names {len(known)} members, its rounds asked {len(asked)}.")
     return None, f"{len(certificate.rounds)} rounds, {len(closed)} averaged, quorum {plan.quorum}"
 
 
 def _check_cohort(cohort: CohortRound, known: set[str]) -> None:
+    if not cohort.asked:
+        _fail(f"Round {cohort.number} asked nobody.")
     for members in (cohort.asked, cohort.contributed):
         if len(set(members)) != len(members):
             _fail(f"Round {cohort.number} names a member twice.")
@@ -295,7 +305,13 @@ def _epsilon(plan: Plan, certificate: Certificate) -> tuple[None, str]:
     for member in certificate.members:
         _check_events(plan, certificate, member)
         events = group_events(member.events)
-        for delta in (plan.privacy.delta, REPORTED_DELTA):
+        deltas = dict.fromkeys((plan.privacy.delta, REPORTED_DELTA))
+        if len(member.guarantees) != len(deltas):
+            raise CertificateWrong(
+                f"{member.member_id}: {len(deltas)} guarantees are proven here, the certificate shows "
+                f"{len(member.guarantees)}."
+            )
+        for delta in deltas:
             if (events, delta) not in computed:
                 computed[events, delta] = accountant.epsilon(events, delta)
             claimed = _claimed(certificate, member, delta)
@@ -323,10 +339,14 @@ def _check_events(plan: Plan, certificate: Certificate, member: CertificateMembe
 
 
 def _claimed(certificate: Certificate, member: CertificateMember, delta: float) -> float:
-    for guarantee in member.guarantees:
-        if guarantee.delta == delta and guarantee.unit is certificate.unit and guarantee.relation == RELATION:
-            return guarantee.epsilon
-    raise CertificateWrong(f"{member.member_id}: the certificate claims no ε at δ {delta:g}.")
+    """The one ε that the certificate claims at `delta`: a second number beside it could be read instead."""
+    claims = [g for g in member.guarantees if g.delta == delta]
+    if len(claims) != 1 or claims[0].unit is not certificate.unit or claims[0].relation != RELATION:
+        raise CertificateWrong(
+            f"{member.member_id}: the certificate must claim one ε at δ {delta:g} for its own unit and "
+            f"relation; it claims {len(claims)}, or another kind."
+        )
+    return claims[0].epsilon
 
 
 def _fail(why: str) -> NoReturn:

@@ -127,6 +127,7 @@ class Fleet:
         self.weights = home / "weights.f32"
         self.weights.write_bytes(WEIGHTS)
         self.members: list[FleetMember] = []
+        self.links: list[FleetLink] = []
         self.ca_file = home / "ca-of-tests.pem"
         self.ca_file.write_text(self.room.authority.ca_pem(), "ascii")
 
@@ -155,7 +156,9 @@ class Fleet:
         return member
 
     def link(self, key: ec.EllipticCurvePrivateKey) -> FleetLink:
-        return FleetLink(urlsplit(self.url).netloc, self.ca_file, key)
+        made = FleetLink(urlsplit(self.url).netloc, self.ca_file, key)
+        self.links.append(made)
+        return made
 
     def honest(self) -> FleetMember:
         """An enrolled member whose node contributes; online when this returns."""
@@ -182,6 +185,8 @@ class Fleet:
             member.ask_to_stop()
         for member in self.members:
             member.close()
+        for link in self.links:
+            link._client.close()
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from coordinator.runs.store import RunRow, RunStore
 from coordinator.storage.checkpoints import CheckpointStore
 from coordinator.workers.probe import Probe
 from coordinator.workers.probe_worker import probe
-from participant.consents import give_consent, save_reviewed
+from participant.consents import give_consent, plan_file_name, save_reviewed
 from participant.enrol import COORDINATOR_FILE, CoordinatorLink, make_keys
 from participant.home import Home
 from participant.member import MemberNode
@@ -38,7 +38,7 @@ from participant.records.add import add_data_set
 from participant.records.dataset import DataSet, open_data_set
 from shared.domain.canonical import digest_of_bytes, digest_of_file
 from shared.domain.consortium import Member, MemberState
-from shared.domain.errors import CommonlensError, DigestMismatch, InvalidMessage
+from shared.domain.errors import DigestMismatch, InvalidMessage
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
 from shared.domain.plan import Plan, TrainingTerms
@@ -340,6 +340,7 @@ class ConsortiumSimulator:
         self, plan: Plan, number: int = 1, run_id: str = "run_000000000001", state: ServerState | None = None
     ) -> tuple[RoundRecord, ServerState]:
         """One bare round over all members: no database, no retry. Raises what `run_round` raises."""
+        self._consent_to_one_more(plan, run_id)
         record = RoundRecord(number, tuple(m.member_id for m in plan.members), {})
         self.record = record
         moved = run_round(
@@ -353,6 +354,14 @@ class ConsortiumSimulator:
             lambda: None,
         )
         return record, moved
+
+    def _consent_to_one_more(self, plan: Plan, run_id: str) -> None:
+        """One consent pays for one run: whoever consented and was in another run consents to this one too."""
+        for member in self.members:
+            runs = Ledger.read(member.home.ledger).runs_of(str(plan.digest))
+            name = plan_file_name(str(plan.digest))
+            if runs and run_id not in runs and (member.home.consents / f"{name}.json").exists():
+                give_consent(member.home, plan)
 
     def state_at_start(self, plan: Plan) -> ServerState:
         """The server state before round 1."""
@@ -438,20 +447,3 @@ def with_payload(
 def refusals(carrier: MemoryCarrier) -> list[tuple[str, str]]:
     """(member id, code) of every refusal that crossed."""
     return [(member, reply.refusal_code) for member, reply in carrier.replies if reply.refusal_code]
-
-
-__all__ = [
-    "CLASSES",
-    "SPEC",
-    "CommonlensError",
-    "ConsortiumSimulator",
-    "Delivery",
-    "Killed",
-    "MemoryCarrier",
-    "MemoryTransfers",
-    "SimulatedMember",
-    "draw_pictures",
-    "refusals",
-    "signed",
-    "with_payload",
-]

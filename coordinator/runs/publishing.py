@@ -87,4 +87,5 @@ def _cohort_rounds(store: RunStore, run_id: str) -> tuple[CohortRound, ...]:
     return tuple(
         CohortRound(row["number"], RoundState(row["state"]), tuple(row["cohort"]), tuple(row["contributors"]))
         for row in store.rounds(run_id)
+        if row["cohort"]  # where nobody could be asked, nobody was charged
     )

@@ -33,6 +33,9 @@ def choose_device(wanted: str) -> torch.device:
         raise InvalidConfig(
             f"Expected a device among {', '.join(DEVICES)}; found {wanted!r}. Nothing was started."
         )
+    # TF32 would round gradients a thousand times more coarsely than the sensitivity's slack allows for.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if kind == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")

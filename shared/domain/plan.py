@@ -112,11 +112,15 @@ class Plan:
         """What one member spends if every round happens."""
         terms = self.privacy
         steps = self.rounds * self.training.local_steps
-        events = [GaussianEvent(terms.noise_multiplier, terms.sampling_rate, steps)]
+        training = GaussianEvent(terms.noise_multiplier, terms.sampling_rate, steps)
+        return (training, *self.validation_events_of_run())
+
+    def validation_events_of_run(self) -> tuple[GaussianEvent, ...]:
+        """The part of `events_of_run` that pays for validation counts (clause 6.2)."""
         evaluations = self.rounds // self.evaluate_every if self.evaluate_every else 0
-        if evaluations:
-            events.append(GaussianEvent(terms.evaluation_noise_multiplier, 1.0, evaluations))
-        return tuple(events)
+        if not evaluations:
+            return ()
+        return (GaussianEvent(self.privacy.evaluation_noise_multiplier, 1.0, evaluations),)
 
 
 def least_quorum(members: int) -> int:

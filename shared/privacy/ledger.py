@@ -98,6 +98,11 @@ class ChargeToken:
         """What was paid for, so that the training step can see that it is its own round."""
         return self._charge
 
+    @property
+    def spent(self) -> bool:
+        """Whether training began under it."""
+        return self._spent
+
     def spend(self) -> tuple[GaussianEvent, ...]:
         """The events that were paid for; works once. Raises TokenRejected."""
         if getattr(self, "_origin", None) is not _FROM_THE_LEDGER:
@@ -148,6 +153,23 @@ class LedgerView:
         with self._lock:
             self._catch_up()
             return self._spent(dataset_id)
+
+    def runs_of(self, plan_digest: str) -> frozenset[str]:
+        """The runs that were charged under this plan."""
+        with self._lock:
+            self._catch_up()
+            return frozenset(c.run_id for c in self._charges.values() if c.plan_digest == plan_digest)
+
+    def charged_in(self, run_id: str, last_round: int) -> tuple[GaussianEvent, ...]:
+        """What rounds 1 to `last_round` of a run were charged here, over all data sets."""
+        with self._lock:
+            self._catch_up()
+            return tuple(
+                event
+                for charge in self._charges.values()
+                if charge.run_id == run_id and charge.round_number <= last_round
+                for event in charge.events
+            )
 
     def spent_guarantee(self, dataset_id: str, delta: float, unit: Unit) -> PrivacyGuarantee:
         """What may be said today about this data set's whole life. Raises UnsoundPlan for a bad δ."""

@@ -5,6 +5,8 @@ Every attack is one line of a table; whatever it does, the others' average must 
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.runs.averaging import LARGEST_VALUE
+from coordinator.runs.averaging import LARGEST_VALUE, ServerState
 from coordinator.runs.carrier import Received
+from coordinator.runs.round import RoundRecord
+from shared.domain.plan import Plan
 from shared.domain.run import RunState
 from shared.domain.update import ValidationCounts
 from shared.wire.rounds import RoundReply
-from tests.desk import Desk
-from tests.simulator import ConsortiumSimulator, Delivery, SimulatedMember, signed, with_payload
+from tests.desk import Desk, open_desk
+from tests.simulator import ConsortiumSimulator, Delivery, Killed, SimulatedMember, signed, with_payload
 
 DEADLINE_S = 3.0
 Attack = Callable[[ConsortiumSimulator, SimulatedMember, SimulatedMember], None]
@@ -116,24 +120,25 @@ LEFT_OUT: dict[str, tuple[Attack, str]] = {
 }
 
 
+Shared = tuple[ConsortiumSimulator, Plan]
+
+
 @pytest.fixture(scope="module")
-def shared(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> ConsortiumSimulator:
-    """One consortium for all attacks; each runs in a round of its own."""
-    import shutil
-
-    from tests.desk import open_desk
-
+def shared(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """One consortium for all attacks; each runs in a run of its own."""
     folder = tmp_path_factory.mktemp("attacks")
     sim = ConsortiumSimulator(open_desk(shutil.copytree(prepared_home, folder / "c")), folder)
-    sim.shared_plan = sim.plan(quorum=2, deadline_s=DEADLINE_S, rounds=200)  # type: ignore[attr-defined]
-    sim.consent(sim.shared_plan)  # type: ignore[attr-defined]
-    return sim
+    plan = sim.plan(quorum=2, deadline_s=DEADLINE_S)
+    sim.consent(plan)
+    return sim, plan
 
 
-def attacked(sim: ConsortiumSimulator, name: str, attack: Attack) -> tuple:
-    """Run the next round of the shared consortium under `attack`."""
-    plan = sim.shared_plan  # type: ignore[attr-defined]
-    run_id = f"run_{abs(hash(name)) % 16**12:012x}"
+def attacked(
+    shared: Shared, name: str, attack: Attack
+) -> tuple[RoundRecord, ServerState, np.ndarray, SimulatedMember]:
+    """A round under `attack`: its record, what came out, what must come out without the liar, the liar."""
+    sim, plan = shared
+    run_id = f"run_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     by_id = {m.id: m for m in sim.members}
     # In the order asked: the liar's answer comes after one honest answer and before another.
     first, liar, last = (by_id[m.member_id] for m in plan.members)
@@ -152,7 +157,7 @@ def attacked(sim: ConsortiumSimulator, name: str, attack: Attack) -> tuple:
 
 
 @pytest.mark.parametrize("name", list(LEFT_OUT))
-def test_lie_is_left_out_and_named_and_the_sum_never_saw_it(shared: ConsortiumSimulator, name: str) -> None:
+def test_lie_is_left_out_and_named_and_the_sum_never_saw_it(shared: Shared, name: str) -> None:
     attack, sentence = LEFT_OUT[name]
     record, moved, expected, liar = attacked(shared, name, attack)
     assert set(record.missing) == {liar.id}
@@ -178,15 +183,14 @@ def a_later_lie_about_another(
 
 
 @pytest.mark.parametrize("attack", [twice, a_stranger, a_later_lie_about_another])
-def test_second_answer_or_one_that_nobody_asked_for_changes_nothing(
-    shared: ConsortiumSimulator, attack: Attack
-) -> None:
-    record, moved, _, liar = attacked(shared, attack.__name__, attack)
+def test_second_answer_or_one_that_nobody_asked_for_changes_nothing(shared: Shared, attack: Attack) -> None:
+    sim, plan = shared
+    record, moved, _, _ = attacked(shared, attack.__name__, attack)
     assert record.missing == {}
     assert len(record.contributors) == len(set(record.contributors)) == 3
     run_id = record.contributions[0].header.run_id
-    mean = sum(shared.carrier.wire_payload(run_id, m.id).astype(np.float64) / 3 for m in shared.members)
-    expected = shared.state_at_start(shared.shared_plan).weights + mean  # type: ignore[attr-defined]
+    mean = sum(sim.carrier.wire_payload(run_id, m.id).astype(np.float64) / 3 for m in sim.members)
+    expected = sim.state_at_start(plan).weights + mean
     assert np.allclose(moved.weights, expected, atol=1e-7)
 
 
@@ -250,12 +254,12 @@ def test_upload_that_was_cut_never_reaches_the_sum(desk: Desk, tmp_path: Path) -
 
 def test_answer_after_the_round_is_over_finds_its_ticket_void(desk: Desk, tmp_path: Path) -> None:
     sim = ConsortiumSimulator(desk, tmp_path)
-    plan = sim.plan(quorum=2, deadline_s=1.0)
+    plan = sim.plan(quorum=2, deadline_s=2.0)
     sim.consent(plan)
     late = sim.members[2]
     sim.carrier.held.add(late.id)
     record, moved = sim.one_round(plan)
-    assert record.missing == {late.id: "did not answer within 1 s"}
+    assert record.missing == {late.id: "did not answer within 2 s"}
     sim.carrier.release(late.id)
     assert late.transfers.uploads == []
     assert sim.carrier.replies[-1][1].refusal_code == "refused.not-allowed"
@@ -265,15 +269,13 @@ def test_answer_after_the_round_is_over_finds_its_ticket_void(desk: Desk, tmp_pa
 
 def test_member_that_dies_in_the_round_is_only_missing(desk: Desk, tmp_path: Path) -> None:
     sim = ConsortiumSimulator(desk, tmp_path)
-    plan = sim.plan(quorum=2, deadline_s=1.0)
+    plan = sim.plan(quorum=2, deadline_s=2.0)
     sim.consent(plan)
     dying = sim.members[0]
 
     def die(request: object) -> RoundReply:
-        from tests.simulator import Killed
-
         raise Killed
 
     sim.carrier.connect(dying.id, die)
     record, _ = sim.one_round(plan)
-    assert record.missing == {dying.id: "did not answer within 1 s"}
+    assert record.missing == {dying.id: "did not answer within 2 s"}

@@ -14,8 +14,8 @@ from shared.domain.errors import NotTrusted
 from shared.verification import PROOFS, verify_release
 
 FROZEN = Path(__file__).parent / "data" / "release-v1"
-ROOT = "0543ca3675d74f8a5de1e856dfbc1eca7f5274c1e3e506ddf5cd17a9cb6456ab"
-MANIFEST = "sha256:85594aad5b13907a785a03f941dbd6ed87e0c87d26569724641d933bed69eb8f"
+ROOT = "b6d7e716f4404737df19f641a42747afbe2675c72fadf0d0fb6fe7064190b172"
+MANIFEST = "sha256:a1bd84d41b5b5702ccc594606963bfa753d9bc9fc3b3dea0f7272d3709560239"
 CLOCK = FixedClock(datetime(2026, 12, 1, tzinfo=UTC))
 
 

@@ -177,7 +177,7 @@ MISFITS: list[tuple[dict[str, object], str, str]] = [
     ({"round_number": 10**300}, "invalid.message", "A round's number is 1 to"),
     ({"round_number": 4}, "invalid.message", "rounds 1 to 3, the coordinator asks for 4"),
     ({"weights_digest": "sha256:00"}, "not-trusted.digest", "another digest"),
-    ({"weights_bytes": 4}, "invalid.message", "must have 4 bytes"),
+    ({"weights_bytes": 4}, "invalid.weights", "announces 4. Nothing was fetched"),
     ({"weights_ticket": "guess"}, "refused.not-allowed", "This ticket is not valid"),
 ]
 

@@ -1,0 +1,107 @@
+"""Whether a plan's privacy argument holds as written: asked by the coordinator, and again by every member.
+
+A member does not trust the coordinator's check: it runs this one on its own machine, before consent and
+before every round (clause 7.3). The bounds are not taste. With a clip norm near the smallest float32 the
+computed norm of a gradient underflows and nothing is clipped; with a learning rate near the largest one an
+update overflows, and whether it did would tell something that no charge pays for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from shared.domain.errors import UnsoundPlan
+from shared.domain.plan import AUGMENTATIONS, Plan
+from shared.domain.privacy import Mode
+from shared.privacy.accountant import epsilon, highest_delta
+
+LEAST_NOISE = 0.3
+"""Below this noise multiplier no plan is accepted, whatever its ε: an accounting slip would cost too much."""
+MOST_NOISE = 1e4
+LEAST_CLIP, MOST_CLIP = 1e-4, 1e4
+MOST_LEARNING_RATE = 1e4
+MOST_STEPS = 1_000_000
+"""Rounds times local steps; also what keeps the accountant fast."""
+LEAST_BATCH = 1.0
+"""Expected units a step: the divisor of clause 2.4 must not blow the noise up."""
+_REFUSED = "The plan was not accepted."
+
+
+def check_soundness(plan: Plan) -> None:
+    """Raise UnsoundPlan, saying which rule is broken, unless clauses 2 to 7 hold for `plan`."""
+    check_numbers(plan)
+    terms = plan.privacy
+    if terms.mode is not Mode.LOCAL:
+        raise UnsoundPlan(
+            f'This version runs mode local; the plan asks for mode secure. {_REFUSED} Set mode = "local".'
+        )
+    limit = min(highest_delta(m.declared_size) for m in plan.members)
+    if not 0.0 < terms.delta <= limit:
+        raise UnsoundPlan(
+            f"δ may be at most {limit:g} here (1e-5 and one tenth of a unit's share, clause 7.35), the plan "
+            f"has {terms.delta:g}. {_REFUSED} Lower δ."
+        )
+    if not LEAST_NOISE <= terms.noise_multiplier <= MOST_NOISE:
+        raise UnsoundPlan(
+            f"The noise multiplier must be from {LEAST_NOISE} to {MOST_NOISE:g}, the plan has "
+            f"{terms.noise_multiplier:g}. {_REFUSED} Change ε, or the number of rounds."
+        )
+    spent = epsilon(plan.events_of_run(), terms.delta)
+    if not spent <= terms.target_epsilon:
+        raise UnsoundPlan(
+            f"The plan promises ε = {terms.target_epsilon:g} and its rounds cost {spent:.3f}. {_REFUSED} "
+            "Raise the noise, or plan fewer rounds."
+        )
+
+
+def check_numbers(plan: Plan) -> None:
+    """Raise UnsoundPlan, with every broken rule at once, unless each number is inside its bounds."""
+    terms, training, server = plan.privacy, plan.training, plan.server
+    members = plan.members
+    ids = {member.member_id for member in members}
+    smallest = min((plan.expected_batch_size(m.member_id) for m in members), default=0.0)
+    rules: Mapping[str, bool] = {
+        "there must be at least one member, each named once": 0 < len(members) == len(ids),
+        f"quorum must be 1 to {len(members)} for {len(members)} members": 1 <= plan.quorum <= len(members),
+        "rounds must be at least 1": plan.rounds >= 1,
+        "training.local_steps must be at least 1": training.local_steps >= 1,
+        f"rounds times local_steps must be at most {MOST_STEPS:,}": (
+            plan.rounds * training.local_steps <= MOST_STEPS
+        ),
+        f"training.learning_rate must be above 0 and at most {MOST_LEARNING_RATE:g}": (
+            0.0 < training.learning_rate <= MOST_LEARNING_RATE
+        ),
+        f"training.head_learning_rate must be above 0 and at most {MOST_LEARNING_RATE:g}": (
+            0.0 < training.head_learning_rate <= MOST_LEARNING_RATE
+        ),
+        f"training.augmentations must be among {', '.join(AUGMENTATIONS)}": (
+            set(training.augmentations) <= set(AUGMENTATIONS)
+        ),
+        "privacy.sampling_rate must be above 0 and at most 1": 0.0 < terms.sampling_rate <= 1.0,
+        f"sampling_rate times declared size must be at least {LEAST_BATCH:g} for each member": (
+            smallest >= LEAST_BATCH
+        ),
+        f"privacy.clip_norm_l2 must be from {LEAST_CLIP:g} to {MOST_CLIP:g}": (
+            LEAST_CLIP <= terms.clip_norm_l2 <= MOST_CLIP
+        ),
+        "privacy.target_epsilon must be above 0 and finite": 0.0 < terms.target_epsilon < math.inf,
+        f"privacy.evaluation_noise_multiplier must be from 1 to {MOST_NOISE:g}": (
+            1.0 <= terms.evaluation_noise_multiplier <= MOST_NOISE
+        ),
+        "evaluate_every must be 0 or more": plan.evaluate_every >= 0,
+        "colluders must be 0 or more": plan.colluders >= 0,
+        "deadline_s must be 0.1 to 86400": 0.1 <= plan.deadline_s <= 86400.0,
+        "server.name must be fedavg or fedadam": server.name in ("fedavg", "fedadam"),
+        f"server.learning_rate must be above 0 and at most {MOST_LEARNING_RATE:g}": (
+            0.0 < server.learning_rate <= MOST_LEARNING_RATE
+        ),
+        "server.beta1 and beta2 must be at least 0 and below 1": (
+            0.0 <= server.beta1 < 1.0 and 0.0 <= server.beta2 < 1.0
+        ),
+        "server.epsilon must be above 0": server.epsilon > 0.0,
+        "server.averaging_decay must be at least 0 and below 1": 0.0 <= server.averaging_decay < 1.0,
+    }
+    broken = [rule for rule, holds in rules.items() if not holds]
+    if broken:
+        raise UnsoundPlan(f"plan: {'; '.join(broken)}. {_REFUSED} Correct these numbers.")
