@@ -104,6 +104,12 @@ def data_add(
     name: Annotated[str, typer.Option(help="Name of the data set here.")],
     labels: Annotated[Path | None, typer.Option(help="CSV with the columns path and label.")] = None,
     person: Annotated[str | None, typer.Option(help="Column that names the person of a record.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="All class names, with commas; left out: those that are found. ε does not hide them."
+        ),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable files out.")] = False,
     epsilon: Annotated[
         float | None,
@@ -116,7 +122,9 @@ def data_add(
     """Add a data set. Nobody trains with it unless policy.toml, which only this operator writes, names it."""
     from participant.policy import write_default_policy
     from participant.records.add import add_data_set
+    from participant.spending import refuse_forgotten_spending
 
+    refuse_forgotten_spending(Home(home))
     with Progress(TextColumn("reading"), BarColumn(), MofNCompleteColumn(), transient=True) as progress:
         task = progress.add_task("reading")
         added = add_data_set(
@@ -127,6 +135,7 @@ def data_add(
             person,
             skip_bad,
             lambda done, total: progress.update(task, completed=done, total=total),
+            classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
         )
     if epsilon is not None:
         write_default_policy(Home(home).policy, name, epsilon)

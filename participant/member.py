@@ -25,6 +25,7 @@ from participant.policy import check_rules, read_policy
 from participant.records.dataset import DataSet, open_data_set
 from participant.records.locking import held_lock
 from participant.records.reader import RecordReader
+from participant.spending import refuse_lost_ledger
 from participant.training.head import HeadState, load_head, save_head
 from participant.training.local_round import local_round
 from participant.training.runtime import RuntimeOptions, apply_threads
@@ -81,6 +82,7 @@ class MemberNode:
         self._member = read_link(home.root)
         self._identity = SigningKey.load(home.identity_key)
         self._ledger = Ledger(home.ledger)
+        refuse_lost_ledger(home, self._ledger)
         self._outbox = Outbox(home.outbox)
         self._runtime = (
             read_toml(home.settings, RuntimeOptions) if home.settings.exists() else RuntimeOptions()

@@ -56,6 +56,15 @@ class BulkTransfers:
         path = self._staging / secrets.token_hex(16)
         return self._issue(_Ticket(member_id, path, size_bytes, upload=True))
 
+    def void(self, member_id: str) -> None:
+        """Take back a member's tickets and delete what it staged: it is asked again, or never again."""
+        with self._lock:
+            theirs = {name: ticket for name, ticket in self._tickets.items() if ticket.member_id == member_id}
+            for name, ticket in theirs.items():
+                del self._tickets[name]
+                if ticket.upload:
+                    ticket.path.unlink(missing_ok=True)
+
     def staged(self, ticket: str) -> Path | None:
         """The complete upload of `ticket`, or None when there is none (yet)."""
         with self._lock:

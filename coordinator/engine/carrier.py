@@ -118,7 +118,8 @@ class FlowerCarrier:
         return [reply.metadata.reply_to_message_id for reply, _, _ in self._arriving.values()]
 
     def _ask_member(self, member_id: str) -> None:
-        """The open round's instruction, with tickets of its own, to one member."""
+        """The open round's instruction, with tickets of its own, to one member; older ones are void."""
+        self._bulk.void(member_id)
         node_id = self._nodes.node_id(member_id)
         if self._open is None or node_id is None:
             self._gone[member_id] = time.monotonic()

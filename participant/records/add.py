@@ -46,6 +46,7 @@ def add_data_set(
     skip_bad: bool = False,
     progress: Progress = quiet,
     clock: Clock | None = None,
+    classes: tuple[str, ...] | None = None,
 ) -> DataSet:
     """Scan `path` (folder per class, folder + CSV, or Parquet) and add it as the data set `name`.
 
@@ -73,6 +74,7 @@ def add_data_set(
             written = write_index(file, scan(source, progress), unit, salt)
             _list_rejected(folder, written.rejected)
             _check(name, path, written, skip_bad)
+            declared = _declared_classes(classes, written)
         try:
             refuse_overlap(name, index, [(other.name, other.index_path) for other in list_data_sets(home)])
         except BaseException:
@@ -85,7 +87,7 @@ def add_data_set(
                 str(path.resolve()), str(labels_csv.resolve()) if labels_csv else None, person_column
             ),
             unit=unit,
-            classes=tuple(sorted(written.labels)),
+            classes=declared,
             salt=salt.hex(),
             findings=_findings(index, unit, written, source.unlabelled()),
             added_at=to_text((clock or SystemClock()).now()),
@@ -110,6 +112,20 @@ def _check(name: str, path: Path, written: Written, skip_bad: bool) -> None:
             f"Expected at least 1 labelled image in {path.name}, found 0. Nothing was added. A folder needs "
             "one folder per class inside, a CSV of labels, or Parquet files."
         )
+
+
+def _declared_classes(classes: tuple[str, ...] | None, written: Written) -> tuple[str, ...]:
+    """The data set's classes: fixed now, and the same for neighbouring data sets (docs/privacy.md)."""
+    found = set(written.labels)
+    if classes is None:
+        return tuple(sorted(found))
+    unknown = sorted(found - set(classes))
+    if unknown:
+        raise InvalidRecords(
+            f"Expected labels among the {len(set(classes))} declared classes, found {len(unknown)} others: "
+            f"{', '.join(unknown[:10])}. Nothing was added. Declare them too, or correct the labels."
+        )
+    return tuple(sorted(set(classes)))
 
 
 def _list_rejected(folder: Path, rejected: list[Rejected]) -> None:
