@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -9,9 +10,10 @@ from collections.abc import Callable
 
 from participant.engine.client_app import build_client_app, check_instruction, empty_context
 from participant.engine.fleet_link import HEARTBEAT_S, FleetLink
-from shared.domain.errors import CommonlensError, InvalidMessage, Revoked, Unreachable
+from shared.domain.errors import CommonlensError, Revoked, Unreachable
 from shared.wire.rounds import RoundReply, RoundRequest
 
+log = logging.getLogger("commonlens.node")
 LEAST_POLL_S = 0.1
 """The coordinator holds a poll open until there is something; should one not, it is not asked more often."""
 LEAST_BACK_OFF_S = 0.2
@@ -46,8 +48,10 @@ class NodeLoop:
             started = time.monotonic()
             try:
                 self._serve_one_connection()
-            except (Unreachable, Revoked, InvalidMessage) as error:
-                self._report(error.message)
+            except Exception as error:  # a node outlives whatever the other side sends or fails at
+                if not isinstance(error, CommonlensError):
+                    log.exception("the connection broke")
+                self._report(error.message if isinstance(error, CommonlensError) else "the connection broke")
                 if time.monotonic() - started > back_off_s:
                     back_off_s = LEAST_BACK_OFF_S
                 self._stop.wait(back_off_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter only

@@ -42,7 +42,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
 @pytest.fixture(scope="module")
 def plan(shapes: Consortium) -> str:
     """A plan that needs all three: a member that stays away stops it."""
-    return shapes.agree(ROUNDS, quorum=3)
+    return shapes.propose(ROUNDS, quorum=3)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
-    """Three members with different classes, their nodes running, and a plan that all of them consented to."""
+    """Three members with different classes, their nodes running."""
     with consortium(tmp_path_factory.mktemp("walk"), {"a": (60, 3), "b": (50, 2), "c": (40, 2)}) as made:
         for member in made.members.values():
             member.node.start()
@@ -38,7 +38,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
 def plan(shapes: Consortium) -> str:
     """The digest of a plan that goes on without one of its three members."""
     checked = shapes.folder / "check.toml"
-    digest = shapes.agree(ROUNDS, quorum=2)
+    digest = shapes.propose(ROUNDS, quorum=2)
     shutil.copyfile(shapes.folder / "plan.toml", checked)
     said = shapes.admin("plan", "check", checked).out
     assert "quorum 2 of 3" in said
