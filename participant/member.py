@@ -45,6 +45,7 @@ from shared.domain.strict import read_toml, to_plain
 from shared.domain.update import ContributionHeader, Update
 from shared.extractors import architectures
 from shared.privacy.ledger import Ledger
+from shared.privacy.soundness import check_soundness
 from shared.release.signing import SigningKey
 from shared.wire.problems import to_problem
 from shared.wire.rounds import BYTES_PER_COORDINATE, PROTOCOL_VERSION, RoundReply, RoundRequest
@@ -177,6 +178,7 @@ class MemberNode:
         require_consent(self._home, plan_digest)
         if self._agreed is None or (self._agreed[0], self._agreed[2].name) != (plan_digest, data_set_name):
             agreed = agreed_plan(self._home, plan_digest)
+            check_soundness(agreed.plan)  # once a process: a plan never changes, but this software may
             data_set = open_data_set(self._home.root, data_set_name)
             reader = data_set.reader(agreed.plan.extractor)
             bench = Workbench(

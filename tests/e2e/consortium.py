@@ -110,7 +110,7 @@ def wait_for(what: str, ready: Callable[[], Any], patience_s: float = PATIENCE_S
         found = ready()
         if found:
             return found
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise AssertionError(f"waited {patience_s:.0f} s in vain: {what}")
 
 
@@ -257,13 +257,17 @@ class Consortium:
 
     def wait_run(self, run: str, state: str = "completed") -> Any:
         """The run as shown once it is in `state`; any other end is a failure."""
+        client = Operator(self.home).client()  # one connection: a handshake each time would slow the run down
 
         def ended() -> Any:
-            shown = self.shown(run)
+            shown = client.get(f"/runs/{run}")
             assert shown["state"] in ("running", "paused", state), shown
             return shown if shown["state"] == state else None
 
-        return wait_for(f"the run is {state}", ended)
+        try:
+            return wait_for(f"the run is {state}", ended)
+        finally:
+            client.close()
 
     def end(self) -> None:
         for daemon in [member.node for member in self.members.values()] + [self.coordinator]:
