@@ -22,16 +22,16 @@ from demo.report import folder_note, print_report, write_report
 
 Stage = tuple[str, Callable[[stages.Consortium, stages.Tell], None], float]
 BEFORE: tuple[Stage, ...] = (
-    ("coordinator", stages.initialise, 6.0),
-    ("joining", stages.invite_and_join, 12.0),
-    ("data", stages.add_data, 14.0),
-    ("plan and consents", stages.agree, 12.0),
+    ("coordinator", stages.initialise, 5.0),
+    ("joining", stages.invite_and_join, 9.0),
+    ("data", stages.add_data, 9.0),
+    ("plan and consents", stages.agree, 16.0),
 )
-ROUNDS_S = 60.0
+ROUNDS_S = 20.0
 AFTER: tuple[Stage, ...] = (
-    ("release", stages.publish, 6.0),
+    ("release", stages.publish, 5.0),
     ("heads", stages.fit_heads, 16.0),
-    ("comparison", stages.compare, 45.0),
+    ("comparison", stages.compare, 22.0),
 )
 """Name, what it does, and about how many seconds it takes on two quiet cores: for the time left."""
 

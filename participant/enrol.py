@@ -10,7 +10,6 @@ A crash anywhere leaves a folder in which `join` can simply be run again: keys a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,7 +41,7 @@ from shared.domain.errors import (
     Unreachable,
     WrongAuthority,
 )
-from shared.domain.files import read_json, sync_folder, write_atomically, write_json
+from shared.domain.files import read_json, write_atomically, write_json, write_new
 from shared.domain.invitation import SECRET_PREFIX
 from shared.domain.strict import build, to_plain
 from shared.release import limits
@@ -232,7 +231,7 @@ def _plain_headers(response: httpx.Response) -> dict[str, str]:
 def _node_public_key(path: Path) -> str:
     if not path.exists():
         key = ec.generate_private_key(ec.SECP384R1())
-        _write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     try:
         loaded = load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError) as error:
@@ -241,23 +240,6 @@ def _node_public_key(path: Path) -> str:
         raise Invalid(f"{path.name}: expected an EC P-384 key. Nothing was sent. Restore it.")
     public = loaded.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return public.decode("ascii")
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """`data` at `path`, whole, mode 0600; link() refuses to replace what is there. Raises AlreadyExists."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        path.hardlink_to(temporary)
-    except FileExistsError as error:
-        raise AlreadyExists(f"There is already a key {path.name}. It was not replaced.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shared.domain.canonical import canonical_bytes
-from shared.domain.errors import Invalid, NotFound, OutOfSpace
+from shared.domain.errors import AlreadyExists, Invalid, NotFound, OutOfSpace
 
 
 @contextlib.contextmanager
@@ -48,6 +48,31 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600) ->
     """Put `data` at `path`, whole or not at all. Raises OutOfSpace."""
     with atomic_writer(path, mode) as file:
         file.write(data)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, mode 0600, only if nothing is there; for keys, which are never overwritten.
+
+    Written whole beside its place and then linked: link() refuses to replace, and a crash leaves either no
+    file or a whole one. Raises AlreadyExists.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        path.hardlink_to(temporary)
+    except FileExistsError as error:
+        raise AlreadyExists(
+            f"There is already a key {path.name} in {path.parent}. It was not replaced. "
+            "Move it away first if a new one is really wanted."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any, mode: int = 0o600) -> None:

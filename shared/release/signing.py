@@ -6,7 +6,6 @@ as lower-case hex (64 and 128 digits); private keys as PKCS #8 PEM, mode 0600, n
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shared.domain.canonical import canonical_bytes
-from shared.domain.errors import AlreadyExists, BadSignature, Invalid, NotFound
-from shared.domain.files import sync_folder
+from shared.domain.errors import BadSignature, Invalid, NotFound
+from shared.domain.files import write_new
 
 KINDS: Final = frozenset({"trust", "roll", "catalogue", "manifest", "consent", "contribution", "enrolment"})
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}\Z")
@@ -72,26 +71,7 @@ class SigningKey:
 
     def save(self, path: Path) -> None:
         """Write the PEM at `path`, mode 0600. Raises AlreadyExists: a key is never overwritten."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        # Written whole beside its place and then linked: link() refuses to replace what is there, and a
-        # crash leaves either no key or a whole one.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.partial")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            path.hardlink_to(temporary)
-        except FileExistsError as error:
-            raise AlreadyExists(
-                f"There is already a key {path.name} in {path.parent}. It was not replaced. "
-                "Move it away first if a new one is really wanted."
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        write_new(path, self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
     @property
     def public_hex(self) -> str:

@@ -135,7 +135,10 @@ def test_a_bad_invitation_is_refused_in_the_same_words_and_changes_nothing(desk:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("identity_public_key", "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"),  # RFC 8032
+        (
+            "identity_public_key",
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+        ),  # RFC 8032
         ("declared_size", 10**6),
         ("device", "cuda: other"),
         ("software_version", "9.9"),
