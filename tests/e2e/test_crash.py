@@ -7,6 +7,7 @@ in mode local: nothing is masked.
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def survived(shapes: Consortium, plan: str) -> str:
 @pytest.fixture(scope="module")
 def survived_too(shapes: Consortium, plan: str, survived: str) -> str:
     """The run in which the coordinator was killed at each of its steps, while the members' nodes ran on."""
-    shapes.coordinator.end()
+    shapes.coordinator.end(signal.SIGKILL)  # between two runs, too
     shapes.serve(crash_at(shapes, "coordinator", STEPS_OF_COORDINATOR[0]))
     run = shapes.start_run(plan)
     for next_step in (*STEPS_OF_COORDINATOR[1:], None):
@@ -111,7 +112,7 @@ def test_no_release_is_half_visible_wherever_publishing_was_killed(
     shapes: Consortium, survived: str, survived_too: str, tmp_path: Path
 ) -> None:
     for member in shapes.members.values():
-        member.node.end()
+        member.node.send(signal.SIGTERM)  # not needed any more
     for step in STEPS_OF_PUBLISHING[:-1]:
         publish_and_die(shapes, survived, step)
         assert listed(shapes) == [], step
