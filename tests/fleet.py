@@ -6,6 +6,7 @@ members' work, which a test gives as a function. The run driver idles: tests dri
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
@@ -19,6 +20,7 @@ import httpx
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from flwr.app import ConfigRecord, Message, RecordDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordinator.app import Coordinator, build_coordinator
@@ -36,7 +38,7 @@ from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader
 from shared.release.signing import SigningKey
 from shared.wire.problems import raise_for_problem
-from shared.wire.rounds import RoundReply, RoundRequest
+from shared.wire.rounds import RoundReply, RoundRequest, encode
 from tests.desk import CONSORTIUM, enrolment, served
 
 Work = Callable[[RoundRequest, Transfers], RoundReply]
@@ -225,3 +227,26 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
     while not holds():
         assert time.monotonic() < give_up, "it did not happen in time"
         time.sleep(0.01)
+
+
+def raw(fleet: Fleet, data: bytes, then_close: bool = False) -> int:
+    """Send bytes as they are over TLS; the status that comes back, 0 for none."""
+    address = urlsplit(fleet.url)
+    context = ssl.create_default_context(cafile=str(fleet.ca_file))
+    plain = socket.create_connection((address.hostname, address.port), timeout=5)
+    with plain, context.wrap_socket(plain, server_hostname=address.hostname) as line:
+        line.sendall(data)
+        if then_close:
+            return 0
+        head = b""
+        while b"\r\n" not in head:
+            received = line.recv(4096)
+            if not received:
+                return 0
+            head += received
+        return int(head.split(b" ", 2)[1])
+
+
+def reply_to(instruction: Message, reply: RoundReply) -> Message:
+    content = RecordDict({"commonlens": ConfigRecord({"body": encode(reply)})})
+    return Message(content, reply_to=instruction)

@@ -64,7 +64,7 @@ class FleetLink:
         self._client = FleetHttpClient.from_server_address(
             server_address,
             False,
-            str(ca_file),
+            ca_file.read_bytes(),
             interceptors=[
                 RuntimeVersionHttpInterceptor(component_name="SuperNode"),
                 NodeAuthHttpInterceptor(key, key.public_key()),
