@@ -42,6 +42,7 @@ def write_report(demo: Consortium) -> Json:
 def print_report(report: Json, console: Console) -> None:
     """Two tables and what they mean, in plain words."""
     console.print(_accuracies(report))
+    console.print()
     console.print(
         f"Unseen: digits {' and '.join(map(str, UNSEEN))}, which no contributor had, told apart with "
         f"{2 * UNSEEN_LABELS_PER_DIGIT} labels.\nThese organisations are made by label out of public digits; real "
@@ -60,7 +61,9 @@ def print_report(report: Json, console: Console) -> None:
     )
     if not_helped:
         console.print(f"Not better on its own task: {', '.join(not_helped)}.")
+    console.print()
     console.print(_rounds_table(report))
+    console.print()
 
 
 def _member(demo: Consortium, organisation: Organisation, plan: Plan) -> Json:
@@ -108,17 +111,19 @@ def _rounds(demo: Consortium, rows: list[Json]) -> list[Json]:
 
 
 def _accuracies(report: Json) -> Table:
-    table = Table(title="Held-out accuracy of each member's head", title_justify="left")
+    """Fits a terminal of 80 columns."""
+    table = Table(
+        title="Held-out accuracy of each member's head", title_justify="left", box=None, padding=(0, 1, 0, 0)
+    )
     for heading in (
-        "member", "role", "records", "alone", "fixed\nfeatures", "raw\npixels", "consor-\ntium",
+        "member\n", "pic-\ntures", "\nalone", "fixed\nfeat.", "raw\npixels", "consor-\ntium",
         "unseen:\nfixed", "unseen:\nconsort.", "ε at\nδ=1e-5",
     ):  # fmt: skip
-        table.add_column(heading, justify="left" if heading in ("member", "role") else "right")
+        table.add_column(heading, justify="left" if heading.startswith("member") else "right", no_wrap=True)
     for member in report["members"]:
         numbers = [member[f"accuracy_{way}"] for way in WAYS]
         table.add_row(
-            member["name"],
-            member["role"],
+            member["name"] + (" (joiner)" if member["role"] == "joiner" else ""),
             str(member["records"]),
             *("–" if number is None else f"{number:.3f}" for number in numbers),
             "–" if member["epsilon"] is None else f"{member['epsilon']:.2f}",
@@ -128,7 +133,7 @@ def _accuracies(report: Json) -> Table:
 
 def _rounds_table(report: Json) -> Table:
     rounds = report["rounds"]
-    table = Table(title=f"{len(rounds)} rounds, per round", title_justify="left")
+    table = Table(title=f"{len(rounds)} rounds, per round", title_justify="left", box=None, pad_edge=False)
     for heading in ("", "median", "longest"):
         table.add_column(heading, justify="left" if not heading else "right")
     for key, label, scale, unit in (
