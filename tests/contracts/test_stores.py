@@ -5,9 +5,7 @@ Set COMMONLENS_TEST_POSTGRES to the URL of an empty database that these tests ma
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +27,7 @@ from coordinator.members.store import (
 )
 from coordinator.members.tokens import TokenKind, find_token, issue_token, revoke_tokens
 from coordinator.storage import tables
-from coordinator.storage.database import migrate, open_database, reading, writing
+from coordinator.storage.database import migrate, reading, writing
 from coordinator.storage.tables import metadata, rounds, runs
 from shared.domain.clock import FixedClock, from_text
 from shared.domain.consortium import Member, MemberState, Node, Purpose, Role
@@ -39,37 +37,6 @@ from shared.domain.invitation import Invitation, hash_secret
 from tests.desk import Desk, enrolment, open_desk, prepare_home
 
 NOW = "2026-11-21T12:00:00Z"
-POSTGRES = os.environ.get("COMMONLENS_TEST_POSTGRES", "")
-needs_postgres = pytest.mark.skipif(
-    not POSTGRES, reason="PostgreSQL is not tested: COMMONLENS_TEST_POSTGRES holds no database URL"
-)
-DATABASES = ["sqlite", pytest.param("postgresql", marks=needs_postgres)]
-
-
-def empty(engine: sa.Engine) -> None:
-    with engine.begin() as connection:
-        metadata.drop_all(connection)
-        connection.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'contract.db'}"
-        return
-    engine = open_database(POSTGRES)
-    empty(engine)
-    yield POSTGRES
-    empty(engine)
-    engine.dispose()
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    engine = open_database(url)
-    migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

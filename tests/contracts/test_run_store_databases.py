@@ -1,0 +1,73 @@
+"""The store of plans, runs and rounds keeps its promises on every database."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from coordinator.audit.log import entries, verify_chain
+from coordinator.members.store import insert_member
+from coordinator.runs.round import RoundRecord
+from coordinator.runs.store import RunStore
+from coordinator.storage.database import reading, writing
+from shared.domain.clock import FixedClock, from_text
+from shared.domain.consortium import Member, MemberState, Node, Purpose
+from shared.domain.errors import IllegalMove
+from shared.domain.ids import MemberId
+from shared.domain.run import RoundState, RunState
+from shared.domain.update import Contribution, ContributionHeader, ValidationCounts
+from tests.unit.test_cohort import PLAN
+
+DIGEST, MEMBER = str(PLAN.digest), "mem_00000000000a"
+CHECKPOINT = "sha256:" + "c" * 64
+
+
+@pytest.fixture
+def store(engine: sa.Engine) -> RunStore:
+    store = RunStore(engine, FixedClock(from_text("2026-11-21T12:00:00Z")))
+    node = Node("PEM", "cpu", "0.1.0")
+    enrolled = "2026-11-21T11:00:00Z"
+    member = Member(
+        MemberId(MEMBER), "A", Purpose.CONTRIBUTE, MemberState.ACTIVE, "a" * 64, 100, node, enrolled
+    )
+    with writing(engine) as connection:
+        insert_member(connection, member)
+    store.add_plan(PLAN, "account:admin", "start.safetensors")
+    return store
+
+
+def record(number: int) -> RoundRecord:
+    header = ContributionHeader(MEMBER, "run", number, DIGEST, "sha256:p", 4, ValidationCounts(3.5, -1.0))
+    made = RoundRecord(number, (MEMBER,), {"mem_x": "offline"}, bytes_up=4, seconds={"sum": 0.5})
+    made.contributions.append(Contribution(header, b"\x01" * 64))
+    return made
+
+
+def test_run_is_kept_from_its_plan_to_its_last_round(store: RunStore, engine: sa.Engine) -> None:
+    store.add_consent(DIGEST, MEMBER, "ab" * 64)
+    assert store.plan(DIGEST) == PLAN and store.consents(DIGEST) == {MEMBER: "ab" * 64}
+    run = store.create_run(DIGEST, "account:admin")
+    first = record(1)
+    assert store.open_round(run.id, first) == 1
+    assert store.open_round(run.id, first) == 2  # the coordinator was killed in between
+    store.move_round(run.id, 1, 2, RoundState.ASKED)
+    with pytest.raises(IllegalMove):
+        store.close_round(run.id, first, 2, CHECKPOINT)
+    store.move_round(run.id, 1, 2, RoundState.SUMMED)
+    store.close_round(run.id, first, 2, CHECKPOINT)
+    shown = store.rounds(run.id)
+    assert [(r["number"], r["attempt"], r["state"]) for r in shown] == [(1, 1, "abandoned"), (1, 2, "closed")]
+    assert (shown[1]["counts_correct"], shown[1]["counts_wrong"]) == (3.5, -1.0)
+    assert shown[1]["seconds"] == {"sum": 0.5} and shown[1]["contributors"] == [MEMBER]
+    assert store.checkpoint_of(run.id, 1) == CHECKPOINT
+    after = store.run(run.id)
+    assert (after.current_round, after.checkpoint_digest) == (1, CHECKPOINT)
+    store.move_run(run.id, RunState.COMPLETED, "system")
+    with reading(engine) as connection:
+        assert [line.action for line in entries(connection)] == [
+            "plan.propose",
+            "plan.consent",
+            "run.start",
+            "run.completed",
+        ]
+        verify_chain(connection)
