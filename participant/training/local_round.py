@@ -56,6 +56,7 @@ def local_round(
     if plan.evaluates(request.round_number):
         counts = noisy_counts(bench.extractor, head, plan, bench.records, bench.noise, device)
 
+    pace = plan.learning_rate_factor(request.round_number)
     for _ in range(plan.training.local_steps):
         # 3 record → batch: each unit independently with probability q; may be empty (clause 2.4).
         drawn = bench.records.poisson_draw(bench.noise, plan.privacy.sampling_rate)
@@ -67,8 +68,8 @@ def local_round(
 
         # 5 noise: σC on every coordinate of both parts, before anything else sees them (clauses 2.3, 4.1).
         extractor_mean, head_mean = noisy_mean(sums, plan, bench.member_id, bench.noise)
-        descend(bench.extractor, extractor_mean, plan.training.learning_rate)
-        descend(head, head_mean, plan.training.head_learning_rate)
+        descend(bench.extractor, extractor_mean, pace * plan.training.learning_rate)
+        descend(head, head_mean, pace * plan.training.head_learning_rate)
         crash_point("5")
 
     # 6 update: extractor coordinates only; the head never leaves (clause 2.3).

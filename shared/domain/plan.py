@@ -12,6 +12,7 @@ from shared.domain.privacy import GaussianEvent, PrivacyTerms
 from shared.domain.strict import to_plain
 
 PLAN_FORMAT = "commonlens-plan/1"
+SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("flip", "shift2")
 """Names that a plan may list; what they do is in participant/training/augment.py."""
 
@@ -24,6 +25,8 @@ class TrainingTerms:
     learning_rate: float
     """Of the extractor, on the clipped noisy sum divided by the expected batch size (clause 2.4)."""
     head_learning_rate: float
+    schedule: str = "constant"
+    """Of both learning rates over the rounds, among SCHEDULES."""
     augmentations: tuple[str, ...] = ()
     """Among AUGMENTATIONS, applied to each record by itself before its gradient."""
 
@@ -95,6 +98,15 @@ class Plan:
         """q·n_declared: what sums are divided by, whatever was drawn (clause 2.4)."""
         chosen = self.member(member_id)
         return 0.0 if chosen is None else self.privacy.sampling_rate * chosen.declared_size
+
+    def learning_rate_factor(self, round_number: int) -> float:
+        """What both learning rates are multiplied with in a round: 1, or for `cosine` from 1 down to near 0.
+
+        ½(1 + cos(π·(r - 1)/R)), Loshchilov and Hutter 2017, equation 5, without restarts.
+        """
+        if self.training.schedule == "constant":
+            return 1.0
+        return 0.5 * (1.0 + math.cos(math.pi * (round_number - 1) / self.rounds))
 
     def evaluates(self, round_number: int) -> bool:
         """Whether members add noised validation counts in this round (rounds count from 1)."""

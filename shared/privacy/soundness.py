@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 
 from shared.domain.errors import UnsoundPlan
-from shared.domain.plan import AUGMENTATIONS, Plan
+from shared.domain.plan import AUGMENTATIONS, SCHEDULES, Plan
 from shared.domain.privacy import Mode
 from shared.privacy.accountant import epsilon, highest_delta
 
@@ -75,6 +75,7 @@ def check_numbers(plan: Plan) -> None:
         f"training.head_learning_rate must be above 0 and at most {MOST_LEARNING_RATE:g}": (
             0.0 < training.head_learning_rate <= MOST_LEARNING_RATE
         ),
+        f"training.schedule must be among {', '.join(SCHEDULES)}": training.schedule in SCHEDULES,
         f"training.augmentations must be among {', '.join(AUGMENTATIONS)}": (
             set(training.augmentations) <= set(AUGMENTATIONS)
         ),

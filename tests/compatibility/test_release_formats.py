@@ -14,8 +14,8 @@ from shared.domain.errors import NotTrusted
 from shared.verification import PROOFS, verify_release
 
 FROZEN = Path(__file__).parent / "data" / "release-v1"
-ROOT = "b6d7e716f4404737df19f641a42747afbe2675c72fadf0d0fb6fe7064190b172"
-MANIFEST = "sha256:a1bd84d41b5b5702ccc594606963bfa753d9bc9fc3b3dea0f7272d3709560239"
+ROOT = "0cb1ac79312f1810fb4f90af2d371f671e24957f0aa98f94a71e98c8be92d160"
+MANIFEST = "sha256:7db59cb8783d16ba3d70133320a6359c7498714fe17a8ca6c1a0fe68ef956460"
 CLOCK = FixedClock(datetime(2026, 12, 1, tzinfo=UTC))
 
 

@@ -230,3 +230,13 @@ def test_rounds_cost_together_what_the_run_costs() -> None:
         same = [replace(event, count=kind.count) == kind for event in by_round]
         assert sum(event.count for event, it_is in zip(by_round, same, strict=True) if it_is) == kind.count
     check_soundness(plan)
+
+
+def test_learning_rates_stay_or_follow_a_cosine() -> None:
+    plan = planned()
+    assert [plan.learning_rate_factor(n) for n in range(1, plan.rounds + 1)] == [1.0] * plan.rounds
+    falling = replace(plan, rounds=4, training=replace(TRAINING, schedule="cosine"))
+    expected = [1.0, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)]
+    assert [falling.learning_rate_factor(n) for n in range(1, 5)] == pytest.approx(expected)
+    with pytest.raises(UnsoundPlan, match="training.schedule must be among constant, cosine"):
+        planned(replace(DRAFT, training=replace(TRAINING, schedule="step")))
