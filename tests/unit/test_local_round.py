@@ -365,3 +365,19 @@ def test_round_runs_on_a_real_data_set_and_its_own_draws(pay, tmp_path):
     assert np.isfinite(vector_of(update)).all()
     assert update.counts is not None
     assert head.weight.shape == (2, 4)
+
+
+def test_schedule_scales_the_steps_of_a_late_round_and_nothing_else(pay):
+    """Same draw, same noise: with a cosine the update of round 3 of 3 is a quarter of the constant one."""
+    updates, heads = [], []
+    for schedule in ("constant", "cosine"):
+        plan = make_plan(evaluate_every=0, schedule=schedule)
+        bench = make_bench(plan)
+        request = make_request(plan, 3)
+        paid = pay(plan, 3, run_id=f"run_{schedule}")
+        request = replace(request, run_id=f"run_{schedule}")
+        update, head = local_round(request, plan, paid, start_of(bench), bench)
+        updates.append(vector_of(update))
+        heads.append(head.weight)
+    np.testing.assert_allclose(updates[1], 0.25 * updates[0], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(heads[1], 0.25 * heads[0], rtol=1e-4, atol=1e-7)
