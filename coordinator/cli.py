@@ -99,6 +99,34 @@ def renew_certificate(home: Home = Path()) -> None:
     out.print("The certificate was renewed. Restart the coordinator.")
 
 
+@app.command("renew-trust")
+def renew_trust(
+    home: Home = Path(),
+    root_key: Annotated[
+        list[Path] | None, typer.Option(help="A root key's PEM file; repeatable. Left out: keys/root.pem.")
+    ] = None,
+    new_release_key: Annotated[
+        bool, typer.Option("--new-release-key", help="Replace the key that signs releases.")
+    ] = False,
+    new_roll_key: Annotated[
+        bool, typer.Option("--new-roll-key", help="Replace the key that signs the roll.")
+    ] = False,
+) -> None:
+    """Sign the next trust document, good for another year; restart the coordinator afterwards."""
+    from coordinator.members.renewal import renew_trust as sign_next
+    from coordinator.registry.shelf import refresh
+
+    Operator(home).config  # noqa: B018 - refuses a folder that holds no coordinator
+    trust = sign_next(
+        home, root_key or [home / "keys" / "root.pem"], SystemClock(), new_release_key, new_roll_key
+    )
+    refreshed = refresh(home, SystemClock())
+    out.print(
+        f"Trust document version {trust.version}, good until {trust.expires_at}; {refreshed} release(s) signed "
+        "anew. Restart the coordinator."
+    )
+
+
 @app.command()
 def invite(
     name: Annotated[str, typer.Argument(help="The organisation's name.")],
