@@ -234,10 +234,9 @@ class MemberNode:
             payload_digest=digest_of_bytes(payload),
             payload_bytes=payload.nbytes,
             counts=update.counts,
+            weights_digest=request.weights_digest,
         )
-        sealed = Sealed(
-            header, self._identity.sign_value("contribution", to_plain(header)), request.weights_digest
-        )
+        sealed = Sealed(header, self._identity.sign_value("contribution", to_plain(header)))
         self._outbox.put(sealed, payload)
         return sealed
 

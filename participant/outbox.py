@@ -21,16 +21,15 @@ KEPT_ROUNDS = 2
 
 @dataclass(frozen=True)
 class Sealed:
-    """One answer, complete on disk. `weights_digest` is what the round was asked with."""
+    """One answer, complete on disk."""
 
     header: ContributionHeader
     signature: str
-    weights_digest: str
 
     @property
     def answers(self) -> tuple[str, str]:
         """Digests of the plan and the weights that this is the one answer to."""
-        return self.header.plan_digest, self.weights_digest
+        return self.header.plan_digest, self.header.weights_digest
 
 
 class Outbox:

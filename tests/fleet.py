@@ -73,6 +73,7 @@ def sign_header(member_id: str, identity: SigningKey, request: RoundRequest, pay
         digest_of_file(payload),
         payload.stat().st_size,
         None,
+        request.weights_digest,
     )
     return RoundReply(header=header, signature=identity.sign_value("contribution", to_plain(header)))
 

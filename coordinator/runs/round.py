@@ -122,9 +122,9 @@ def checked(received: Received, ask: RoundAsk, identity_keys: Mapping[str, str])
     if header.member_id != received.sender_id:
         raise BadSignature("answered in another member's name; the answer was not counted")
     verify_value(identity_keys[received.sender_id], "contribution", to_plain(header), reply.signature)
-    answered = (header.run_id, header.round_number, header.plan_digest)
-    if answered != (ask.run_id, ask.round_number, ask.plan_digest):
-        raise InvalidMessage("signed an answer to another round or plan; it was not counted")
+    answered = (header.run_id, header.round_number, header.plan_digest, header.weights_digest)
+    if answered != (ask.run_id, ask.round_number, ask.plan_digest, ask.weights_digest):
+        raise InvalidMessage("signed an answer to another round, plan or weights; it was not counted")
     counts = header.counts
     if counts is not None and not max(abs(counts.correct), abs(counts.wrong)) < LARGEST_COUNT:
         raise InvalidMessage("sent validation counts that no data set has; the answer was not counted")

@@ -31,7 +31,7 @@ class Update:
 
 @dataclass(frozen=True)
 class ContributionHeader:
-    """What a member signs: which round and plan this answers, and the digest of the payload."""
+    """What a member signs: which round, plan and weights this answers, and the digest of the payload."""
 
     member_id: str
     run_id: str
@@ -40,6 +40,8 @@ class ContributionHeader:
     payload_digest: str
     payload_bytes: int
     counts: ValidationCounts | None
+    weights_digest: str
+    """Of the weights that the round was asked with: an update means something only beside them."""
 
 
 @dataclass(frozen=True)

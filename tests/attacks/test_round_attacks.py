@@ -96,9 +96,16 @@ LEFT_OUT: dict[str, tuple[Attack, str]] = {
     "a payload too long": (payload(lambda u: u.tobytes() + b"1234"), "this one has 908"),
     "another digest": (header(payload_digest="sha256:" + "0" * 64), "was signed as sha256:000"),
     "a false size": (header(payload_bytes=2**31), "was signed as 2147483648"),
-    "another round": (header(round_number=2), "signed an answer to another round or plan"),
-    "another run": (header(run_id="run_ffffffffffff"), "signed an answer to another round or plan"),
-    "another plan": (header(plan_digest="sha256:" + "1" * 64), "signed an answer to another round or plan"),
+    "another round": (header(round_number=2), "signed an answer to another round, plan or weights"),
+    "another run": (header(run_id="run_ffffffffffff"), "signed an answer to another round, plan or weights"),
+    "another plan": (
+        header(plan_digest="sha256:" + "1" * 64),
+        "signed an answer to another round, plan or weights",
+    ),
+    "other weights": (
+        header(weights_digest="sha256:" + "1" * 64),
+        "signed an answer to another round, plan or weights",
+    ),
     "counts beyond all": (header(counts=ValidationCounts(1e300, 0.0)), "counts that no data set has"),
     "another name": (answers_in_the_name_of_another, "answered in another member's name"),
     "an answer of another": (repeats_an_answer_of_another, "answered in another member's name"),
@@ -232,7 +239,7 @@ def test_replayed_answer_of_an_old_round_is_not_an_answer_to_this_one(desk: Desk
     done = sim.drive(run)
     assert done.state is RunState.COMPLETED
     second = sim.store.rounds(run.id)[1]
-    assert "signed an answer to another round or plan" in second["missing"][liar.id]
+    assert "signed an answer to another round, plan or weights" in second["missing"][liar.id]
     assert liar.id not in second["contributors"]
 
 

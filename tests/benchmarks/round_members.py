@@ -54,9 +54,10 @@ def node_loop(home: Home) -> NodeLoop:
             payload_digest=digest_of_bytes(payload),
             payload_bytes=len(payload),
             counts=None,
+            weights_digest=request.weights_digest,
         )
         signature = identity.sign_value("contribution", to_plain(header))
-        outbox.put(Sealed(header, signature, request.weights_digest), memoryview(payload))
+        outbox.put(Sealed(header, signature), memoryview(payload))
         laps.append(time.monotonic())
         path = outbox.payload_path(request.run_id, request.round_number)
         transfers.send_contribution(request.contribution_ticket, path)

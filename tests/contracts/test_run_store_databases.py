@@ -37,7 +37,9 @@ def store(engine: sa.Engine) -> RunStore:
 
 
 def record(number: int) -> RoundRecord:
-    header = ContributionHeader(MEMBER, "run", number, DIGEST, "sha256:p", 4, ValidationCounts(3.5, -1.0))
+    header = ContributionHeader(
+        MEMBER, "run", number, DIGEST, "sha256:p", 4, ValidationCounts(3.5, -1.0), "sha256:w"
+    )
     made = RoundRecord(number, (MEMBER,), {"mem_x": "offline"}, bytes_up=4, seconds={"sum": 0.5})
     made.contributions.append(Contribution(header, b"\x01" * 64))
     return made

@@ -92,7 +92,14 @@ def federated(tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
         data = bytes(update.vector_f32.cast("B"))
         (tmp_path / "payload").write_bytes(data)
         header = ContributionHeader(
-            member.member_id, "run_1", 1, str(PLAN.digest), digest_of_bytes(data), len(data), None
+            member.member_id,
+            "run_1",
+            1,
+            str(PLAN.digest),
+            digest_of_bytes(data),
+            len(data),
+            None,
+            "sha256:00",
         )
         total.add(Contribution(header, b""), tmp_path / "payload", PLAN.weight(member.member_id))
     return start, apply_average(ServerState(start), total.result(), PLAN.server).weights

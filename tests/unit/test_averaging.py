@@ -25,7 +25,9 @@ def contribution(folder: Path, vector: np.ndarray, name: str = "mem_1", **change
     path = folder / name
     path.write_bytes(data)
     fields: dict = {"payload_digest": digest_of_bytes(data), "payload_bytes": len(data), **changes}
-    header = ContributionHeader(name, "run_1", 1, "sha256:p", counts=None, **fields)
+    header = ContributionHeader(
+        name, "run_1", 1, "sha256:p", counts=None, weights_digest="sha256:w", **fields
+    )
     return Contribution(header, b""), path
 
 

@@ -16,9 +16,9 @@ RUN = "run_000000000001"
 
 def sealed(round_number: int = 1, payload: bytes = b"1234") -> Sealed:
     header = ContributionHeader(
-        "mem_1", RUN, round_number, "sha256:p", digest_of_bytes(payload), len(payload), None
+        "mem_1", RUN, round_number, "sha256:p", digest_of_bytes(payload), len(payload), None, "sha256:w"
     )
-    return Sealed(header, "ab" * 64, "sha256:w")
+    return Sealed(header, "ab" * 64)
 
 
 def test_what_was_put_comes_back_with_its_bytes(tmp_path: Path) -> None:

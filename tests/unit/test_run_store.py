@@ -26,7 +26,14 @@ def record(number: int, *members: str) -> RoundRecord:
     made = RoundRecord(number, members, {"mem_x": "offline"}, seconds={"sum": 0.5}, bytes_up=8)
     for index, member in enumerate(members):
         header = ContributionHeader(
-            member, "run_1", number, DIGEST, f"sha256:{member}", 4, ValidationCounts(3.0 + index, 1.0)
+            member,
+            "run_1",
+            number,
+            DIGEST,
+            f"sha256:{member}",
+            4,
+            ValidationCounts(3.0 + index, 1.0),
+            "sha256:w",
         )
         made.contributions.append(Contribution(header, b"\x01" * 64))
     return made

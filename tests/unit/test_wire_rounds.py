@@ -21,7 +21,7 @@ from shared.wire.rounds import (
 
 REQUEST = RoundRequest(1, "run_000000000001", 3, "sha256:p", "sha256:w", 40, 60.0, "ticket", "other")
 HEADER = ContributionHeader(
-    "mem_1", "run_000000000001", 3, "sha256:p", "sha256:u", 40, ValidationCounts(3.5, -1.25)
+    "mem_1", "run_000000000001", 3, "sha256:p", "sha256:u", 40, ValidationCounts(3.5, -1.25), "sha256:w"
 )
 REPLY = RoundReply(header=HEADER, signature="ab" * 64)
 REFUSAL = RoundReply(refusal_code="refused.consent-missing", refusal_text="This member has not consented.")
