@@ -22,7 +22,8 @@ from shared.domain.run import RunState
 from shared.domain.update import ValidationCounts
 from shared.wire.rounds import RoundReply
 from tests.desk import Desk, open_desk
-from tests.simulator import ConsortiumSimulator, Delivery, Killed, SimulatedMember, signed, with_payload
+from tests.memory_carrier import Delivery, Killed
+from tests.simulator import ConsortiumSimulator, SimulatedMember, signed, with_payload
 
 DEADLINE_S = 3.0
 Attack = Callable[[ConsortiumSimulator, SimulatedMember, SimulatedMember], None]

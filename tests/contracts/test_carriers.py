@@ -19,7 +19,7 @@ from shared.domain.errors import NotAllowed
 from shared.release.signing import SigningKey
 from shared.wire.rounds import RoundReply, RoundRequest
 from tests.fleet import ASK, WEIGHTS, Fleet, Work, ask_of, contribute, fleet_served, sign_header
-from tests.simulator import MemoryCarrier
+from tests.memory_carrier import MemoryCarrier
 
 REFUSAL = RoundReply(refusal_code="refused.consent-missing", refusal_text="No consent.")
 

@@ -17,7 +17,8 @@ from shared.privacy.ledger import Ledger
 from shared.release.signing import verify_value
 from shared.wire.rounds import PROTOCOL_VERSION, RoundReply, RoundRequest
 from tests.desk import Desk
-from tests.simulator import ConsortiumSimulator, Killed, draw_pictures
+from tests.memory_carrier import Killed
+from tests.simulator import ConsortiumSimulator, draw_pictures
 
 RUN = "run_000000000001"
 

@@ -17,7 +17,8 @@ from shared.domain.plan import ServerOptimizer
 from shared.domain.run import RunState
 from shared.wire.rounds import RoundReply, RoundRequest
 from tests.desk import Desk
-from tests.simulator import ConsortiumSimulator, Killed, refusals
+from tests.memory_carrier import Killed, refusals
+from tests.simulator import ConsortiumSimulator
 
 
 @pytest.fixture
