@@ -120,6 +120,7 @@ def data_add(
     home: HomeOption = Path(),
 ) -> None:
     """Add a data set. Nobody trains with it unless policy.toml, which only this operator writes, names it."""
+    from participant.enrol import COORDINATOR_FILE, read_link
     from participant.policy import write_default_policy
     from participant.records.add import add_data_set
     from participant.spending import refuse_forgotten_spending
@@ -144,6 +145,14 @@ def data_add(
         f"{name}: {found.records} records of {len(added.classes)} classes, {found.training_units} units for "
         f"training, {found.held_out_units} held out, {found.skipped} skipped, {found.duplicates} duplicates"
     )
+    if epsilon is not None and (home / COORDINATOR_FILE).exists():
+        declared = read_link(home).declared_size
+        if not 0.5 <= added.suggested_size / max(declared, 1) <= 2.0:
+            typer.echo(
+                f"This member declared about {declared} records when it joined; this data set has about "
+                f"{added.suggested_size} to train with. Steps are divided by the declared number: the privacy is the "
+                "same, the learning is not."
+            )
 
 
 @data_app.command("list")

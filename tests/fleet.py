@@ -43,6 +43,8 @@ from tests.desk import CONSORTIUM, enrolment, served
 
 Work = Callable[[RoundRequest, Transfers], RoundReply]
 COORDINATES = 10
+PATHS_SEEN: list[str] = []
+"""Every path that a served fleet was asked for."""
 WEIGHTS = np.arange(COORDINATES, dtype="<f4").tobytes()
 ASK = RoundAsk("run_000000000001", 1, "sha256:" + "a" * 64, digest_of_bytes(WEIGHTS), 20.0)
 
@@ -251,3 +253,20 @@ def raw(fleet: Fleet, data: bytes, then_close: bool = False) -> int:
 def reply_to(instruction: Message, reply: RoundReply) -> Message:
     content = RecordDict({"commonlens": ConfigRecord({"body": encode(reply)})})
     return Message(content, reply_to=instruction)
+
+
+def active(fleet: Fleet) -> tuple[FleetMember, FleetLink]:
+    """A member and its own connection, driven by hand."""
+    member = fleet.enrol()
+    link = member.link()
+    link.activate()
+    return member, link
+
+
+def status_of(call: object, request: object) -> int:
+    """HTTP status of a Fleet call made with Flower's own client."""
+    try:
+        call(request)  # type: ignore[operator]
+    except httpx.HTTPStatusError as error:
+        return error.response.status_code
+    return 200

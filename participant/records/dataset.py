@@ -7,7 +7,6 @@ records later are added as a data set of their own, under another name; the same
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ from participant.records.index import read_index
 from participant.records.scan import Progress, quiet
 from participant.records.source import Source
 from shared.domain.consortium import round_declared_size
-from shared.domain.errors import AlreadyExists, Invalid, InvalidConfig, NotFound
+from shared.domain.errors import Invalid, InvalidConfig, NotFound
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.files import read_json, write_json
+from shared.domain.files import read_json
 from shared.domain.privacy import Unit
-from shared.domain.strict import build, to_plain
+from shared.domain.strict import build
 
 if TYPE_CHECKING:
     from participant.records.reader import RecordReader
@@ -70,7 +69,6 @@ class DataSetFile:
     """Key of the held-out hash, 64 hex digits."""
     findings: Findings
     added_at: str
-    declared_size: int | None = None
     format: str = DATASET_FORMAT
 
 
@@ -85,8 +83,6 @@ class DataSet:
         self.classes = file.classes
         self.unit = file.unit
         self.findings = file.findings
-        self.declared_size = file.declared_size
-        """n_declared of clause 6.3, or None until a person has given it."""
 
     @property
     def folder(self) -> Path:
@@ -100,7 +96,7 @@ class DataSet:
 
     @property
     def suggested_size(self) -> int:
-        """What to show the operator as n_declared: the training units, rounded to two digits (clause 6.3)."""
+        """What n_declared of this data set would be: its training units, rounded to two digits (clause 6.3)."""
         return round_declared_size(self.findings.training_units)
 
     @property
@@ -144,28 +140,6 @@ def list_data_sets(home: Path) -> list[DataSet]:
     """All data sets of this member, by name."""
     folders = sorted((home / "data").glob("*/dataset.json"))
     return [open_data_set(home, path.parent.name) for path in folders]
-
-
-def declare_size(home: Path, name: str, count: int) -> DataSet:
-    """Record n_declared, given once by a person and rounded to two significant digits (clause 6.3).
-
-    Giving the same size again changes nothing. Raises AlreadyExists for another one: members have signed
-    plans that carry the first.
-    """
-    dataset = open_data_set(home, name)
-    if count < 1:
-        raise Invalid(f"A declared size must be at least 1, and is {count}. Nothing was written.")
-    size = round_declared_size(count)
-    if dataset.declared_size == size:
-        return dataset
-    if dataset.declared_size is not None:
-        raise AlreadyExists(
-            f'The data set "{name}" has the declared size {dataset.declared_size}, not {size}. Nothing was '
-            "changed: a size is declared once, because plans carry it."
-        )
-    file = dataclasses.replace(dataset.file, declared_size=size)
-    write_json(dataset.folder / "dataset.json", to_plain(file))
-    return DataSet(home, file)
 
 
 def dataset_folder(home: Path, name: str) -> Path:

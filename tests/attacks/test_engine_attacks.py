@@ -5,9 +5,6 @@ The coordinator is the whole application as it is deployed; attackers hold whate
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,49 +16,25 @@ from flwr.proto.fleet_pb2 import (
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
-from httpx import HTTPStatusError
 
 from coordinator.engine.fleet_app import FLEET_PREFIX
-from participant.engine.fleet_link import FleetLink
 from shared.domain.errors import Revoked, Unreachable
 from shared.wire.rounds import (
     RoundReply,
 )
-from tests.fleet import ASK, Fleet, FleetMember, fleet_served, raw, recorded, reply_to, wait_until
+from tests.fleet import (
+    ASK,
+    Fleet,
+    active,
+    raw,
+    reply_to,
+    status_of,
+    wait_until,
+)
 
-PATHS_SEEN: list[str] = []
 FLEET_PATHS = sorted(path for _, path in PROTOBUF_REQUEST_TYPES if path.startswith(FLEET_PREFIX))
 OTHER_PATHS = sorted(path for _, path in PROTOBUF_REQUEST_TYPES if not path.startswith(FLEET_PREFIX))
-
-
-@pytest.fixture(scope="module")
-def fleet(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    home = shutil.copytree(prepared_home, tmp_path_factory.mktemp("engine") / "coordinator")
-    with fleet_served(home, recorded(PATHS_SEEN)) as fleet:
-        yield fleet
-
-
-@pytest.fixture(autouse=True)
-def no_round_left_open(fleet: Fleet) -> Iterator[None]:
-    yield
-    fleet.carrier.close_round()
-
-
-def active(fleet: Fleet) -> tuple[FleetMember, FleetLink]:
-    """A member and its own connection, driven by hand."""
-    member = fleet.enrol()
-    link = member.link()
-    link.activate()
-    return member, link
-
-
-def status_of(call: object, request: object) -> int:
-    """HTTP status of a Fleet call made with Flower's own client."""
-    try:
-        call(request)  # type: ignore[operator]
-    except HTTPStatusError as error:
-        return error.response.status_code
-    return 200
+pytestmark = pytest.mark.usefixtures("no_round_left_open")
 
 
 # --- Flower's other APIs ------------------------------------------------------------------------------

@@ -6,10 +6,8 @@ The coordinator is the whole application as it is deployed; attackers hold whate
 from __future__ import annotations
 
 import io
-import shutil
 import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +17,8 @@ from flwr.proto.fleet_pb2 import (
 from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
-from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
-from httpx import HTTPStatusError
 
 from coordinator.engine.fleet_app import FLEET_PREFIX
-from participant.engine.fleet_link import FleetLink
 from shared.wire.rounds import (
     CONTRIBUTION_PATH,
     TICKET_HEADER,
@@ -33,49 +28,17 @@ from shared.wire.rounds import (
 )
 from tests.fleet import (
     ASK,
+    PATHS_SEEN,
     Fleet,
-    FleetMember,
+    active,
     ask_of,
     contribute,
-    fleet_served,
     raw,
-    recorded,
+    status_of,
     wait_until,
 )
 
-PATHS_SEEN: list[str] = []
-FLEET_PATHS = sorted(path for _, path in PROTOBUF_REQUEST_TYPES if path.startswith(FLEET_PREFIX))
-OTHER_PATHS = sorted(path for _, path in PROTOBUF_REQUEST_TYPES if not path.startswith(FLEET_PREFIX))
-
-
-@pytest.fixture(scope="module")
-def fleet(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    home = shutil.copytree(prepared_home, tmp_path_factory.mktemp("engine") / "coordinator")
-    with fleet_served(home, recorded(PATHS_SEEN)) as fleet:
-        yield fleet
-
-
-@pytest.fixture(autouse=True)
-def no_round_left_open(fleet: Fleet) -> Iterator[None]:
-    yield
-    fleet.carrier.close_round()
-
-
-def active(fleet: Fleet) -> tuple[FleetMember, FleetLink]:
-    """A member and its own connection, driven by hand."""
-    member = fleet.enrol()
-    link = member.link()
-    link.activate()
-    return member, link
-
-
-def status_of(call: object, request: object) -> int:
-    """HTTP status of a Fleet call made with Flower's own client."""
-    try:
-        call(request)  # type: ignore[operator]
-    except HTTPStatusError as error:
-        return error.response.status_code
-    return 200
+pytestmark = pytest.mark.usefixtures("no_round_left_open")
 
 
 # --- Code to run --------------------------------------------------------------------------------------
@@ -153,7 +116,9 @@ def test_instruction_without_our_record_is_ignored_and_the_node_lives(
 # --- Bodies and tickets -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/api/v1/enrolments", "/api/v1/sessions", FLEET_PATHS[0], "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/enrolments", "/api/v1/sessions", f"{FLEET_PREFIX}activate-node", "/nowhere"]
+)
 @pytest.mark.parametrize("length", ["content-length: 99999999999", "transfer-encoding: chunked"])
 def test_oversized_body_is_refused_before_it_is_read(fleet: Fleet, path: str, length: str) -> None:
     """No byte of the body is sent: whoever waited for it would never answer."""

@@ -6,7 +6,6 @@ The coordinator is the whole application as it is deployed; attackers hold whate
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,10 +21,9 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_tree,
     no_object_id_recompute,
 )
-from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from httpx import HTTPStatusError
 
-from coordinator.engine.fleet_app import FLEET_PREFIX, refuse_false_names
+from coordinator.engine.fleet_app import refuse_false_names
 from coordinator.runs.carrier import Received
 from coordinator.runs.round import checked
 from participant.engine.fleet_link import FleetLink
@@ -34,41 +32,18 @@ from shared.wire.rounds import (
     RoundReply,
     decode_request,
 )
-from tests.fleet import ASK, Fleet, FleetMember, ask_of, contribute, fleet_served, recorded, reply_to
+from tests.fleet import (
+    ASK,
+    Fleet,
+    active,
+    ask_of,
+    contribute,
+    fleet_served,
+    reply_to,
+    status_of,
+)
 
-PATHS_SEEN: list[str] = []
-FLEET_PATHS = sorted(path for _, path in PROTOBUF_REQUEST_TYPES if path.startswith(FLEET_PREFIX))
-OTHER_PATHS = sorted(path for _, path in PROTOBUF_REQUEST_TYPES if not path.startswith(FLEET_PREFIX))
-
-
-@pytest.fixture(scope="module")
-def fleet(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    home = shutil.copytree(prepared_home, tmp_path_factory.mktemp("engine") / "coordinator")
-    with fleet_served(home, recorded(PATHS_SEEN)) as fleet:
-        yield fleet
-
-
-@pytest.fixture(autouse=True)
-def no_round_left_open(fleet: Fleet) -> Iterator[None]:
-    yield
-    fleet.carrier.close_round()
-
-
-def active(fleet: Fleet) -> tuple[FleetMember, FleetLink]:
-    """A member and its own connection, driven by hand."""
-    member = fleet.enrol()
-    link = member.link()
-    link.activate()
-    return member, link
-
-
-def status_of(call: object, request: object) -> int:
-    """HTTP status of a Fleet call made with Flower's own client."""
-    try:
-        call(request)  # type: ignore[operator]
-    except HTTPStatusError as error:
-        return error.response.status_code
-    return 200
+pytestmark = pytest.mark.usefixtures("no_round_left_open")
 
 
 # --- In another member's name -------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from participant.records.add import add_data_set
-from participant.records.dataset import declare_size, list_data_sets, open_data_set
+from participant.records.dataset import list_data_sets, open_data_set
 from shared.domain.errors import (
     AlreadyExists,
     Invalid,
@@ -215,16 +215,17 @@ def test_duplicates_are_counted_and_share_a_side(tmp_path: Path) -> None:
     assert len({side for side, at in zip(added.split, range(14), strict=True) if at >= 2 and at < 12}) == 1
 
 
-def test_a_size_is_declared_once_and_rounded(tmp_path: Path) -> None:
+def test_size_that_is_shown_counts_the_training_units(tmp_path: Path) -> None:
     added = add_data_set(tmp_path / "home", "pets", class_folders(tmp_path / "a"))
-    assert added.declared_size is None and added.suggested_size == added.findings.training_units
-    assert declare_size(tmp_path / "home", "pets", 1234).declared_size == 1200
-    assert declare_size(tmp_path / "home", "pets", 1210).declared_size == 1200
-    with pytest.raises(AlreadyExists, match="has the declared size 1200, not 1300"):
-        declare_size(tmp_path / "home", "pets", 1300)
-    assert open_data_set(tmp_path / "home", "pets").declared_size == 1200
-    with pytest.raises(Invalid, match="must be at least 1, and is 0"):
-        declare_size(tmp_path / "home", "pets", 0)
+    assert added.suggested_size == added.findings.training_units
+
+
+def test_declared_classes_stand_there_also_without_a_record(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "a")
+    with pytest.raises(InvalidRecords, match="Expected labels among the 1 declared classes, found"):
+        add_data_set(tmp_path / "home", "pets", root, classes=("cat",))
+    found = add_data_set(tmp_path / "home", "pets", root, classes=("zebra", "cat", "dog"))
+    assert found.classes == ("cat", "dog", "zebra")
 
 
 def test_options_that_do_not_fit_the_source_are_refused(tmp_path: Path) -> None:
