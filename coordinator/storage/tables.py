@@ -154,18 +154,6 @@ contributions = sa.Table(
     ),
 )
 
-releases = sa.Table(
-    "releases",
-    metadata,
-    sa.Column("id", sa.String(120), primary_key=True),
-    sa.Column("extractor_name", sa.String(100), nullable=False),
-    sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("manifest_digest", sa.String(71), nullable=False),
-    _moment("published_at"),
-    sa.Column("yanked", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.UniqueConstraint("extractor_name", "number", name="uq_releases_extractor_name_number"),
-)
-
 audit_events = sa.Table(
     "audit_events",
     metadata,

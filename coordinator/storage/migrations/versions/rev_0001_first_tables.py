@@ -1,4 +1,4 @@
-"""The first tables: accounts, members, plans, runs, releases, the audit log."""
+"""The first tables: accounts, members, plans, runs, the audit log."""
 
 from __future__ import annotations
 
@@ -160,17 +160,6 @@ def _plans_and_runs() -> None:
             "run_id", "round_number", "attempt", "member_id", name=op.f("pk_contributions")
         ),
     )
-    op.create_table(
-        "releases",
-        sa.Column("id", sa.String(length=120), nullable=False),
-        sa.Column("extractor_name", sa.String(length=100), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("manifest_digest", sa.String(length=71), nullable=False),
-        sa.Column("published_at", sa.String(length=20), nullable=False),
-        sa.Column("yanked", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_releases")),
-        sa.UniqueConstraint("extractor_name", "number", name="uq_releases_extractor_name_number"),
-    )
 
 
 def _log_and_meta() -> None:
@@ -211,7 +200,6 @@ def downgrade() -> None:
     op.drop_table("consents")
     op.drop_index(op.f("ix_tokens_owner_id"), table_name="tokens")
     op.drop_table("tokens")
-    op.drop_table("releases")
     op.drop_table("plans")
     op.drop_table("meta")
     op.drop_index(
