@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from shared.domain.canonical import digest_of
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.ids import PlanDigest
-from shared.domain.privacy import GaussianEvent, PrivacyTerms
-from shared.domain.strict import to_plain
+from shared.domain.privacy import GaussianEvent, Mode, PrivacyTerms
+from shared.domain.strict import later, to_plain
 
 PLAN_FORMAT = "commonlens-plan/1"
 SCHEDULES = ("constant", "cosine")
@@ -29,6 +29,8 @@ class TrainingTerms:
     """Of both learning rates over the rounds, among SCHEDULES."""
     augmentations: tuple[str, ...] = ()
     """Among AUGMENTATIONS, applied to each record by itself before its gradient."""
+    augmentation_multiplicity: int = later(1)
+    """Augmented copies of a record whose gradients are averaged before its clip (De et al. 2022, section 3)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,22 @@ class ServerOptimizer:
     epsilon: float = 1e-3
     averaging_decay: float = 0.0
     """Of an exponential moving average of the weights, which is what is released; 0 switches it off."""
+
+
+@dataclass(frozen=True)
+class SecureTerms:
+    """What mode `secure` needs beside quorum and colluders (clauses 3 and 5)."""
+
+    grid_width: float
+    """γ: distance of neighbouring grid points, in the units of the clipped sum (clause 3.1)."""
+    ring_bits: int
+    """Sums are taken modulo 2 to this power, 32 or 16 (clause 3.4)."""
+    tolerance_steps: int
+    """Noise components above the base one, whose excess is removed when fewer drop out (clause 3.9)."""
+    mask_cycles: int
+    """Random cycles that make the graph of pairwise masks; 0 is the full graph."""
+    share_threshold: int
+    """Shares that rebuild one secret: the quorum on the full graph, fewer on a sparse one (clause 5.2)."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,26 @@ class Plan:
     deadline_s: float
     members: tuple[PlanMember, ...]
     format: str = PLAN_FORMAT
+    secure: SecureTerms | None = later(None)
+    """Set in mode secure, None in mode local."""
+
+    @property
+    def least_honest(self) -> int:
+        """h: the least number of honest contributions in any sum that can be unmasked (clause 3.2)."""
+        return self.quorum - self.colluders
+
+    @property
+    def sensitivity_l2(self) -> float:
+        """How far one unit moves what is noised: C, or on the grid C' = C + γ·√d (clause 3.1)."""
+        clip_norm_l2 = self.privacy.clip_norm_l2
+        if self.secure is None:
+            return clip_norm_l2
+        return clip_norm_l2 + self.secure.grid_width * math.sqrt(self.trainable_coordinates)
+
+    @property
+    def noise_std_l2(self) -> float:
+        """Std of the noise on every coordinate of one step's sum: σ·C, or σ·C' on the grid."""
+        return self.privacy.noise_multiplier * self.sensitivity_l2
 
     @property
     def digest(self) -> PlanDigest:
@@ -114,27 +152,51 @@ class Plan:
 
     def events_of_round(self, round_number: int) -> tuple[GaussianEvent, ...]:
         """What one member spends in one round: K training steps, and validation when it is due."""
-        terms = self.privacy
-        events = [GaussianEvent(terms.noise_multiplier, terms.sampling_rate, self.training.local_steps)]
-        if self.evaluates(round_number):
-            events.append(GaussianEvent(terms.evaluation_noise_multiplier, 1.0, 1))
-        return tuple(events)
+        return self._events(self.training.local_steps, int(self.evaluates(round_number)), 1.0)
 
     def events_of_run(self) -> tuple[GaussianEvent, ...]:
         """What one member spends if every round happens."""
-        terms = self.privacy
-        steps = self.rounds * self.training.local_steps
-        training = GaussianEvent(terms.noise_multiplier, terms.sampling_rate, steps)
-        return (training, *self.validation_events_of_run())
+        return self._events(self.rounds * self.training.local_steps, self._evaluations, 1.0)
+
+    def events_alone_of_round(self, round_number: int) -> tuple[GaussianEvent, ...]:
+        """`events_of_round` where every other member and the coordinator deviate (clause 3.7)."""
+        steps, evaluations = self.training.local_steps, int(self.evaluates(round_number))
+        return self._events(steps, evaluations, self._alone_factor)
+
+    def events_alone_of_run(self) -> tuple[GaussianEvent, ...]:
+        """`events_of_run` where every other member and the coordinator deviate (clause 3.7)."""
+        return self._events(self.rounds * self.training.local_steps, self._evaluations, self._alone_factor)
 
     def validation_events_of_run(self) -> tuple[GaussianEvent, ...]:
         """The part of `events_of_run` that pays for validation counts (clause 6.2)."""
-        evaluations = self.rounds // self.evaluate_every if self.evaluate_every else 0
-        if not evaluations:
-            return ()
-        return (GaussianEvent(self.privacy.evaluation_noise_multiplier, 1.0, evaluations),)
+        return self._events(0, self._evaluations, 1.0)
+
+    @property
+    def _evaluations(self) -> int:
+        return self.rounds // self.evaluate_every if self.evaluate_every else 0
+
+    @property
+    def _alone_factor(self) -> float:
+        """What a member's own noise is of the whole, in std, when all answer and the excess is removed (3.9)."""
+        if self.privacy.mode is Mode.LOCAL:
+            return 1.0
+        return 1.0 / math.sqrt(len(self.members) - self.colluders)
+
+    def _events(self, steps: int, evaluations: int, factor: float) -> tuple[GaussianEvent, ...]:
+        terms = self.privacy
+        events: list[GaussianEvent] = []
+        if steps:
+            events.append(GaussianEvent(factor * terms.noise_multiplier, terms.sampling_rate, steps))
+        if evaluations:
+            events.append(GaussianEvent(factor * terms.evaluation_noise_multiplier, 1.0, evaluations))
+        return tuple(events)
 
 
 def least_quorum(members: int) -> int:
     """The default quorum of clause 5.4: the least whole number above 2n/3."""
     return math.floor(2 * members / 3) + 1
+
+
+def default_colluders(members: int) -> int:
+    """Clause 3.6: max(1, n // 3)."""
+    return max(1, members // 3)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from shared.domain.strict import later
+
 RELATION = "add-or-remove-one"
 """Neighbouring data sets: one unit added or removed (clause 1.2)."""
 MAXIMUM_DELTA = 1e-5
@@ -85,3 +87,10 @@ class Charge:
     run_id: str
     round_number: int
     events: tuple[GaussianEvent, ...]
+    alone: tuple[GaussianEvent, ...] | None = later(None)
+    """The same events where every other member and the coordinator deviate (clause 3.7); None: no worse."""
+
+    @property
+    def events_alone(self) -> tuple[GaussianEvent, ...]:
+        """What the round costs when nobody else's noise is counted on."""
+        return self.events if self.alone is None else self.alone

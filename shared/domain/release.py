@@ -16,6 +16,7 @@ from shared.domain.extractor import TensorSlot
 from shared.domain.ids import ReleaseId
 from shared.domain.privacy import GaussianEvent, PrivacyGuarantee, Unit
 from shared.domain.run import RoundState
+from shared.domain.strict import later
 
 MANIFEST_FORMAT = "commonlens-manifest/1"
 CERTIFICATE_FORMAT = "commonlens-certificate/1"
@@ -78,6 +79,9 @@ class CertificateMember:
     identity_public_key: str
     events: tuple[GaussianEvent, ...]
     guarantees: tuple[PrivacyGuarantee, ...]
+    events_alone: tuple[GaussianEvent, ...] | None = later(None)
+    """Mode secure: what it spent should every other member and the coordinator deviate (clause 3.7)."""
+    guarantees_alone: tuple[PrivacyGuarantee, ...] | None = later(None)
 
 
 @dataclass(frozen=True)

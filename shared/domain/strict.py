@@ -20,6 +20,15 @@ from typing import Any, TypeVar
 from shared.domain.errors import InvalidConfig
 
 T = TypeVar("T")
+_LATER = "added after the format was first written"
+
+
+def later(default: T) -> T:
+    """A dataclass field that a format gained later: left out of the plain form while it has its default.
+
+    So the digest and the signature of what was written before it existed stay what they were.
+    """
+    return dataclasses.field(default=default, metadata={_LATER: True})
 
 
 def read_toml(path: Path, kind: type[T]) -> T:
@@ -41,7 +50,11 @@ def build(kind: type[T], value: Any, where: str) -> T:
 def to_plain(value: Any) -> Any:
     """A dataclass as dicts, lists and scalars: the inverse of `build`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            f.name: to_plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not (f.metadata.get(_LATER) and getattr(value, f.name) == f.default)
+        }
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
