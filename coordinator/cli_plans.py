@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,20 +55,68 @@ def _draft(path: Path) -> Any:
 def _print_check(checked: dict[str, Any]) -> None:
     plan = checked["plan"]
     terms = plan["privacy"]
-    table = Table(title=f"Plan for {plan['extractor_name']}: {plan['rounds']} rounds, mode {terms['mode']}")
-    for heading in ("member", "batch", f"ε at δ={terms['delta']:g}", "ε at δ=1e-6", "s / round (about)"):
-        table.add_column(heading, justify="left" if heading == "member" else "right")
-    for cost in checked["costs"]:
-        table.add_row(
-            cost["name"],
-            f"{cost['expected_batch_size']:.0f}",
-            f"{cost['epsilon']:.2f}",
-            f"{cost['epsilon_at_second_delta']:.2f}",
-            f"{cost['seconds_per_round']:.2f}",
-        )
-    out.print(table)
+    for note in checked["notes"]:
+        out.print(f"Note: {note}", markup=False)
+    out.print(_cost_table(checked))
     out.print(
         f"Noise multiplier {terms['noise_multiplier']:g} at clip {terms['clip_norm_l2']:g}; quorum "
         f"{plan['quorum']} of {len(plan['members'])}; {plan['trainable_coordinates']:,} coordinates, "
         f"{checked['bytes_per_round'] / 1e6:.2f} MB per round in all."
+    )
+    noise = checked["noise"]
+    out.print(
+        f"Noise in the mean gradient, in C/B: {noise['everybody']:.3f} when all answer, {noise['at_quorum']:.3f} at "
+        f"quorum; a trusted curator would add {noise['curator']:.3f}, mode local {noise['local']:.3f}."
+    )
+    if terms["mode"] == "secure":
+        _print_secure(checked)
+
+
+def _cost_table(checked: dict[str, Any]) -> Table:
+    terms = checked["plan"]["privacy"]
+    secure = terms["mode"] == "secure"
+    rounds = checked["plan"]["rounds"]
+    table = Table(
+        title=f"Plan for {checked['plan']['extractor_name']}: {rounds} rounds, mode {terms['mode']}"
+    )
+    at_delta = f"at δ={terms['delta']:g}"
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "member": lambda cost: cost["name"],
+        "batch": lambda cost: f"{cost['expected_batch_size']:.0f}",
+        f"ε {at_delta}": lambda cost: _shown(cost["epsilon"]),
+        "ε at δ=1e-6": lambda cost: _shown(cost["epsilon_at_second_delta"]),
+    }
+    if secure:
+        columns |= {
+            f"ε alone {at_delta}": lambda cost: _shown(cost["epsilon_alone"]),
+            "ε alone at δ=1e-6": lambda cost: _shown(cost["epsilon_alone_at_second_delta"]),
+        }
+    columns["s / round (about)"] = lambda cost: f"{cost['seconds_per_round']:.2f}"
+    for heading in columns:
+        table.add_column(heading, justify="left" if heading == "member" else "right")
+    for cost in checked["costs"]:
+        table.add_row(*(cell(cost) for cell in columns.values()))
+    return table
+
+
+def _shown(epsilon: float | None) -> str:
+    return "no bound" if epsilon is None else f"{epsilon:.2f}"
+
+
+def _print_secure(checked: dict[str, Any]) -> None:
+    plan, secure = checked["plan"], checked["plan"]["secure"]
+    members = len(plan["members"])
+    out.print(
+        f"ε holds while at most {plan['colluders']} of {members} members deviate with the coordinator; ε alone holds "
+        "when all others do."
+    )
+    out.print(
+        f"Grid {secure['grid_width']:g} in a ring of {secure['ring_bits']} bits raises the noise by "
+        f"{100 * checked['grid_cost']:.2g} %; grid noise is Gaussian noise up to {checked['additive_slack']:.1g} in ε. "
+        f"Up to {members - plan['quorum']} may drop out, in {secure['tolerance_steps']} noise steps."
+    )
+    out.print(
+        f"Each member masks with {checked['neighbours']} others. By count, with failure probability 0: "
+        f"{members - plan['quorum']} drop-outs and {plan['colluders']} colluders cannot part the members, and any "
+        f"{secure['share_threshold']} members unmask."
     )

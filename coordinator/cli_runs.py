@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coordinator.operator import Operator
 from shared.domain.errors import Abandoned, QuorumMissed, RunStopped
+from shared.domain.plan import Plan
+from shared.domain.strict import build
 from shared.wire.client import ControlClient
 
 run_app = typer.Typer(no_args_is_help=True, help="Start, watch, pause, resume and stop runs.")
@@ -38,8 +40,9 @@ def list_runs(home: Home = Path()) -> None:
 
 @run_app.command()
 def show(run: RunArgument, home: Home = Path()) -> None:
-    """One run, round by round."""
-    shown = Operator(home).client().get(f"/runs/{run}")
+    """One run, round by round, and the most that any member spent in it."""
+    client = Operator(home).client()
+    shown = client.get(f"/runs/{run}")
     typer.echo(_line(shown))
     for line in shown["rounds"]:
         seconds = sum(line["seconds"].values())
@@ -48,6 +51,7 @@ def show(run: RunArgument, home: Home = Path()) -> None:
             f"  round {line['number']:>4}  {line['state']:<9}  {len(line['contributors'])} contributed  "
             f"{seconds:6.2f} s{_validation(line)}{missing}"
         )
+    typer.echo(_spent(client.get(f"/plans/{shown['plan_digest']}")["plan"], shown["rounds"]))
 
 
 @run_app.command()
@@ -88,8 +92,16 @@ def stop(run: RunArgument, home: Home = Path()) -> None:
 
 @release_app.command()
 def publish(run: RunArgument, home: Home = Path()) -> None:
-    """Build, sign and verify a release of a run's last closed round, then show it; prints its id."""
-    typer.echo(Operator(home).client().post(f"/runs/{run}/releases")["release"])
+    """Build, sign and verify a release of a run's last closed round, then show it; prints its id last."""
+    from shared.release.promise import alone_text, epsilon_text
+
+    published = Operator(home).client().post(f"/runs/{run}/releases")
+    for member in published["members"]:
+        spent, alone = member["epsilon"], member["epsilon_alone"]
+        typer.echo(
+            f"{member['name']}: ε {epsilon_text(spent)} at δ {member['delta']:g}; {alone_text(spent, alone)}"
+        )
+    typer.echo(published["release"])
 
 
 @release_app.command("list")
@@ -110,6 +122,24 @@ def _line(run: dict[str, Any]) -> str:
     return (
         f"{run['id']}  {run['state']:<9}  round {run['current_round']} of {run['planned_rounds']}  "
         f"{run['extractor_name']}{reason}"
+    )
+
+
+def _spent(plan_body: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Both numbers of clause 3.7, for whoever was asked most often."""
+    from coordinator.runs.publishing import cohort_rounds
+    from shared.privacy.accountant import epsilon
+    from shared.release.certificate import spends
+    from shared.release.promise import alone_text, epsilon_text
+
+    plan = build(Plan, plan_body, "plan")
+    delta = plan.privacy.delta
+    every = set(spends(plan, cohort_rounds(rows)).values())
+    spent = max((epsilon(s.events, delta) for s in every), default=0.0)
+    alone = max((epsilon(s.events if s.alone is None else s.alone, delta) for s in every), default=0.0)
+    return (
+        f"  the most that any member spent in it: ε {epsilon_text(spent)} of {plan.privacy.target_epsilon:g} at δ "
+        f"{delta:g}; {alone_text(spent, alone)}"
     )
 
 

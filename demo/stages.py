@@ -114,7 +114,9 @@ def add_data(demo: Consortium, tell: Tell) -> None:
 
 
 def agree(demo: Consortium, tell: Tell) -> None:
-    """An admin proposes the plan; each contributor's own policy checks it and consents."""
+    """Contributors approve each other; an admin proposes the plan; each one's policy checks it and consents."""
+    # In one process they can compare fingerprints by looking; operators do it on the phone.
+    demo.processes.run(*(demo.as_member(o, "peers", "approve", "--all", "--yes") for o in CONTRIBUTORS))
     said = demo.as_admin("plan", "propose", str(PLAN_FILE))
     demo.plan_digest = said.split()[-1]
     demo.processes.run(*(demo.as_member(o, "plan", "consent", demo.plan_digest) for o in CONTRIBUTORS))

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from participant import cli_heads
+from participant import cli_heads, cli_peers
 from participant.home import Home
 from shared import console
 
@@ -24,6 +24,7 @@ plan_app = typer.Typer(no_args_is_help=True, help="Review plans and consent to t
 app.add_typer(data_app, name="data")
 app.add_typer(plan_app, name="plan")
 app.add_typer(cli_heads.app, name="head")
+app.add_typer(cli_peers.app, name="peers")
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="COMMONLENS_HOME", help="This member's folder.")]
 Digest = Annotated[str, typer.Argument(help="The plan's digest.")]
@@ -85,7 +86,9 @@ def status(home: HomeOption = Path()) -> None:
     from participant.enrol import read_link
     from participant.policy import read_policy
     from participant.records.dataset import list_data_sets
+    from shared.privacy.accountant import epsilon
     from shared.privacy.ledger import Ledger
+    from shared.release.promise import alone_text, epsilon_text
 
     link = read_link(home)
     typer.echo(f"{link.name} ({link.member_id}) in {link.consortium}, {link.url}")
@@ -93,9 +96,14 @@ def status(home: HomeOption = Path()) -> None:
     budget = read_policy(Home(home).policy).budget if Home(home).policy.exists() else None
     for data_set in list_data_sets(home):
         delta = budget.delta if budget else 1e-5
-        spent = ledger.spent_guarantee(data_set.id, delta, data_set.unit)
+        charges = [e.charge for e in ledger.entries() if e.charge and e.charge.dataset_id == data_set.id]
+        spent = epsilon((event for charge in charges for event in charge.events), delta)
+        alone = epsilon((event for charge in charges for event in charge.events_alone), delta)
         ceiling = f" of {budget.epsilon:g}" if budget else ""
-        typer.echo(f"{data_set.name}: ε {spent.epsilon:.3f}{ceiling} at δ {delta:g}, unit {spent.unit.value}")
+        typer.echo(
+            f"{data_set.name}: ε {epsilon_text(spent)}{ceiling} at δ {delta:g}, unit {data_set.unit.value}; "
+            f"{alone_text(spent, alone)}"
+        )
 
 
 @data_app.command("add")
@@ -185,6 +193,7 @@ def plan_review(digest: Digest, home: HomeOption = Path()) -> None:
 
     plan = _fetch(Home(home), digest)
     review(Home(home), plan)
+    cli_peers.show_unsettled(Home(home), plan)
     typer.echo("This member's policy allows the plan.")
 
 
@@ -195,6 +204,7 @@ def plan_consent(digest: Digest, home: HomeOption = Path()) -> None:
     from participant.control import MemberControl
 
     plan = _fetch(Home(home), digest)
+    cli_peers.require_settled(Home(home), plan)
     signature = give_consent(Home(home), plan)
     MemberControl(Home(home)).send_consent(digest, signature)
     typer.echo(f"Consented to {digest}.")
@@ -204,6 +214,7 @@ def _fetch(home: Home, digest: str) -> Plan:
     from participant.consents import save_reviewed
     from participant.control import MemberControl
     from shared.privacy.accountant import epsilon
+    from shared.release.promise import alone_text, epsilon_text
 
     control = MemberControl(home)
     plan = control.plan(digest)
@@ -214,5 +225,7 @@ def _fetch(home: Home, digest: str) -> Plan:
         f"{plan.training.local_steps} steps, mode {terms.mode.value}, clip {terms.clip_norm_l2:g}, noise multiplier "
         f"{terms.noise_multiplier:g}, {len(plan.members)} members, quorum {plan.quorum}"
     )
-    typer.echo(f"It costs ε {epsilon(plan.events_of_run(), terms.delta):.3f} at δ {terms.delta:g}.")
+    cost = epsilon(plan.events_of_run(), terms.delta)
+    alone = epsilon(plan.events_alone_of_run(), terms.delta)
+    typer.echo(f"It costs ε {epsilon_text(cost)} at δ {terms.delta:g}; {alone_text(cost, alone)}.")
     return plan

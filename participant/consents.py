@@ -92,8 +92,16 @@ def review(home: Home, plan: Plan) -> None:
         )
     policy = read_policy(home.policy)
     data_set = open_data_set(home.root, policy.data_set)
-    spent = Ledger.read(home.ledger).spent(data_set.id)
-    check_plan(policy, plan, member.member_id, data_set.unit, member.declared_size, spent)
+    ledger = Ledger.read(home.ledger)
+    check_plan(
+        policy,
+        plan,
+        member.member_id,
+        data_set.unit,
+        member.declared_size,
+        ledger.spent(data_set.id),
+        ledger.spent_alone(data_set.id),
+    )
 
 
 def require_consent(home: Home, digest: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from participant.enrol import read_link
 from participant.home import Home
-from shared.domain.errors import DigestMismatch
+from shared.domain.errors import DigestMismatch, InvalidMessage
 from shared.domain.plan import Plan
 from shared.domain.strict import build
+from shared.release import limits
+from shared.release.envelope import Envelope, parse_document
 from shared.wire.client import ControlClient
 from shared.wire.rounds import MAXIMUM_PAYLOAD_BYTES
 
@@ -35,6 +37,20 @@ class MemberControl:
     def send_consent(self, digest: str, signature: str) -> None:
         """Hand the signed consent over."""
         self.client.post(f"/plans/{digest}/consents", {"signature": signature})
+
+    def trust(self) -> Envelope:
+        """The trust document of today, unchecked: hand it to `accept_roll`."""
+        answer = parse_document(self.client.get_bytes("/trust", limits.TRUST_BYTES), "trust answer")
+        envelope = answer.get("trust")
+        if not isinstance(envelope, dict):
+            raise InvalidMessage(
+                "The coordinator's answer holds no trust document. Nothing was kept. Tell the consortium's admin."
+            )
+        return envelope
+
+    def roll(self) -> Envelope:
+        """The signed roll of today, unchecked: hand it to `accept_roll`."""
+        return parse_document(self.client.get_bytes("/roll", limits.ROLL_BYTES), "roll")
 
     def announce_restart(self) -> None:
         """Have the coordinator forget this node's old connection."""

@@ -3,12 +3,15 @@
 keys/            identity.pem (Ed25519), node.pem (EC P-384); mode 0600
 coordinator.json url, CA, trust, member id, token: written by `join`
 policy.toml      what this member allows; only its operator writes it
+roll.json        the newest signed roll of members, with the trust document that names its key
+peers.json       organisations that the operator approved, each pinned by its identity key
 participant.toml settings that change speed, never the guarantee
 data/<name>/     an index of each data set that was added
 ledger.jsonl     every privacy charge, for life
 plans/ consents/ plans that were reviewed, and the consents given to them
 outbox/          sealed contributions, sent again byte for byte when asked again
 training/        training heads inside the mechanism; never leave this folder
+round_keys/      one-round keys and shares of mode secure; deleted two rounds later
 cache/           decoded pixels; safe to delete while the node is stopped
 releases/ heads/ what was pulled, and the private heads fitted on it
 metrics.jsonl    seconds and counts of this node's own rounds; never leaves this folder
@@ -52,6 +55,21 @@ class Home:
         return self.root / "policy.toml"
 
     @property
+    def roll(self) -> Path:
+        """The newest signed roll that was accepted."""
+        return self.root / "roll.json"
+
+    @property
+    def peers(self) -> Path:
+        """Organisations that the operator approved."""
+        return self.root / "peers.json"
+
+    @property
+    def peers_lock(self) -> Path:
+        """Held while peers.json is changed."""
+        return self.root / "peers.lock"
+
+    @property
     def settings(self) -> Path:
         """participant.toml: RuntimeOptions, what changes speed only; may be absent."""
         return self.root / "participant.toml"
@@ -75,6 +93,11 @@ class Home:
     def training(self) -> Path:
         """Training heads inside the mechanism."""
         return self.root / "training"
+
+    @property
+    def round_keys(self) -> Path:
+        """One-round keys and shares of mode secure, one folder a run."""
+        return self.root / "round_keys"
 
     @property
     def releases(self) -> Path:

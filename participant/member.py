@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -25,11 +26,12 @@ from participant.policy import check_rules, read_policy
 from participant.records.dataset import DataSet, open_data_set
 from participant.records.locking import held_lock
 from participant.records.reader import RecordReader
+from participant.secure import SecureRounds
 from participant.spending import refuse_lost_ledger
 from participant.training.head import HeadState, load_head, save_head
 from participant.training.local_round import local_round
 from participant.training.runtime import RuntimeOptions, apply_threads
-from participant.training.workbench import Workbench
+from participant.training.workbench import NoiseShare, Workbench
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.crash_points import crash_point
 from shared.domain.errors import (
@@ -40,15 +42,21 @@ from shared.domain.errors import (
     VersionMismatch,
 )
 from shared.domain.plan import Plan
-from shared.domain.privacy import Charge
+from shared.domain.privacy import Charge, Mode
 from shared.domain.strict import read_toml, to_plain
-from shared.domain.update import ContributionHeader, Update
+from shared.domain.update import ContributionHeader, NoisyGridSum, Update
 from shared.extractors import architectures
 from shared.privacy.ledger import Ledger
 from shared.privacy.soundness import check_soundness
 from shared.release.signing import SigningKey
 from shared.wire.problems import to_problem
-from shared.wire.rounds import BYTES_PER_COORDINATE, PROTOCOL_VERSION, RoundReply, RoundRequest
+from shared.wire.rounds import (
+    BYTES_PER_COORDINATE,
+    PROTOCOL_VERSION,
+    RoundReply,
+    RoundRequest,
+    StepRequest,
+)
 
 _RUN_ID = re.compile(r"run_[0-9a-f]{12}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -85,19 +93,26 @@ class MemberNode:
         self._ledger = Ledger(home.ledger)
         refuse_lost_ledger(home, self._ledger)
         self._outbox = Outbox(home.outbox)
+        self._secure = SecureRounds(home, self._member.member_id, self._identity, self._ledger)
         self._runtime = (
             read_toml(home.settings, RuntimeOptions) if home.settings.exists() else RuntimeOptions()
         )
         apply_threads(self._runtime)
         self._agreed: tuple[str, AgreedPlan, DataSet, RecordReader, Workbench] | None = None
 
-    def answer(self, request: RoundRequest) -> RoundReply:
-        """A signed contribution, or a refusal. Never raises: a round must not be able to end this process.
+    def answer(self, request: RoundRequest | StepRequest) -> RoundReply:
+        """A signed contribution, a step of mode secure, or a refusal. Never raises: a round must not be able
+        to end this process.
 
         A refusal carries its code and the code's own sentence. The message stays here: it may name files.
         """
         try:
-            return self._contribute(request)
+            _check_request(request)
+            # One process at a time: two that draw for the same round would let both draws shape what leaves.
+            with held_lock(self._home.root / "node.lock"):
+                if isinstance(request, StepRequest):
+                    return self._secure.answer(request)
+                return self._contribute(request)
         except CommonlensError as error:
             self._report(error.message)
             problem = to_problem(error)
@@ -108,12 +123,6 @@ class MemberNode:
         return RoundReply(refusal_code=problem.code, refusal_text=problem.title)
 
     def _contribute(self, request: RoundRequest) -> RoundReply:
-        _check_request(request)
-        # One process at a time: two that draw for the same round would let both draws shape what leaves.
-        with held_lock(self._home.root / "node.lock"):
-            return self._contribute_alone(request)
-
-    def _contribute_alone(self, request: RoundRequest) -> RoundReply:
         started = fetched = time.monotonic()
 
         # A round that was answered is answered with the same bytes, whatever it is asked with (clause 3.8).
@@ -126,6 +135,7 @@ class MemberNode:
             check_rules(policy, plan, me.member_id, data_set.unit, me.declared_size)
             require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
             _check_round(plan, request)
+            share = self._accept(request, plan)
             weights = self._fetch(request, plan)
             fetched = time.monotonic()
             crash_point("1")
@@ -137,6 +147,7 @@ class MemberNode:
                 request.run_id,
                 request.round_number,
                 plan.events_of_round(request.round_number),
+                None if plan.secure is None else plan.events_alone_of_round(request.round_number),
             )
             token = self._ledger.charge(charge, policy.budget)
             crash_point("2")
@@ -144,7 +155,7 @@ class MemberNode:
             # Steps 3 to 6: local_round.py.
             bench.head = self._head_before(request, bench)
             try:
-                update, head = local_round(request, plan, token, weights, bench)
+                update, head = local_round(request, plan, token, weights, bench, share)
             except Exception:
                 # Whether it failed may depend on what was drawn, so this round is never drawn again.
                 if token.spent:
@@ -152,15 +163,16 @@ class MemberNode:
                 raise
             crash_point("6")
 
-            # Sealed before anything is sent, so that no second draw of noise can ever answer this round. The
-            # head is kept only after that: a head of a draw that was never sealed must not shape later rounds.
-            sealed = self._seal(update, request)
+            # Steps 7 and 8: on the wire's form, masked in mode secure. Sealed before anything is sent, so that
+            # no second draw of noise can ever answer this round. The head is kept only after that: a head of
+            # a draw that was never sealed must not shape later rounds.
+            sealed = self._seal(update, request, plan)
             save_head(self._head_path(request.run_id, request.round_number), head)
             crash_point("8")
-        elif sealed.answers != (request.plan_digest, request.weights_digest):
+        elif sealed.answers != _asked(request):
             raise AlreadyReleased(
-                f"Round {request.round_number} was answered for other weights or another plan. Nothing was "
-                "sent: a round is answered once. Tell the consortium's admin."
+                f"Round {request.round_number} was answered for other weights, another plan or another roster. "
+                "Nothing was sent: a round is answered once. Tell the consortium's admin."
             )
         data_set_id = open_data_set(self._home.root, read_policy(self._home.policy).data_set).id
         self._ledger.seal(data_set_id, request.run_id, request.round_number, sealed.header.payload_digest)
@@ -171,7 +183,23 @@ class MemberNode:
         self._transfers.send_contribution(request.contribution_ticket, payload)
         crash_point("9")
         self._note_seconds(request, fetched - started, trained - fetched, time.monotonic() - trained)
-        return RoundReply(header=sealed.header, signature=sealed.signature)
+        reply = RoundReply(header=sealed.header, signature=sealed.signature)
+        if request.masked is None:
+            return reply
+        endorsement, offer = self._secure.sealed(request.plan_digest, request.run_id, request.round_number)
+        return replace(reply, endorsement=endorsement, offer=offer)
+
+    def _accept(self, request: RoundRequest, plan: Plan) -> NoiseShare | None:
+        """Mode secure: whom this round is summed with, checked before anything is charged (clause 5.1)."""
+        if (request.masked is None) == (plan.privacy.mode is Mode.SECURE):
+            raise InvalidMessage(
+                f"A round of mode {plan.privacy.mode.value} was asked for "
+                f"{'without' if request.masked is None else 'with'} a cohort to mask against. Nothing was "
+                "charged. Tell the consortium's admin."
+            )
+        if request.masked is None:
+            return None
+        return self._secure.accept(plan, request.run_id, request.round_number, request.masked)
 
     def _bench(self, plan_digest: str, data_set_name: str) -> tuple[AgreedPlan, DataSet, Workbench]:
         """The plan and everything it trains with; kept warm while consent and policy name the same."""
@@ -223,9 +251,13 @@ class MemberNode:
     def _head_path(self, run_id: str, round_number: int) -> Path:
         return self._home.training / run_id / f"{round_number:06d}.safetensors"
 
-    def _seal(self, update: Update, request: RoundRequest) -> Sealed:
+    def _seal(self, update: Update | NoisyGridSum, request: RoundRequest, plan: Plan) -> Sealed:
         """Sign the update's bytes and put them into the outbox: from here on it is a Contribution."""
-        payload = memoryview(np.ascontiguousarray(update.vector_f32, dtype="<f4")).cast("B")
+        if isinstance(update, NoisyGridSum):
+            payload, counts = self._secure.mask(plan, update), None
+        else:
+            payload = memoryview(np.ascontiguousarray(update.vector_f32, dtype="<f4")).cast("B")
+            counts = update.counts
         header = ContributionHeader(
             member_id=self._member.member_id,
             run_id=update.run_id,
@@ -233,8 +265,9 @@ class MemberNode:
             plan_digest=update.plan_digest,
             payload_digest=digest_of_bytes(payload),
             payload_bytes=payload.nbytes,
-            counts=update.counts,
+            counts=counts,
             weights_digest=request.weights_digest,
+            roster_digest=None if request.masked is None else request.masked.roster_digest,
         )
         sealed = Sealed(header, self._identity.sign_value("contribution", to_plain(header)))
         self._outbox.put(sealed, payload)
@@ -255,7 +288,13 @@ class MemberNode:
         self._report(f"round {request.round_number} answered")
 
 
-def _check_request(request: RoundRequest) -> None:
+def _asked(request: RoundRequest) -> tuple[str, str, str | None]:
+    """What a sealed answer must be the answer to."""
+    roster_digest = None if request.masked is None else request.masked.roster_digest
+    return request.plan_digest, request.weights_digest, roster_digest
+
+
+def _check_request(request: RoundRequest | StepRequest) -> None:
     if request.protocol != PROTOCOL_VERSION:
         raise VersionMismatch(
             f"This node speaks round protocol {PROTOCOL_VERSION}, the coordinator {request.protocol}. "

@@ -27,9 +27,9 @@ class Sealed:
     signature: str
 
     @property
-    def answers(self) -> tuple[str, str]:
-        """Digests of the plan and the weights that this is the one answer to."""
-        return self.header.plan_digest, self.header.weights_digest
+    def answers(self) -> tuple[str, str, str | None]:
+        """Digests of the plan, the weights and, in mode secure, the roster that this is the one answer to."""
+        return self.header.plan_digest, self.header.weights_digest, self.header.roster_digest
 
 
 class Outbox:

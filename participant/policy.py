@@ -29,7 +29,10 @@ class Policy:
     epsilon: float
     delta: float = 1e-5
     least_quorum: int = 1
-    most_colluders: int = 0
+    most_colluders: int = 1
+    """How many others may work together against this member: plans that hold against fewer are refused."""
+    most_epsilon_alone: float = 0.0
+    """Ceiling for the data set's whole life, were every other member to deviate (clause 3.7); 0 sets none."""
     architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES
     modes: tuple[str, ...] = (Mode.LOCAL.value, Mode.SECURE.value)
     starting_weights: tuple[str, ...] = ()
@@ -38,7 +41,7 @@ class Policy:
     @property
     def budget(self) -> Budget:
         """The ceiling as the ledger takes it."""
-        return Budget(self.epsilon, self.delta)
+        return Budget(self.epsilon, self.delta, self.most_epsilon_alone)
 
 
 def read_policy(path: Path) -> Policy:
@@ -55,7 +58,8 @@ data_set = "{data_set}"        # which data set this node trains with
 epsilon = {epsilon}            # ceiling for the whole life of that data set, at delta
 delta = 1e-5
 least_quorum = 1               # refuse plans whose sum may hold fewer members than this
-most_colluders = 0             # refuse plans that trust more members than this to be honest
+most_colluders = 1             # refuse plans in mode secure that hold against fewer colluding members
+most_epsilon_alone = 0         # ceiling where every other member deviates (mode secure); 0 sets none
 architectures = [{", ".join(f'"{name}"' for name in DEFAULT_ARCHITECTURES)}]
 modes = ["local", "secure"]
 starting_weights = []          # digests; empty allows any weights of an allowed architecture
@@ -78,21 +82,38 @@ def check_plan(
     unit: Unit,
     declared_size: int,
     spent: Sequence[GaussianEvent],
+    spent_alone: Sequence[GaussianEvent],
 ) -> None:
-    """Raise PolicyForbids, with every reason at once, unless this member's rules allow the whole plan.
+    """Raise PolicyForbids, with every broken rule at once, unless this member's rules allow the whole plan.
 
-    `spent` is everything the ledger holds for the data set: composition is over its whole life (7.5).
-    Raises UnsoundPlan where the plan's argument does not hold.
+    Its price is asked last, of a plan that is otherwise in order. `spent` and `spent_alone` are everything the
+    ledger holds for the data set: composition is over its whole life (7.5). Raises UnsoundPlan where the plan's
+    argument does not hold.
     """
     reasons = _reasons(policy, plan, member_id, unit, declared_size)
     if not reasons:
         check_soundness(plan)
+        reasons += _prices(policy, plan, spent, spent_alone)
+    _refuse(reasons)
+
+
+def _prices(
+    policy: Policy, plan: Plan, spent: Sequence[GaussianEvent], spent_alone: Sequence[GaussianEvent]
+) -> list[str]:
+    reasons = []
     after = epsilon([*spent, *plan.events_of_run()], policy.delta)
-    if after > policy.epsilon:
+    if not after <= policy.epsilon:
         reasons.append(
             f"the data set would have spent ε = {after:.3f} of {policy.epsilon:g} at δ = {policy.delta:g}"
         )
-    _refuse(reasons)
+    if policy.most_epsilon_alone > 0.0:
+        alone = epsilon([*spent_alone, *plan.events_alone_of_run()], policy.delta)
+        if not alone <= policy.most_epsilon_alone:
+            reasons.append(
+                f"were every other member to deviate, the data set would have spent ε = {alone:.3f} of "
+                f"{policy.most_epsilon_alone:g} at δ = {policy.delta:g} (ask for a plan of mode local)"
+            )
+    return reasons
 
 
 def _reasons(policy: Policy, plan: Plan, member_id: str, unit: Unit, declared_size: int) -> list[str]:
@@ -112,7 +133,7 @@ def _reasons(policy: Policy, plan: Plan, member_id: str, unit: Unit, declared_si
         ),
         (terms.mode.value not in policy.modes, f"mode {terms.mode.value} is not allowed"),
         (
-            secure and plan.training.local_steps > 1,
+            secure and plan.training.local_steps != 1,
             "mode secure with more than one local step is not sound (clause 3.5)",
         ),
         (
@@ -121,8 +142,8 @@ def _reasons(policy: Policy, plan: Plan, member_id: str, unit: Unit, declared_si
         ),
         (plan.quorum < policy.least_quorum, f"its quorum {plan.quorum} is below {policy.least_quorum}"),
         (
-            secure and plan.colluders > policy.most_colluders,
-            f"it allows for {plan.colluders} colluders, the policy for {policy.most_colluders}",
+            secure and plan.colluders < policy.most_colluders,
+            f"it holds against {plan.colluders} colluding members, the policy asks for {policy.most_colluders}",
         ),
         (unit is not terms.unit, f"its unit is {terms.unit.value}, the data set's is {unit.value}"),
         (terms.delta > policy.delta, f"its δ {terms.delta:g} is above {policy.delta:g}"),

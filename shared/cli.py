@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
-from shared.console import plain, run
+from shared.console import one_line, plain, run
 from shared.domain.clock import SystemClock
 from shared.domain.errors import Invalid, InvalidWeights, ProofFailed
-from shared.domain.privacy import PrivacyGuarantee
-from shared.domain.release import REPORTED_DELTA
+from shared.release.promise import alone_text, epsilon_text
 
 if TYPE_CHECKING:
     from shared.verification import VerifiedRelease
@@ -56,9 +56,21 @@ def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of one release.")],
     root: Root = None,
     allow_expired: AllowExpired = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say who took part, what each spent, and what that means.")
+    ] = False,
+    rounds: Annotated[
+        bool, typer.Option("--rounds", help="With every round on a line of its own (implies --explain).")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The same for machines, as one JSON object.")
+    ] = False,
 ) -> None:
     """Check every proof of a release, offline. Exit code 3 names the proof that failed."""
     release = _verified(directory, root, allow_expired)
+    if explain or rounds or as_json:
+        _explain(release, every_round=rounds, as_json=as_json)
+        return
     _show_proofs(release)
     _say_if_unpinned(release, on_stderr=False)
 
@@ -154,6 +166,17 @@ def _verified(directory: Path, root: str | None, allow_expired: bool) -> Verifie
         raise ProofFailed(error.message) from error
 
 
+def _explain(release: VerifiedRelease, *, every_round: bool, as_json: bool) -> None:
+    from shared.explanation import explain as explain_release
+    from shared.explanation_page import print_explanation
+
+    facts = explain_release(release)
+    if as_json:
+        typer.echo(json.dumps(facts.as_plain(), ensure_ascii=False, allow_nan=False, indent=2))
+        return
+    print_explanation(facts, Console(highlight=False), every_round=every_round)
+
+
 def _show_proofs(release: VerifiedRelease) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for proof in release.proofs:
@@ -164,16 +187,11 @@ def _show_proofs(release: VerifiedRelease) -> None:
     console.print()
     unit = release.plan.privacy.unit.value
     for member in release.certificate.members:
-        numbers = ", ".join(f"ε {g.epsilon:.3f} at δ {g.delta:g}" for g in _shown(release, member.guarantees))
-        console.print(Text(f"  {plain(member.name)}: {numbers} (add or remove one {unit})"))
-
-
-def _shown(
-    release: VerifiedRelease, guarantees: tuple[PrivacyGuarantee, ...]
-) -> tuple[PrivacyGuarantee, ...]:
-    """The two guarantees that were recomputed; any other number on the certificate is only a claim."""
-    proven = (release.plan.privacy.delta, REPORTED_DELTA)
-    return tuple(guarantee for guarantee in guarantees if guarantee.delta in proven)
+        numbers = ", ".join(
+            f"ε {epsilon_text(r.claimed)} at δ {r.delta:g} ({alone_text(r.claimed, r.alone_claimed)})"
+            for r in release.recomputed[member.member_id]
+        )
+        console.print(Text(f"  {one_line(member.name)}: {numbers} (add or remove one {unit})"))
 
 
 def _say_if_unpinned(release: VerifiedRelease, *, on_stderr: bool) -> None:

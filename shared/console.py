@@ -83,6 +83,11 @@ def plain(text: str) -> str:
     return _CONTROL.sub("\ufffd", text)
 
 
+def one_line(text: str) -> str:
+    """A name from another party, `plain` and without line breaks: it must not look like lines of ours."""
+    return " ".join(plain(text).split())
+
+
 def _broken(error: Exception) -> Broken:
     what = type(error).__name__
     if isinstance(error, OSError) and error.strerror:

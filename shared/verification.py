@@ -1,49 +1,44 @@
-"""The one way from a folder of bytes to a release that may be used: eight proofs, in order (clause 9).
+"""The one way from a folder of bytes to a release that may be used: nine proofs, in order (clause 9).
 
 The coordinator runs this before it shows a release, a member before it loads one, a stranger with
 `commonlens verify`. It needs no network and no torch. Each proof has a name; the first that fails ends it.
 
 What is proven is that the release key of this trust document says so, and that what it says fits together.
-Whether the trust document is the consortium's is proven only where a root is pinned.
+Whether the trust document is the consortium's is proven only where a root is pinned. The proofs of the privacy
+certificate are in certificate_proofs.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
+from shared.certificate_proofs import (
+    Recomputed,
+    prove_cohorts,
+    prove_consents,
+    prove_epsilon,
+    prove_sound,
+)
 from shared.domain.canonical import digest_of, digest_of_file
 from shared.domain.clock import Clock, SystemClock
-from shared.domain.errors import (
-    CertificateWrong,
-    CommonlensError,
-    DigestMismatch,
-    InvalidWeights,
-    NotTrusted,
-    ProofFailed,
-)
+from shared.domain.errors import CommonlensError, DigestMismatch, InvalidWeights, NotTrusted, ProofFailed
 from shared.domain.plan import Plan
-from shared.domain.privacy import RELATION, GaussianEvent, Mode
 from shared.domain.release import (
     CERTIFICATE_FILE,
     MANIFEST_FILE,
     PLAN_FILE,
-    REPORTED_DELTA,
     TRUST_FILE,
     WEIGHTS_FILE,
     Certificate,
-    CertificateMember,
-    CohortRound,
     Manifest,
 )
-from shared.domain.run import RoundState
 from shared.extractors.files import Weights, read_weights
-from shared.privacy import accountant
 from shared.release import limits
-from shared.release.certificate import charged_events, check_consent, group_events, parse_certificate
+from shared.release.certificate import parse_certificate
 from shared.release.envelope import read_document
 from shared.release.manifest import UnverifiedManifest, layout_of, parse_manifest, plan_of
 from shared.release.trust import Trust, open_trust
@@ -58,10 +53,9 @@ PROOFS: Final = (
     "weights match the plan's layout: names, shapes, finite",
     "consents signed by the identity keys on the certificate",
     "cohorts of every round meet the quorum",
+    "the plan is sound by its own numbers",
     "ε recomputed from the events is not above what is claimed",
 )
-EPSILON_SLACK: Final = 1e-4
-"""Relative: the same grid on another processor may differ in the last digits, never by this much."""
 _GUARD: Final = object()
 
 
@@ -86,6 +80,7 @@ class VerifiedRelease:
         weights: Weights,
         trust: Trust,
         pinned: bool,
+        recomputed: Mapping[str, tuple[Recomputed, ...]],
         proofs: tuple[Proof, ...],
     ) -> None:
         if guard is not _GUARD:
@@ -99,6 +94,8 @@ class VerifiedRelease:
         self.trust = trust
         self.pinned = pinned
         """Whether a root was given. Without one the folder vouches only for itself."""
+        self.recomputed = recomputed
+        """Member id → its ε at the plan's δ and at 1e-6, computed during the verification."""
         self.proofs = proofs
 
 
@@ -136,9 +133,10 @@ def verify_release(
     checks.prove(2, lambda: _files(folder, manifest.claimed))
     plan, certificate = checks.prove(3, lambda: _plan(folder, manifest.claimed, trust))
     weights = checks.prove(4, lambda: _weights(folder, manifest.claimed, plan))
-    checks.prove(5, lambda: _consents(plan, certificate))
-    checks.prove(6, lambda: _cohorts(plan, certificate))
-    checks.prove(7, lambda: _epsilon(plan, certificate))
+    checks.prove(5, lambda: prove_consents(plan, certificate))
+    checks.prove(6, lambda: prove_cohorts(plan, certificate))
+    checks.prove(7, lambda: prove_sound(plan))
+    recomputed = checks.prove(8, lambda: prove_epsilon(plan, certificate))
     return VerifiedRelease(
         _GUARD,
         manifest=manifest,
@@ -147,6 +145,7 @@ def verify_release(
         weights=weights,
         trust=trust,
         pinned=pinned_root is not None,
+        recomputed=recomputed,
         proofs=tuple(checks.held),
     )
 
@@ -221,8 +220,6 @@ def _plan(folder: Path, manifest: Manifest, trust: Trust) -> tuple[tuple[Plan, C
         _fail("The manifest and the certificate name different runs.")
     if plan.consortium != trust.consortium or plan.extractor_name != manifest.extractor_name:
         _fail("The plan is of another consortium or extractor than the manifest.")
-    if plan.privacy.mode is not Mode.LOCAL:
-        _fail("This certificate format covers plans of mode 'local' only. Upgrade this Commonlens.")
     return (plan, certificate), manifest.plan_digest
 
 
@@ -240,113 +237,6 @@ def _weights(folder: Path, manifest: Manifest, plan: Plan) -> tuple[Weights, str
         weights,
         f"{len(layout.slots)} tensors, {plan.trainable_coordinates} trained coordinates, no torch used",
     )
-
-
-def _consents(plan: Plan, certificate: Certificate) -> tuple[None, str]:
-    consents = {consent.member_id: consent for consent in certificate.consents}
-    names = {member.member_id for member in certificate.members}
-    if set(consents) != names:
-        _fail(
-            f"The certificate has {len(names)} members and consents of {len(set(consents) & names)} of them."
-        )
-    for member in certificate.members:
-        planned = plan.member(member.member_id)
-        if planned is None or planned.name != member.name:
-            _fail(f"The certificate's member {member.member_id} is not in the plan under that name.")
-        if consents[member.member_id].plan_digest != certificate.plan_digest:
-            _fail(f"The consent of {member.member_id} is to another plan.")
-        check_consent(consents[member.member_id], member.identity_public_key)
-    return None, f"{len(names)} members signed this plan's digest"
-
-
-def _cohorts(plan: Plan, certificate: Certificate) -> tuple[None, str]:
-    """A run closes its rounds one after the other, each once, so a certificate cannot leave any of them out."""
-    known = {member.member_id for member in certificate.members}
-    closed: list[int] = []
-    asked: set[str] = set()
-    for cohort in certificate.rounds:
-        _check_cohort(cohort, known)
-        asked |= set(cohort.asked)
-        if cohort.number > len(closed) + 1:
-            _fail(f"Round {cohort.number} stands there before round {len(closed) + 1} was closed.")
-        if cohort.state is RoundState.CLOSED:
-            if len(cohort.contributed) < plan.quorum:
-                _fail(
-                    f"Round {cohort.number}: the plan needs {plan.quorum} contributions, "
-                    f"{len(cohort.contributed)} came."
-                )
-            if cohort.number != len(closed) + 1:
-                _fail(f"Round {cohort.number} is closed twice or out of order.")
-            closed.append(cohort.number)
-    if not closed or len(closed) > plan.rounds:
-        _fail(f"The plan has 1 to {plan.rounds} rounds, the certificate closes {len(closed)}.")
-    if asked != known:
-        _fail(f"The certificate names {len(known)} members, its rounds asked {len(asked)}.")
-    return None, f"{len(certificate.rounds)} rounds, {len(closed)} averaged, quorum {plan.quorum}"
-
-
-def _check_cohort(cohort: CohortRound, known: set[str]) -> None:
-    if not cohort.asked:
-        _fail(f"Round {cohort.number} asked nobody.")
-    for members in (cohort.asked, cohort.contributed):
-        if len(set(members)) != len(members):
-            _fail(f"Round {cohort.number} names a member twice.")
-    if not set(cohort.contributed) <= set(cohort.asked):
-        _fail(f"Round {cohort.number} has a contribution of a member that was not asked.")
-    if not set(cohort.asked) <= known:
-        _fail(f"Round {cohort.number} asked a member that is not on the certificate.")
-
-
-def _epsilon(plan: Plan, certificate: Certificate) -> tuple[None, str]:
-    if certificate.unit is not plan.privacy.unit or certificate.relation != RELATION:
-        _fail("The certificate's unit or relation is not the plan's.")
-    computed: dict[tuple[tuple[GaussianEvent, ...], float], float] = {}
-    highest = 0.0
-    for member in certificate.members:
-        _check_events(plan, certificate, member)
-        events = group_events(member.events)
-        deltas = dict.fromkeys((plan.privacy.delta, REPORTED_DELTA))
-        if len(member.guarantees) != len(deltas):
-            raise CertificateWrong(
-                f"{member.member_id}: {len(deltas)} guarantees are proven here, the certificate shows "
-                f"{len(member.guarantees)}."
-            )
-        for delta in deltas:
-            if (events, delta) not in computed:
-                computed[events, delta] = accountant.epsilon(events, delta)
-            claimed = _claimed(certificate, member, delta)
-            if not computed[events, delta] <= claimed * (1 + EPSILON_SLACK):
-                raise CertificateWrong(
-                    f"{member.member_id}: the certificate claims ε {claimed:.4f} at δ {delta:g}, its "
-                    "own events "
-                    f"recompute to {computed[events, delta]:.4f}. Do not rely on it; tell the consortium."
-                )
-        highest = max(highest, computed[events, plan.privacy.delta])
-    return None, f"highest ε {highest:.3f} at δ {plan.privacy.delta:g} per {plan.privacy.unit.value}"
-
-
-def _check_events(plan: Plan, certificate: Certificate, member: CertificateMember) -> None:
-    """Every round a member was asked in is in its events: more may stand there, never less."""
-    listed = {(e.noise_multiplier, e.sampling_rate): e.count for e in group_events(member.events)}
-    for event in charged_events(plan, certificate.rounds, member.member_id):
-        found = listed.get((event.noise_multiplier, event.sampling_rate), 0)
-        if found < event.count:
-            raise CertificateWrong(
-                f"{member.member_id}: its rounds make {event.count} events of σ "
-                f"{event.noise_multiplier:g}, the "
-                f"certificate lists {found}. Do not rely on it; tell the consortium."
-            )
-
-
-def _claimed(certificate: Certificate, member: CertificateMember, delta: float) -> float:
-    """The one ε that the certificate claims at `delta`: a second number beside it could be read instead."""
-    claims = [g for g in member.guarantees if g.delta == delta]
-    if len(claims) != 1 or claims[0].unit is not certificate.unit or claims[0].relation != RELATION:
-        raise CertificateWrong(
-            f"{member.member_id}: the certificate must claim one ε at δ {delta:g} for its own unit and "
-            f"relation; it claims {len(claims)}, or another kind."
-        )
-    return claims[0].epsilon
 
 
 def _fail(why: str) -> NoReturn:

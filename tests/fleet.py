@@ -46,7 +46,7 @@ COORDINATES = 10
 PATHS_SEEN: list[str] = []
 """Every path that a served fleet was asked for."""
 WEIGHTS = np.arange(COORDINATES, dtype="<f4").tobytes()
-ASK = RoundAsk("run_000000000001", 1, "sha256:" + "a" * 64, digest_of_bytes(WEIGHTS), 20.0)
+ASK = RoundAsk("run_000000000001", 1, "sha256:" + "a" * 64, digest_of_bytes(WEIGHTS), 20.0, len(WEIGHTS))
 
 
 def ask_of(number: int) -> RoundAsk:

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from coordinator.engine.bulk import BulkTransfers
-from coordinator.runs.carrier import Received, RoundAsk
+from coordinator.runs.carrier import Received, RoundAsk, StepAsk
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.errors import DigestMismatch, InvalidMessage
 from shared.wire.rounds import (
-    PROTOCOL_VERSION,
     RoundReply,
     RoundRequest,
+    StepRequest,
     decode_reply,
     decode_request,
     encode,
@@ -62,7 +62,7 @@ class MemoryTransfers:
         return self._bulk.end_upload(ticket, len(data))
 
 
-Behaviour = Callable[[RoundRequest], RoundReply]
+Behaviour = Callable[[RoundRequest | StepRequest], RoundReply]
 """What a member does with an instruction."""
 Tamper = Callable[["Delivery"], "list[Received]"]
 """What the network makes of one honest answer."""
@@ -73,7 +73,7 @@ class Delivery:
     """One honest answer on its way, for a `Tamper` to change."""
 
     member_id: str
-    request: RoundRequest
+    request: RoundRequest | StepRequest
     reply: RoundReply
     payload: Path | None
 
@@ -96,11 +96,13 @@ class MemoryCarrier:
         self.bulk = BulkTransfers(staging)
         self.wire: list[bytes] = []
         """Every body and payload that crossed, in order."""
-        self.requests: list[RoundRequest] = []
+        self.requests: list[RoundRequest | StepRequest] = []
         self.replies: list[tuple[str, RoundReply]] = []
         self.tampers: dict[str, Tamper] = {}
         self.lost: set[str] = set()
         """Members whose instructions never arrive."""
+        self.gone_at: set[tuple[str, str]] = set()
+        """(member id, "train" or a step's value): its node went away before this instruction arrived."""
         self.offline: set[str] = set()
         self.held: set[str] = set()
         """Members that answer only after `release`."""
@@ -119,23 +121,21 @@ class MemoryCarrier:
     def online(self) -> frozenset[str]:
         return frozenset(self._members) - self.offline
 
-    def ask(self, ask: RoundAsk, cohort: Sequence[str], weights: Path) -> None:
-        size_bytes = weights.stat().st_size
+    def ask(self, ask: RoundAsk | StepAsk, cohort: Sequence[str], weights: Path | None) -> None:
         for member_id in cohort:
-            upload = self.bulk.expect(member_id, size_bytes)
-            request = RoundRequest(
-                protocol=PROTOCOL_VERSION,
-                run_id=ask.run_id,
-                round_number=ask.round_number,
-                plan_digest=ask.plan_digest,
-                weights_digest=ask.weights_digest,
-                weights_bytes=size_bytes,
-                deadline_s=ask.deadline_s,
-                weights_ticket=self.bulk.offer(member_id, weights),
-                contribution_ticket=upload,
-            )
+            upload = ""
+            if isinstance(ask, StepAsk):
+                request: RoundRequest | StepRequest = ask.requests[member_id]
+            else:
+                assert weights is not None
+                upload = self.bulk.expect(member_id, ask.contribution_bytes)
+                download = self.bulk.offer(member_id, weights)
+                request = ask.request(member_id, weights.stat().st_size, download, upload)
             self.requests.append(request)
-            if member_id not in self.lost:
+            kind = request.step.value if isinstance(request, StepRequest) else "train"
+            if (member_id, kind) in self.gone_at:
+                self._ready.append(Received(member_id, None, None, error="its node went away"))
+            elif member_id not in self.lost:
                 self._queue.append(_Instruction(member_id, encode(request), upload, self._round_key))
 
     def next_answer(self, timeout_s: float) -> Received | None:
@@ -147,7 +147,7 @@ class MemoryCarrier:
                 return None
             self._run(self._queue.popleft())
 
-    def close_round(self) -> None:
+    def close_exchange(self) -> None:
         self._round_key += 1
         self._queue.clear()
         self._ready.clear()

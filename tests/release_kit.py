@@ -15,26 +15,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from coordinator.members.authority import AuthorityFiles, create_authority
-from coordinator.registry.build import MemberSpend, PublishRequest
+from coordinator.registry.build import Contributor, PublishRequest
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
 from shared.domain.canonical import canonical_bytes, digest_of, digest_of_bytes, digest_of_file
 from shared.domain.clock import FixedClock
+from shared.domain.errors import CommonlensError
 from shared.domain.extractor import ExtractorSpec, TensorSlot, WeightLayout
-from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
+from shared.domain.plan import (
+    Plan,
+    PlanMember,
+    SecureTerms,
+    ServerOptimizer,
+    TrainingTerms,
+    default_colluders,
+    least_quorum,
+)
 from shared.domain.privacy import Mode, PrivacyTerms, Unit
 from shared.domain.release import CohortRound, ConsentRecord
 from shared.domain.run import RoundState
 from shared.extractors.files import read_weights, write_weights
 from shared.extractors.flatten import flatten
-from shared.release.certificate import charged_events, sign_consent
+from shared.release.certificate import sign_consent
 from shared.release.manifest import parse_manifest, sign_manifest
 from shared.release.signing import SigningKey
+from shared.verification import PROOFS, verify_release
 
 MOMENT = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
-NAMES = ("North", "South", "West")
+NAMES = ("North", "South", "West", "East", "Centre")
 SPEC = ExtractorSpec("small-gn", 1, 8, 8, 4, (0.5,), (0.25,))
 LAYOUT = WeightLayout(
     (
@@ -72,14 +83,15 @@ class Kit:
         return Shelf(self.home).folder(self.plan.extractor_name, number)
 
     def rounds(self) -> tuple[CohortRound, ...]:
-        """Four closed rounds; the third was abandoned once and asked again."""
+        """Four closed rounds, some of no more than a quorum; the third was abandoned once and asked again."""
         everyone = tuple(self.identities)
+        quorum = everyone[: self.plan.quorum]
         return (
             CohortRound(1, CLOSED, everyone, everyone),
-            CohortRound(2, CLOSED, everyone, everyone[:2]),
+            CohortRound(2, CLOSED, everyone, quorum),
             CohortRound(3, RoundState.ABANDONED, everyone, everyone[:1]),
-            CohortRound(3, CLOSED, everyone[:2], everyone[:2]),
-            CohortRound(4, CLOSED, everyone[:2], everyone[:2]),
+            CohortRound(3, CLOSED, quorum, quorum),
+            CohortRound(4, CLOSED, quorum, quorum),
         )
 
     def consents(self) -> tuple[ConsentRecord, ...]:
@@ -90,7 +102,6 @@ class Kit:
         """An honest request; another `checkpoint` is another release."""
         start = read_weights(self.starting)
         vector = flatten(start.tensors, start.layout) + np.float32(0.25)
-        rounds = self.rounds()
         request = PublishRequest(
             plan=self.plan,
             run_id="run_000000000001",
@@ -98,11 +109,10 @@ class Kit:
             weights_f32=vector.astype("<f4").tobytes(),
             starting_weights=self.starting,
             members=tuple(
-                MemberSpend(member.member_id, member.name, key.public_hex, events)
+                Contributor(member.member_id, member.name, key.public_hex)
                 for member, key in zip(self.plan.members, self.identities.values(), strict=True)
-                for events in [charged_events(self.plan, rounds, member.member_id)]
             ),
-            rounds=rounds,
+            rounds=self.rounds(),
             consents=self.consents(),
         )
         return replace(request, **changes)
@@ -139,9 +149,13 @@ class Kit:
 
 
 def make_kit(
-    folder: Path, spec: ExtractorSpec = SPEC, starting: Path | None = None, moment: datetime = MOMENT
+    folder: Path,
+    spec: ExtractorSpec = SPEC,
+    starting: Path | None = None,
+    moment: datetime = MOMENT,
+    members: int = 3,
 ) -> Kit:
-    """A consortium of three in `folder`; `starting` is a weights file, made up where None."""
+    """A consortium in `folder`; `starting` is a weights file, made up where None."""
     home, clock = folder / "coordinator", FixedClock(moment)
     fingerprint = create_authority(home, "Test Consortium", ["localhost", "127.0.0.1"], clock)
     if starting is None:
@@ -149,7 +163,7 @@ def make_kit(
         generator = np.random.default_rng(7)
         tensors = {s.name: generator.normal(size=s.shape).astype(np.float32) for s in LAYOUT.slots}
         write_weights(starting, tensors, spec, LAYOUT)
-    identities = {f"mem_{i:012x}": SigningKey.generate() for i in range(1, 4)}
+    identities = {f"mem_{i:012x}": SigningKey.generate() for i in range(1, members + 1)}
     plan = Plan(
         consortium="Test Consortium",
         extractor_name="digits",
@@ -164,9 +178,45 @@ def make_kit(
         quorum=2,
         colluders=0,
         deadline_s=30.0,
-        members=tuple(PlanMember(i, n, 500) for i, n in zip(identities, NAMES, strict=True)),
+        members=tuple(
+            PlanMember(member_id, NAMES[i] if i < len(NAMES) else f"Member {i + 1}", 500)
+            for i, member_id in enumerate(identities)
+        ),
     )
     return Kit(home, clock, fingerprint, identities, starting, plan)
+
+
+def make_secure_kit(folder: Path, members: int = 5, **settings: Any) -> Kit:
+    """A consortium in mode secure: one colluder in three, quorum above two thirds, the excess noise removed."""
+    kit = make_kit(folder, members=members, **settings)
+    quorum = least_quorum(members)
+    kit.plan = replace(
+        kit.plan,
+        privacy=replace(kit.plan.privacy, mode=Mode.SECURE),
+        quorum=quorum,
+        colluders=default_colluders(members),
+        secure=SecureTerms(
+            grid_width=1e-4, ring_bits=32, tolerance_steps=1, mask_cycles=0, share_threshold=quorum
+        ),
+    )
+    return kit
+
+
+def refused(kit: Kit, folder: Path, proof: int, kind: type[CommonlensError], text: str) -> None:
+    """The release must fail exactly this proof (counted from 1): all before it hold."""
+    with pytest.raises(kind, match=text) as caught:
+        verify_release(folder, pinned_root=kit.root, clock=kit.clock)
+    assert f'Proof {proof} of {len(PROOFS)}, "{PROOFS[proof - 1]}", failed.' in caught.value.message
+
+
+def on_certificate(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`act` as a change for `Kit.lie`, whatever it returns."""
+
+    def change(certificate: Any) -> Any:
+        act(certificate)
+        return certificate
+
+    return change
 
 
 def safetensors(tensors: dict[str, Any], like: bytes) -> bytes:

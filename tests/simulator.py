@@ -19,6 +19,8 @@ from coordinator.runs.draft import PlanDraft, PrivacyDraft
 from coordinator.runs.driver import RunDriver
 from coordinator.runs.planning import complete
 from coordinator.runs.round import RoundRecord, run_round
+from coordinator.runs.round_keys import RoundKeyStore
+from coordinator.runs.secure_round import run_secure_round
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow, RunStore
 from coordinator.storage.checkpoints import CheckpointStore
@@ -28,14 +30,18 @@ from participant.consents import give_consent, plan_file_name, save_reviewed
 from participant.enrol import COORDINATOR_FILE, CoordinatorLink, make_keys
 from participant.home import Home
 from participant.member import MemberNode
+from participant.peers import approve, waiting
 from participant.policy import write_default_policy
 from participant.records.add import add_data_set
 from participant.records.dataset import DataSet, open_data_set
+from participant.roll import refresh_roll
 from shared.domain.canonical import digest_of_file
 from shared.domain.consortium import Member, MemberState
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
-from shared.domain.plan import Plan, TrainingTerms
+from shared.domain.plan import Plan, SecureTerms, TrainingTerms, least_quorum
+from shared.domain.privacy import Mode
+from shared.domain.privacy import Mode
 from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader
 from shared.privacy.ledger import Ledger
@@ -43,9 +49,11 @@ from shared.release.signing import SigningKey
 from shared.wire.rounds import (
     RoundReply,
     RoundRequest,
+    StepRequest,
 )
 from tests.desk import Desk, enrolment
 from tests.memory_carrier import Delivery, MemoryCarrier, MemoryTransfers
+from tests.roll_kit import RollOfDesk, root_of
 
 SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,), {"hidden": 6, "grid": 2, "orientations": 4})
 CLASSES = ("cat", "dog")
@@ -71,7 +79,7 @@ class SimulatedMember:
         """A new process over the same folder."""
         self.node = MemberNode(self.home, self.transfers, self.reports.append)
 
-    def answer(self, request: RoundRequest) -> RoundReply:
+    def answer(self, request: RoundRequest | StepRequest) -> RoundReply:
         return self.node.answer(request)
 
     @property
@@ -115,6 +123,13 @@ class ConsortiumSimulator:
         self.service = RunService("Testing", self.store, desk.room.members.every, self.starting)
         self.driver = self.new_driver()
         self.members = [self._join(f"Org {n}", size, classes, ceiling) for n, size in enumerate(sizes)]
+        self.approve_everyone()
+
+    def approve_everyone(self) -> None:
+        """Each member's operator approves all organisations on the roll as it is now."""
+        for member in self.members:
+            refresh_roll(member.home, RollOfDesk(self.desk), self.desk.clock)
+            approve(member.home, waiting(member.home, self.desk.clock), self.desk.clock)
 
     def new_driver(self) -> RunDriver:
         """A coordinator that starts over the same database and checkpoints."""
@@ -139,7 +154,7 @@ class ConsortiumSimulator:
             extractor_name="tiny",
             extractor=spec,
             training=TrainingTerms(local_steps=1, learning_rate=0.5, head_learning_rate=0.5),
-            privacy=PrivacyDraft(500.0, 1.0, rate, noise_multiplier=sigma),
+            privacy=PrivacyDraft(500.0, 1.0, rate, Mode.LOCAL, noise_multiplier=sigma),
             rounds=2,
         )
         found = Probe(**probe(spec, 1, self.starting))
@@ -147,6 +162,27 @@ class ConsortiumSimulator:
         # `complete` bounds some numbers for people's sake (a deadline of a second); tests go below.
         plan = replace(sound, **{"deadline_s": 20.0, **changes})
         self.store.add_plan(plan, "operator", found.file_name)
+        return plan
+
+    def secure_plan(self, colluders: int = 1, sigma: float = 2.0, **changes: object) -> Plan:
+        """As `plan`, in mode secure: the quorum is the protocol's default, the grid fine."""
+        local = self.plan(sigma=sigma, **changes)
+        members = len(local.members)
+        quorum = least_quorum(members)
+        plan = replace(
+            local,
+            privacy=replace(local.privacy, mode=Mode.SECURE),
+            quorum=quorum,
+            colluders=colluders,
+            secure=SecureTerms(
+                grid_width=2.0**-20,
+                ring_bits=32,
+                tolerance_steps=min(members - quorum, 4),
+                mask_cycles=0,
+                share_threshold=quorum,
+            ),
+        )
+        self.store.add_plan(plan, "operator", self.store.starting_weights(str(local.digest)))
         return plan
 
     def consent(self, plan: Plan, members: Sequence[SimulatedMember] | None = None) -> None:
@@ -173,7 +209,7 @@ class ConsortiumSimulator:
         self._consent_to_one_more(plan, run_id)
         record = RoundRecord(number, tuple(m.member_id for m in plan.members), {})
         self.record = record
-        moved = run_round(
+        arguments = (
             run_id,
             plan,
             record,
@@ -183,7 +219,9 @@ class ConsortiumSimulator:
             self.desk.home / "scratch",
             lambda: None,
         )
-        return record, moved
+        if plan.secure is None:
+            return record, run_round(*arguments)
+        return record, run_secure_round(*arguments, RoundKeyStore(self.desk.home / "scratch" / "rounds"))
 
     def _consent_to_one_more(self, plan: Plan, run_id: str) -> None:
         """One consent pays for one run: whoever consented and was in another run consents to this one too."""
@@ -221,14 +259,14 @@ class ConsortiumSimulator:
             url="https://localhost:8443",
             ca_pem=self.desk.room.authority.ca_pem(),
             ca_sha256=self.desk.fingerprint,
-            root_public_key="00" * 32,
-            trust={},
+            root_public_key=root_of(self.desk),
+            trust=self.desk.room.authority.trust_envelope(),
             consortium="Testing",
             member_id=reply.member_id,
             name=name,
             token=reply.token,
             declared_size=size,
-            roll_version=1,
+            roll_version=int(reply.roll["signed"]["version"]),
         )
         write_json(home.root / COORDINATOR_FILE, to_plain(link))
         pictures = draw_pictures(home.root.parent / f"pictures of {name}", size, classes)

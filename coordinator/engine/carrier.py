@@ -32,9 +32,9 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 
 from coordinator.engine.bulk import BulkTransfers
 from coordinator.engine.nodes import FlowerNodes
-from coordinator.runs.carrier import Received, RoundAsk
+from coordinator.runs.carrier import Received, RoundAsk, StepAsk
 from shared.domain.errors import Broken, CommonlensError
-from shared.wire.rounds import PROTOCOL_VERSION, RoundReply, RoundRequest, decode_reply, encode
+from shared.wire.rounds import RoundReply, decode_reply, encode
 
 MESSAGE_TYPE = "train.commonlens"
 BODY_RECORD = "commonlens"
@@ -56,8 +56,8 @@ class FlowerCarrier:
         self._flower_run_id = 0
         self._task_id = 0
         self._last_heartbeat = 0.0
-        self._open: tuple[RoundAsk, Path] | None = None
-        """The open round's instruction and weights."""
+        self._open: tuple[RoundAsk | StepAsk, Path | None] | None = None
+        """The open exchange's instruction and, where it has them, weights."""
         self._asked: dict[str, tuple[str, str]] = {}
         """Flower message id → (member id, contribution ticket) of every unanswered instruction."""
         self._arriving: dict[str, tuple[Message, str, str]] = {}
@@ -70,8 +70,8 @@ class FlowerCarrier:
         """Members whose nodes are connected now."""
         return self._nodes.online()
 
-    def ask(self, ask: RoundAsk, cohort: Sequence[str], weights: Path) -> None:
-        """Send the round's instruction to each member of `cohort`."""
+    def ask(self, ask: RoundAsk | StepAsk, cohort: Sequence[str], weights: Path | None) -> None:
+        """Send the exchange's instruction to each member of `cohort`."""
         self._keep_run_alive()
         self._open = (ask, weights)
         self._nodes.take_restarted()
@@ -97,7 +97,7 @@ class FlowerCarrier:
                 return None
             time.sleep(LOOK_AGAIN_S)
 
-    def close_round(self) -> None:
+    def close_exchange(self) -> None:
         """Forget unanswered instructions, void tickets, delete staged payloads."""
         self._state.delete_messages(set(self._asked) | set(self._answered_instructions()))
         self._open = None
@@ -118,30 +118,26 @@ class FlowerCarrier:
         return [reply.metadata.reply_to_message_id for reply, _, _ in self._arriving.values()]
 
     def _ask_member(self, member_id: str) -> None:
-        """The open round's instruction, with tickets of its own, to one member; older ones are void."""
+        """The open exchange's instruction, with tickets of its own, to one member; older ones are void."""
         self._bulk.void(member_id)
         node_id = self._nodes.node_id(member_id)
         if self._open is None or node_id is None:
             self._gone[member_id] = time.monotonic()
             return
         ask, weights = self._open
-        size_bytes = weights.stat().st_size
-        upload = self._bulk.expect(member_id, size_bytes)
-        request = RoundRequest(
-            protocol=PROTOCOL_VERSION,
-            run_id=ask.run_id,
-            round_number=ask.round_number,
-            plan_digest=ask.plan_digest,
-            weights_digest=ask.weights_digest,
-            weights_bytes=size_bytes,
-            deadline_s=ask.deadline_s,
-            weights_ticket=self._bulk.offer(member_id, weights),
-            contribution_ticket=upload,
-        )
+        if isinstance(ask, StepAsk):
+            message_id = self._post(encode(ask.requests[member_id]), node_id, ask)
+            self._asked[message_id] = (member_id, "")
+            return
+        if weights is None:
+            raise Broken("A round was asked for without weights. Nothing was sent.")
+        upload = self._bulk.expect(member_id, ask.contribution_bytes)
+        download = self._bulk.offer(member_id, weights)
+        request = ask.request(member_id, weights.stat().st_size, download, upload)
         message_id = self._post(encode(request), node_id, ask)
         self._asked[message_id] = (member_id, upload)
 
-    def _post(self, body: bytes, node_id: int, ask: RoundAsk) -> str:
+    def _post(self, body: bytes, node_id: int, ask: RoundAsk | StepAsk) -> str:
         content = RecordDict({BODY_RECORD: ConfigRecord({"body": body})})
         message = make_message(
             Metadata(  # made by hand, because Message() would read process-wide names

@@ -49,7 +49,9 @@ class RollService:
         return envelope
 
     def current(self) -> dict[str, Any]:
-        """The newest signed roll; signed anew when there is none yet or half of its time is over."""
+        """The newest signed roll; signed anew when there is none yet, half of its time is over, or the roll key
+        was replaced since.
+        """
         with reading(self._engine) as connection:
             found = self._fresh(connection)
         if found is not None:
@@ -64,7 +66,8 @@ class RollService:
             return None
         envelope: dict[str, Any] = json.loads(text)
         left = from_text(envelope["signed"]["expires_at"]) - self._clock.now()
-        return envelope if left > ROLL_LIFETIME / 2 else None
+        by_key_of_today = any(line["key"] == self._key.public_hex for line in envelope["signatures"])
+        return envelope if left > ROLL_LIFETIME / 2 and by_key_of_today else None
 
 
 def _put(connection: sa.Connection, key: str, value: str) -> None:

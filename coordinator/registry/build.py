@@ -16,7 +16,7 @@ from shared.domain.errors import DigestMismatch, InvalidWeights, UnsoundPlan
 from shared.domain.extractor import WeightLayout
 from shared.domain.files import write_atomically, write_json
 from shared.domain.plan import Plan
-from shared.domain.privacy import RELATION, GaussianEvent
+from shared.domain.privacy import RELATION, GaussianEvent, PrivacyGuarantee
 from shared.domain.release import (
     CARD_FILE,
     CERTIFICATE_FILE,
@@ -39,19 +39,18 @@ from shared.extractors.flatten import unflatten
 from shared.privacy import accountant
 from shared.release import limits
 from shared.release.card import write_card
-from shared.release.certificate import group_events
+from shared.release.certificate import Spend, spends
 
 _PUBLIC = 0o644
 
 
 @dataclass(frozen=True)
-class MemberSpend:
-    """What the certificate says of one member: everything it was charged for this release."""
+class Contributor:
+    """Who a member on the certificate is; what it spent follows from the plan and the rounds."""
 
     member_id: str
     name: str
     identity_public_key: str
-    events: tuple[GaussianEvent, ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class PublishRequest:
     """Little-endian float32 [d], the trained coordinates in the layout's order."""
     starting_weights: Path
     """The plan's starting weights file: gives the layout and the tensors that training does not move."""
-    members: tuple[MemberSpend, ...]
+    members: tuple[Contributor, ...]
     rounds: tuple[CohortRound, ...]
     consents: tuple[ConsentRecord, ...]
 
@@ -117,29 +116,44 @@ def build_files(
 def make_certificate(request: PublishRequest) -> Certificate:
     """The privacy certificate (clause 9.2), with every ε computed here. Raises UnsoundPlan."""
     plan = request.plan
+    spent, nothing = spends(plan, request.rounds), Spend((), None)
     return Certificate(
         plan_digest=plan.digest,
         run_id=request.run_id,
         unit=plan.privacy.unit,
         relation=RELATION,
         accountant=accountant.ACCOUNTANT,
-        members=tuple(_certify(member, plan) for member in request.members),
+        members=tuple(
+            _certify(member, plan, spent.get(member.member_id, nothing)) for member in request.members
+        ),
         rounds=request.rounds,
         consents=request.consents,
     )
 
 
-def _certify(member: MemberSpend, plan: Plan) -> CertificateMember:
-    events = group_events(member.events)
+def _certify(member: Contributor, plan: Plan, spend: Spend) -> CertificateMember:
+    return CertificateMember(
+        member_id=member.member_id,
+        name=member.name,
+        identity_public_key=member.identity_public_key,
+        events=spend.events,
+        guarantees=_guarantees(member, plan, spend.events),
+        events_alone=spend.alone,
+        guarantees_alone=None if spend.alone is None else _guarantees(member, plan, spend.alone),
+    )
+
+
+def _guarantees(
+    member: Contributor, plan: Plan, events: tuple[GaussianEvent, ...]
+) -> tuple[PrivacyGuarantee, ...]:
     deltas = dict.fromkeys((plan.privacy.delta, REPORTED_DELTA))
     guarantees = tuple(accountant.guarantee(events, delta, plan.privacy.unit) for delta in deltas)
     if not all(math.isfinite(guarantee.epsilon) for guarantee in guarantees):
         raise UnsoundPlan(
             f"The events of {member.member_id} have no finite ε, so there is nothing to certify. No "
-            "release was "
-            "made. Use a larger noise multiplier in a new plan."
+            "release was made. Use a larger noise multiplier in a new plan."
         )
-    return CertificateMember(member.member_id, member.name, member.identity_public_key, events, guarantees)
+    return guarantees
 
 
 def _write_weights(path: Path, request: PublishRequest) -> WeightLayout:

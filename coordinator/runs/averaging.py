@@ -33,20 +33,7 @@ class Accumulator:
         Raises InvalidWeights for a wrong length or a NaN, infinite or absurd value, and DigestMismatch
         when the bytes are not the ones that the member signed. Then the sum is as it was before.
         """
-        header = contribution.header
-        size_bytes = payload.stat().st_size
-        expected_bytes = self._total.size * BYTES_PER_COORDINATE
-        if not size_bytes == header.payload_bytes == expected_bytes:
-            raise InvalidWeights(
-                f"A contribution to this round has {expected_bytes} bytes, this one has {size_bytes} and was "
-                f"signed as {header.payload_bytes}. It was left out. Check that both sides run the same plan."
-            )
-        found = digest_of_file(payload)
-        if found != header.payload_digest:
-            raise DigestMismatch(
-                f"The contribution was signed as {header.payload_digest}, its bytes are {found}. "
-                "It was left out."
-            )
+        checked_payload(contribution, payload, self._total.size * BYTES_PER_COORDINATE)
         if self._total.size:
             vector = np.memmap(payload, dtype="<f4", mode="r")
             _check_values(vector)
@@ -54,7 +41,7 @@ class Accumulator:
                 block = slice(start, start + BLOCK_COORDINATES)
                 self._total[block] += weight * vector[block].astype(np.float64)
         self._weight += weight
-        self._contributors.append(header.member_id)
+        self._contributors.append(contribution.header.member_id)
 
     @property
     def contributors(self) -> tuple[str, ...]:
@@ -140,6 +127,26 @@ def _moved(state: ServerState, mean: np.ndarray, optimizer: ServerOptimizer) -> 
 def _blend(old: np.ndarray, new: np.ndarray, keep: float) -> np.ndarray:
     blended: np.ndarray = (keep * old + (1.0 - keep) * new).astype(np.float32)
     return blended
+
+
+def checked_payload(contribution: Contribution, payload: Path, expected_bytes: int) -> Path:
+    """`payload`, once it is as long as the plan says and the very bytes that the member signed.
+
+    Raises InvalidWeights for another length, DigestMismatch for other bytes.
+    """
+    header = contribution.header
+    size_bytes = payload.stat().st_size
+    if not size_bytes == header.payload_bytes == expected_bytes:
+        raise InvalidWeights(
+            f"A contribution to this round has {expected_bytes} bytes, this one has {size_bytes} and was "
+            f"signed as {header.payload_bytes}. It was left out. Check that both sides run the same plan."
+        )
+    found = digest_of_file(payload)
+    if found != header.payload_digest:
+        raise DigestMismatch(
+            f"The contribution was signed as {header.payload_digest}, its bytes are {found}. It was left out."
+        )
+    return payload
 
 
 def _check_values(vector: np.ndarray) -> None:

@@ -16,7 +16,8 @@ class PrivacyDraft:
     target_epsilon: float
     clip_norm_l2: float
     sampling_rate: float
-    mode: Mode = Mode.LOCAL
+    mode: Mode = Mode.SECURE
+    """With fewer than four contributors the plan is of mode local all the same (clause 3.7)."""
     unit: Unit = Unit.RECORD
     delta: float = 1e-5
     noise_multiplier: float | None = None
@@ -37,6 +38,11 @@ class PlanDraft:
     starting_seed: int = 1
     deadline_s: float = 120.0
     quorum: int | None = None
-    colluders: int = 0
+    colluders: int | None = None
+    """Left out: max(1, n // 3) in mode secure (clause 3.6), 0 in mode local, which counts on nobody."""
+    tolerance_steps: int | None = None
+    """Noise components whose excess can be removed (clause 3.9); left out: one a drop-out, at most 4."""
+    ring_bits: int = 32
+    """32, or 16 for half the upload, where sums are small enough (clause 3.4)."""
     members: tuple[str, ...] | None = None
     """Names of contributors; left out: every active contributor."""

@@ -13,12 +13,15 @@ from coordinator.runs.averaging import ServerState
 from coordinator.runs.carrier import Carrier
 from coordinator.runs.cohort import choose_cohort
 from coordinator.runs.round import RoundRecord, run_round
+from coordinator.runs.round_keys import RoundKeyStore
+from coordinator.runs.secure_round import run_secure_round
 from coordinator.runs.store import RunRow, RunStore
 from coordinator.storage.checkpoints import CheckpointStore
 from shared.domain.consortium import Member, MemberState
 from shared.domain.crash_points import crash_point
 from shared.domain.errors import CommonlensError, QuorumMissed, RunStopped
 from shared.domain.plan import Plan
+from shared.domain.privacy import Mode
 from shared.domain.run import RoundState, RunState
 from shared.extractors.files import read_weights
 from shared.extractors.flatten import flatten
@@ -54,6 +57,7 @@ class RunDriver(threading.Thread):
         self._members = members
         self.starting_folder = starting_folder
         self._scratch = scratch
+        self._round_keys = RoundKeyStore(scratch / "rounds")
         self._ended = threading.Event()
         self._given_up: set[str] = set()
         """Members whose nodes were offline when the last round was opened."""
@@ -106,26 +110,40 @@ class RunDriver(threading.Thread):
         attempt = self._store.open_round(run_id, record)
         try:
             self._store.move_round(run_id, number, attempt, RoundState.ASKED)
-            moved = run_round(
-                run_id,
-                plan,
-                record,
-                state,
-                {m.id: m.identity_public_key for m in self._members()},
-                self._carrier,
-                self._scratch,
-                lambda: self._keep_going(run_id),
-            )
+            moved = self._run_round(run_id, plan, record, state)
             crash_point("11")
             self._store.move_round(run_id, number, attempt, RoundState.SUMMED)
             checkpoint = self._checkpoints.write(moved.tensors())
             crash_point("12")
             self._store.close_round(run_id, record, attempt, checkpoint)
             self._forget_checkpoint(run_id, number - KEPT_CHECKPOINTS)
+            self._round_keys.forget(run_id, number)
         except CommonlensError as error:
             self._store.abandon_round(run_id, record, attempt, error.message)
             raise
         return moved
+
+    def _run_round(self, run_id: str, plan: Plan, record: RoundRecord, state: ServerState) -> ServerState:
+        identity_keys = {m.id: m.identity_public_key for m in self._members()}
+
+        def keep_going() -> None:
+            self._keep_going(run_id)
+
+        if plan.privacy.mode is Mode.LOCAL:
+            return run_round(
+                run_id, plan, record, state, identity_keys, self._carrier, self._scratch, keep_going
+            )
+        return run_secure_round(
+            run_id,
+            plan,
+            record,
+            state,
+            identity_keys,
+            self._carrier,
+            self._scratch,
+            keep_going,
+            self._round_keys,
+        )
 
     def _forget_checkpoint(self, run_id: str, number: int) -> None:
         """Delete the checkpoint of an older round: a run is only ever resumed from its last one."""

@@ -6,17 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from coordinator.runs.draft import PlanDraft
+from coordinator.runs.secure_planning import (
+    NoiseFigures,
+    grid_cost,
+    noise_figures,
+    provisional_terms,
+    with_grid,
+)
 from coordinator.workers.probe import Probe
 from shared.domain.consortium import Member, MemberState, Purpose
 from shared.domain.errors import NotFound, UnsoundPlan
-from shared.domain.plan import Plan, PlanMember, least_quorum
-from shared.domain.privacy import PrivacyTerms
+from shared.domain.plan import Plan, PlanMember, SecureTerms, default_colluders, least_quorum
+from shared.domain.privacy import Mode, PrivacyTerms
 from shared.privacy.accountant import calibrate_noise_multiplier, epsilon
+from shared.privacy.distributed import additive_slack
+from shared.privacy.secure_soundness import LEAST_MEMBERS, check_parties
 from shared.privacy.soundness import LEAST_NOISE, check_numbers, check_soundness
+from shared.secagg.graph import choose_graph
 from shared.wire.rounds import BYTES_PER_COORDINATE
 
 SECOND_DELTA = 1e-6
 """Clause 7.35: ε is shown at the plan's δ and at this one."""
+_NO_GRID_YET = SecureTerms(grid_width=1.0, ring_bits=32, tolerance_steps=0, mask_cycles=0, share_threshold=1)
+"""Stands in until quorum and colluders are known to be sound."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +39,35 @@ class MemberCost:
     expected_batch_size: float
     epsilon: float
     epsilon_at_second_delta: float
+    epsilon_alone: float
+    """The bound if every other member and the coordinator deviate (clause 3.7); may be infinite."""
+    epsilon_alone_at_second_delta: float
     seconds_per_round: float
 
 
 @dataclass(frozen=True)
 class PlanCheck:
-    """The answer of `plan check`: who pays what, how long a round takes, how many bytes cross."""
+    """The answer of `plan check`: who pays what, how noisy a round is, how long it takes, how many bytes cross."""
 
     plan: Plan
     costs: tuple[MemberCost, ...]
     bytes_per_round: int
     """Up and down, all members together."""
+    noise: NoiseFigures
+    grid_cost: float
+    """By how much the grid raises the noise, as a part (clause 3.1)."""
+    additive_slack: float
+    """What ε could be more by, as a sum of discrete Gaussians is not one (clause 3.2): less than is rounded up."""
+    neighbours: int
+    """Members with whom each shares a mask; 0 in mode local."""
+    notes: tuple[str, ...] = ()
+    """What was decided for the admin, and why."""
 
 
 def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe: Probe) -> PlanCheck:
     """The full plan and its cost. Raises UnsoundPlan, InvalidConfig, NotFound; see each rule below."""
     chosen = _contributors(draft, members)
+    mode, notes = _mode(draft, len(chosen))
     wanted = draft.privacy
     plan = Plan(
         consortium=consortium,
@@ -52,7 +77,7 @@ def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe
         trainable_coordinates=probe.trainable_coordinates,
         training=draft.training,
         privacy=PrivacyTerms(
-            mode=wanted.mode,
+            mode=mode,
             unit=wanted.unit,
             target_epsilon=wanted.target_epsilon,
             delta=wanted.delta,
@@ -65,16 +90,47 @@ def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe
         rounds=draft.rounds,
         evaluate_every=draft.evaluate_every,
         quorum=draft.quorum if draft.quorum is not None else least_quorum(len(chosen)),
-        colluders=draft.colluders,
+        colluders=_colluders(draft, mode, len(chosen)),
         deadline_s=draft.deadline_s,
         members=tuple(PlanMember(m.id, m.name, m.declared_size) for m in chosen),
+        secure=_NO_GRID_YET if mode is Mode.SECURE else None,
     )
     check_numbers(plan)
+    if mode is Mode.SECURE:
+        check_parties(plan)
+        plan = replace(plan, secure=provisional_terms(plan, draft))
+        check_numbers(plan)
     if wanted.noise_multiplier is None:
         terms = replace(plan.privacy, noise_multiplier=_noise_multiplier(plan))
         plan = replace(plan, privacy=terms)
+    plan = with_grid(plan)
     check_soundness(plan)
-    return PlanCheck(plan, _costs(plan, probe), _bytes_per_round(plan))
+    return PlanCheck(
+        plan=plan,
+        costs=_costs(plan, probe),
+        bytes_per_round=_bytes_per_round(plan),
+        noise=noise_figures(plan),
+        grid_cost=grid_cost(plan),
+        additive_slack=additive_slack(plan),
+        neighbours=_neighbours(plan),
+        notes=notes,
+    )
+
+
+def _mode(draft: PlanDraft, members: int) -> tuple[Mode, tuple[str, ...]]:
+    """The draft's mode, or mode local where so few contribute (clause 3.7), with a sentence for the admin."""
+    if draft.privacy.mode is Mode.LOCAL or members >= LEAST_MEMBERS:
+        return draft.privacy.mode, ()
+    return Mode.LOCAL, (
+        f"Mode secure needs at least {LEAST_MEMBERS} contributors, there are {members}: the plan is of mode local, "
+        "in which each member adds all of the noise (clause 3.7).",
+    )
+
+
+def _colluders(draft: PlanDraft, mode: Mode, members: int) -> int:
+    if draft.colluders is not None:
+        return draft.colluders
+    return default_colluders(members) if mode is Mode.SECURE else 0
 
 
 def _contributors(draft: PlanDraft, members: Sequence[Member]) -> list[Member]:
@@ -118,22 +174,31 @@ def _noise_multiplier(plan: Plan) -> float:
 
 
 def _costs(plan: Plan, probe: Probe) -> tuple[MemberCost, ...]:
-    events = plan.events_of_run()
-    at_delta = epsilon(events, plan.privacy.delta)
-    at_second = epsilon(events, SECOND_DELTA)
+    together, alone = plan.events_of_run(), plan.events_alone_of_run()
+    at_delta, at_second = (epsilon(together, delta) for delta in (plan.privacy.delta, SECOND_DELTA))
+    alone_at_delta, alone_at_second = (epsilon(alone, delta) for delta in (plan.privacy.delta, SECOND_DELTA))
+    gradients = plan.training.local_steps * plan.training.augmentation_multiplicity
     return tuple(
         MemberCost(
             name=m.name,
             expected_batch_size=plan.expected_batch_size(m.member_id),
             epsilon=at_delta,
             epsilon_at_second_delta=at_second,
-            seconds_per_round=probe.seconds_per_record
-            * plan.expected_batch_size(m.member_id)
-            * plan.training.local_steps,
+            epsilon_alone=alone_at_delta,
+            epsilon_alone_at_second_delta=alone_at_second,
+            seconds_per_round=probe.seconds_per_record * plan.expected_batch_size(m.member_id) * gradients,
         )
         for m in plan.members
     )
 
 
 def _bytes_per_round(plan: Plan) -> int:
-    return 2 * BYTES_PER_COORDINATE * plan.trainable_coordinates * len(plan.members)
+    """Weights down in float32, the update up in float32 or in ring elements."""
+    up = BYTES_PER_COORDINATE if plan.secure is None else plan.secure.ring_bits // 8
+    return (BYTES_PER_COORDINATE + up) * plan.trainable_coordinates * len(plan.members)
+
+
+def _neighbours(plan: Plan) -> int:
+    if plan.secure is None:
+        return 0
+    return choose_graph(len(plan.members), plan.quorum, plan.colluders).neighbours

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
 from coordinator.members.access import Caller, require
-from coordinator.registry.build import MemberSpend, PublishRequest
+from coordinator.registry.build import Contributor, PublishRequest
 from coordinator.registry.publish import publish
+from coordinator.registry.shelf import Shelf
 from coordinator.runs.driver import RunDriver
 from coordinator.runs.store import RunRow, RunStore
 from shared.domain.clock import Clock
@@ -18,9 +19,11 @@ from shared.domain.consortium import Member, Role
 from shared.domain.crash_points import crash_point
 from shared.domain.errors import IllegalMove
 from shared.domain.plan import Plan
-from shared.domain.release import CohortRound, ConsentRecord
+from shared.domain.release import CERTIFICATE_FILE, CohortRound, ConsentRecord
 from shared.domain.run import RoundState, RunState
-from shared.release.certificate import charged_events
+from shared.release import limits
+from shared.release.certificate import parse_certificate
+from shared.release.envelope import read_document
 
 
 def publish_routes(
@@ -34,9 +37,25 @@ def publish_routes(
         run = store.run(run_id)
         release = publish(home, publish_request(run, store, driver, members()), clock, _after_step)
         store.note_release(str(release), run_id, who.actor)
-        return {"release": str(release)}
+        return {"release": str(release), "members": _guarantees(home, release)}
 
     return router
+
+
+def _guarantees(home: Path, release: str) -> list[dict[str, Any]]:
+    """Both numbers of clause 3.7 for every member at the plan's δ, as the certificate has them."""
+    name, _, number = release.rpartition("-")
+    path = Shelf(home).folder(name, int(number)) / CERTIFICATE_FILE
+    certificate = parse_certificate(read_document(path, limits.CERTIFICATE_BYTES))
+    return [
+        {
+            "name": member.name,
+            "epsilon": member.guarantees[0].epsilon,
+            "epsilon_alone": (member.guarantees_alone or member.guarantees)[0].epsilon,
+            "delta": member.guarantees[0].delta,
+        }
+        for member in certificate.members
+    ]
 
 
 def _after_step(step: str) -> None:
@@ -51,9 +70,9 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
             "a run that has ended or is paused, after at least one round. Nothing was published."
         )
     plan = store.plan(run.plan_digest)
-    rounds = _cohort_rounds(store, run.id)
-    spends = _certificate_members(plan, rounds, members)
-    named = {spend.member_id for spend in spends}
+    rounds = cohort_rounds(store.rounds(run.id))
+    contributors = _contributors(plan, rounds, members)
+    named = {contributor.member_id for contributor in contributors}
     weights = driver.server_state(run, plan).released_weights
     return PublishRequest(
         plan=plan,
@@ -61,7 +80,7 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
         checkpoint_digest=run.checkpoint_digest,
         weights_f32=weights.astype("<f4").tobytes(),
         starting_weights=driver.starting_folder / store.starting_weights(run.plan_digest),
-        members=spends,
+        members=contributors,
         rounds=rounds,
         consents=tuple(
             ConsentRecord(member_id, run.plan_digest, signature)
@@ -71,21 +90,23 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
     )
 
 
-def _certificate_members(
+def _contributors(
     plan: Plan, rounds: tuple[CohortRound, ...], members: list[Member]
-) -> tuple[MemberSpend, ...]:
+) -> tuple[Contributor, ...]:
     keys = {m.id: m.identity_public_key for m in members}
+    asked = {member_id for r in rounds for member_id in r.asked}
     return tuple(
-        MemberSpend(m.member_id, m.name, keys[m.member_id], charged_events(plan, rounds, m.member_id))
-        for m in plan.members
-        if any(m.member_id in r.asked for r in rounds)
+        Contributor(m.member_id, m.name, keys[m.member_id]) for m in plan.members if m.member_id in asked
     )
 
 
-def _cohort_rounds(store: RunStore, run_id: str) -> tuple[CohortRound, ...]:
-    """Every attempt counts: whoever was asked may have been charged, also where nothing came of it."""
+def cohort_rounds(rows: Iterable[Mapping[str, Any]]) -> tuple[CohortRound, ...]:
+    """Stored attempts of rounds as a certificate lists them.
+
+    Every attempt counts: whoever was asked may have been charged, also where nothing came of it.
+    """
     return tuple(
         CohortRound(row["number"], RoundState(row["state"]), tuple(row["cohort"]), tuple(row["contributors"]))
-        for row in store.rounds(run_id)
+        for row in rows
         if row["cohort"]  # where nobody could be asked, nobody was charged
     )

@@ -1,12 +1,13 @@
-"""One round, top to bottom: choose, ask, check, sum, average, checkpoint.
+"""One round in mode local, top to bottom: choose, ask, check, sum, average, checkpoint.
 
 The steps carry the numbers of docs/architecture.md, "The walk of one update". What a member does between
-steps 1 and 9 is in participant/training/local_round.py; read the two side by side.
+steps 1 and 9 is in participant/training/local_round.py; read the two side by side. A round in mode secure has more
+exchanges and is in secure_round.py.
 """
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from coordinator.runs.averaging import Accumulator, ServerState, apply_average
 from coordinator.runs.carrier import Carrier, Received, RoundAsk
+from coordinator.runs.exchange import Stopwatch, answers
 from shared.domain.canonical import digest_of_file
 from shared.domain.crash_points import crash_point
 from shared.domain.errors import BadSignature, CommonlensError, InvalidMessage, QuorumMissed
@@ -23,12 +25,20 @@ from shared.domain.plan import Plan
 from shared.domain.strict import to_plain
 from shared.domain.update import Contribution
 from shared.release.signing import verify_value
+from shared.wire.rounds import RoundReply
 
-LONGEST_WAIT_S = 0.5
-"""How long one look for an answer may last, so that a pause or stop is noticed soon."""
 LARGEST_COUNT = 1e12
 """No noised number of held-out units comes near this."""
 LONGEST_REASON_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Noised held-out counts over all contributors, and the std of the noise on each (clause 6.2)."""
+
+    correct: float
+    wrong: float
+    noise_std: float
 
 
 @dataclass
@@ -43,6 +53,7 @@ class RoundRecord:
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    validation: Validation | None = None
 
     @property
     def contributors(self) -> tuple[str, ...]:
@@ -65,47 +76,51 @@ def run_round(
     Raises QuorumMissed when fewer than the plan's quorum contributed by its deadline: then nothing was
     averaged (clause 5.5). `keep_going` raises to abandon the round, when the run is paused or stopped.
     """
-    _require_quorum(plan, record, len(record.cohort), "could be asked")
-    watch = _Watch(record)
+    require_quorum(plan, record, len(record.cohort), "could be asked")
+    watch = Stopwatch(record.seconds)
 
     # Step 9, outwards: every member of the cohort gets the same weights, named by digest.
-    weights = scratch / "weights.f32"
-    write_atomically(weights, memoryview(np.ascontiguousarray(state.weights, dtype="<f4")).cast("B"))
-    ask = RoundAsk(run_id, record.number, str(plan.digest), digest_of_file(weights), plan.deadline_s)
-    carrier.ask(ask, record.cohort, weights)
-    watch.lap("broadcast")
+    weights = write_weights(scratch, state)
+    weights_digest, size_bytes = digest_of_file(weights), weights.stat().st_size
+    ask = RoundAsk(run_id, record.number, str(plan.digest), weights_digest, plan.deadline_s, size_bytes)
 
     # Steps 9 and 10: signed contributions one at a time into one sum. Mode local has no masks to lift.
     total = Accumulator(plan.trainable_coordinates)
-    waiting = set(record.cohort)
-    deadline = time.monotonic() + plan.deadline_s
-    try:
-        while waiting and (left_s := deadline - time.monotonic()) > 0:
-            keep_going()
-            received = carrier.next_answer(min(left_s, LONGEST_WAIT_S))
-            watch.lap("waiting")
-            if received is None or received.sender_id not in waiting:
-                continue  # nothing yet, or a second answer, or one that nobody asked for
-            waiting.discard(received.sender_id)
-            try:
-                contribution = checked(received, ask, identity_keys)
-                total.add(contribution, _payload(received), plan.weight(received.sender_id))
-                record.contributions.append(contribution)
-                crash_point("10")
-            except CommonlensError as error:
-                record.missing[received.sender_id] = error.message
-            watch.lap("sum")
-    finally:
-        carrier.close_round()
-    record.missing.update(dict.fromkeys(waiting, f"did not answer within {plan.deadline_s:g} s"))
-    record.bytes_down = weights.stat().st_size * len(record.cohort)
+    for received in answers(carrier, ask, record.cohort, weights, keep_going, watch):
+        try:
+            contribution = checked(received, ask, identity_keys)
+            total.add(contribution, payload_of(received), plan.weight(received.sender_id))
+            record.contributions.append(contribution)
+            crash_point("10")
+        except CommonlensError as error:
+            record.missing[received.sender_id] = error.message
+    note_missing(plan, record)
+    record.bytes_down = size_bytes * len(record.cohort)
     record.bytes_up = sum(c.header.payload_bytes for c in record.contributions)
 
     # Step 11: a quorum, or nothing; then the server optimiser.
-    _require_quorum(plan, record, len(record.contributors), "contributed by the deadline")
+    require_quorum(plan, record, len(record.contributors), "contributed by the deadline")
+    counts = [c.header.counts for c in record.contributions if c.header.counts is not None]
+    if counts:
+        std = math.sqrt(len(counts)) * plan.privacy.evaluation_noise_multiplier
+        record.validation = Validation(sum(c.correct for c in counts), sum(c.wrong for c in counts), std)
     moved = apply_average(state, total.result(), plan.server)
     watch.lap("average")
     return moved
+
+
+def write_weights(scratch: Path, state: ServerState) -> Path:
+    """The weights of a round as the file that members fetch: little-endian float32 [d]."""
+    path = scratch / "weights.f32"
+    write_atomically(path, memoryview(np.ascontiguousarray(state.weights, dtype="<f4")).cast("B"))
+    return path
+
+
+def note_missing(plan: Plan, record: RoundRecord) -> None:
+    """Name everybody who was asked and neither contributed nor said why not."""
+    for member_id in record.cohort:
+        if member_id not in record.contributors and member_id not in record.missing:
+            record.missing[member_id] = f"did not answer within {plan.deadline_s:g} s"
 
 
 def checked(received: Received, ask: RoundAsk, identity_keys: Mapping[str, str]) -> Contribution:
@@ -113,11 +128,9 @@ def checked(received: Received, ask: RoundAsk, identity_keys: Mapping[str, str])
 
     Raises InvalidMessage for a refusal, an error or an answer to something else; BadSignature for a forgery.
     """
-    reply = received.reply
-    if reply is None:
-        raise InvalidMessage(received.error or "sent nothing that could be read")
+    reply = answer_of(received)
     if reply.header is None or reply.signature is None:
-        raise InvalidMessage(_told(reply.refusal_text or reply.refusal_code or "no reason given"))
+        raise InvalidMessage("answered without a signed contribution; the answer was not counted")
     header = reply.header
     if header.member_id != received.sender_id:
         raise BadSignature("answered in another member's name; the answer was not counted")
@@ -131,35 +144,32 @@ def checked(received: Received, ask: RoundAsk, identity_keys: Mapping[str, str])
     return Contribution(header, bytes.fromhex(reply.signature))
 
 
+def answer_of(received: Received) -> RoundReply:
+    """The reply, if it is an answer. Raises InvalidMessage, saying why, for a refusal or an error."""
+    if received.reply is None:
+        raise InvalidMessage(received.error or "sent nothing that could be read")
+    if received.reply.refusal_code is not None:
+        raise InvalidMessage(_told(received.reply.refusal_text or received.reply.refusal_code))
+    return received.reply
+
+
 def _told(reason: str) -> str:
     """A member's own words, fit for a page or a terminal: printable and bounded."""
     printable = "".join(c if c.isprintable() else " " for c in reason[:LONGEST_REASON_CHARACTERS])
     return f"refused: {printable}"
 
 
-def _payload(received: Received) -> Path:
+def payload_of(received: Received) -> Path:
+    """The staged bytes of a contribution. Raises InvalidMessage where they never came."""
     if received.payload is None:
         raise InvalidMessage("announced a contribution whose bytes never came completely")
     return received.payload
 
 
-def _require_quorum(plan: Plan, record: RoundRecord, present: int, verb: str) -> None:
+def require_quorum(plan: Plan, record: RoundRecord, present: int, verb: str) -> None:
+    """Raise QuorumMissed below the plan's quorum: the sum of a quorum, or nothing (clause 5.5)."""
     if present < plan.quorum:
         raise QuorumMissed(
             f"Round {record.number}: {present} of {len(plan.members)} members {verb}, the plan needs "
             f"{plan.quorum}. Nothing was averaged. Start the round again, or lower the quorum in a new plan."
         )
-
-
-class _Watch:
-    """Seconds per phase, added up into the record."""
-
-    def __init__(self, record: RoundRecord) -> None:
-        self._seconds = record.seconds
-        self._last = time.monotonic()
-
-    def lap(self, phase: str) -> None:
-        """Everything since the last call belongs to `phase`."""
-        now = time.monotonic()
-        self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._last
-        self._last = now

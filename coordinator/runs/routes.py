@@ -89,7 +89,7 @@ def show_run(service: Service, who: Anybody, run_id: str) -> Json:
     """One run with all its rounds."""
     run = service.store.run(run_id)
     plan = service.plan(run.plan_digest)
-    rounds = [_rendered_round(plan, row) for row in service.store.rounds(run_id)]
+    rounds = [_rendered_round(row) for row in service.store.rounds(run_id)]
     return _rendered_run(service, run) | {"rounds": rounds}
 
 
@@ -112,12 +112,12 @@ def stop_run(service: Service, who: Admin, run_id: str) -> Json:
 
 
 def _rendered_check(check: PlanCheck) -> Json:
-    return {
-        "digest": str(check.plan.digest),
-        "plan": to_plain(check.plan),
-        "costs": to_plain(check.costs),
-        "bytes_per_round": check.bytes_per_round,
-    }
+    """All of the check; an ε without a useful bound is null, as JSON has no infinity."""
+    plain = to_plain(check)
+    costs = [
+        {key: None if value == math.inf else value for key, value in cost.items()} for cost in plain["costs"]
+    ]
+    return {"digest": str(check.plan.digest)} | plain | {"costs": costs}
 
 
 def _rendered_plan(service: RunService, plan: Plan, proposed_at: str) -> Json:
@@ -137,11 +137,7 @@ def _rendered_run(service: RunService, run: RunRow) -> Json:
     return to_plain(run) | {"planned_rounds": plan.rounds, "extractor_name": plan.extractor_name}
 
 
-def _rendered_round(plan: Plan, row: Json) -> Json:
+def _rendered_round(row: Json) -> Json:
     """A round as stored, with the error bar of its noised counts (clause 6.2)."""
-    counts = {name: row.pop(f"counts_{name}") for name in ("correct", "wrong")}
-    validation = None
-    if counts["correct"] is not None:
-        noise_std = plan.privacy.evaluation_noise_multiplier * math.sqrt(len(row["contributors"]))
-        validation = counts | {"noise_std": noise_std}
-    return row | {"validation": validation}
+    counts = {name: row.pop(f"counts_{name}") for name in ("correct", "wrong", "noise_std")}
+    return row | {"validation": None if counts["correct"] is None else counts}

@@ -240,7 +240,7 @@ class RunStore:
         checkpoint: str | None,
     ) -> None:
         now = to_text(self._clock.now())
-        counts = [c.header.counts for c in record.contributions if c.header.counts is not None]
+        counts = record.validation
         db.execute(
             t.rounds.update()
             .where(_of_round(run_id, record.number) & (t.rounds.c.attempt == attempt))
@@ -252,8 +252,9 @@ class RunStore:
                 bytes_up=record.bytes_up,
                 bytes_down=record.bytes_down,
                 seconds=record.seconds,
-                counts_correct=sum(c.correct for c in counts) if counts else None,
-                counts_wrong=sum(c.wrong for c in counts) if counts else None,
+                counts_correct=counts.correct if counts else None,
+                counts_wrong=counts.wrong if counts else None,
+                counts_noise_std=counts.noise_std if counts else None,
                 note=note,
             )
         )

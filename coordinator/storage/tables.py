@@ -133,6 +133,7 @@ rounds = sa.Table(
     sa.Column("seconds", sa.JSON, nullable=False),
     sa.Column("counts_correct", sa.Double, nullable=True),
     sa.Column("counts_wrong", sa.Double, nullable=True),
+    sa.Column("counts_noise_std", sa.Double, nullable=True),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
 )
 

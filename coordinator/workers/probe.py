@@ -9,12 +9,58 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.domain.canonical import canonical_bytes
-from shared.domain.errors import Broken
+from shared.domain.errors import Broken, InvalidConfig
 from shared.domain.extractor import ExtractorSpec
+from shared.domain.release import MANIFEST_FILE, WEIGHTS_FILE
 from shared.domain.strict import build, to_plain
+from shared.verification import verify_release
 from shared.wire.problems import CLASS_OF_CODE
 
 LONGEST_S = 600
+PUBLIC_STARTS = ("efficientnet-lite0-public",)
+"""The names of public weights that the worker knows (shared/extractors/public_weights.py, which needs torch)."""
+
+
+@dataclass(frozen=True)
+class ReleaseStart:
+    """Start from a release that lies on this machine."""
+
+    weights_file: str
+    digest: str
+    """Of that file, as the release's manifest promises it."""
+    release: str
+
+
+@dataclass(frozen=True)
+class PublicStart:
+    """Start from public weights, one of PUBLIC_STARTS."""
+
+    name: str
+
+
+Start = ReleaseStart | PublicStart
+"""What an extractor starts from where it is not drawn from the seed."""
+
+
+def find_start(wanted: str) -> Start | None:
+    """What `starting_from` in plan.toml names: nothing, public weights, or the folder of a release.
+
+    Raises InvalidConfig when it is none of them, and a NotTrusted leaf where a proof of the release fails. Its root
+    key is not compared with any: a plan may start from another consortium's release.
+    """
+    if not wanted:
+        return None
+    if wanted in PUBLIC_STARTS:
+        return PublicStart(wanted)
+    folder = Path(wanted)
+    if not (folder / MANIFEST_FILE).is_file():
+        raise InvalidConfig(
+            f"starting_from expects {', '.join(PUBLIC_STARTS)} or the folder of a release on the coordinator's "
+            f"machine; found {wanted!r}. Nothing was proposed. Correct it, or leave it out for random weights."
+        )
+    manifest = verify_release(folder, pinned_root=None, allow_expired=True).manifest
+    weights_file = str((folder / WEIGHTS_FILE).resolve())
+    return ReleaseStart(weights_file, manifest.files[WEIGHTS_FILE].digest, manifest.release)
 
 
 @dataclass(frozen=True)
@@ -30,10 +76,14 @@ class Probe:
     """Estimate of one per-example gradient on this machine's CPU; members' machines differ."""
 
 
-def probe_extractor(spec: ExtractorSpec, seed: int, folder: Path) -> Probe:
-    """Run the worker. Raises what it refused (MixesRecords, InvalidConfig), or Broken when it crashed."""
+def probe_extractor(spec: ExtractorSpec, seed: int, folder: Path, start: Start | None = None) -> Probe:
+    """Run the worker. Raises what it refused (MixesRecords, InvalidConfig, InvalidWeights, DigestMismatch), or
+    Broken when it crashed. `start` gives the starting weights; what it has no tensors for comes from `seed`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    question = canonical_bytes({"spec": to_plain(spec), "seed": seed, "folder": str(folder)})
+    question = canonical_bytes(
+        {"spec": to_plain(spec), "seed": seed, "folder": str(folder), "start": to_plain(start)}
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-m", "coordinator.workers.probe_worker"],

@@ -13,12 +13,16 @@ from typing import Any
 
 import torch
 
-from shared.domain.canonical import digest_of
-from shared.domain.errors import CommonlensError
+from coordinator.workers.probe import PublicStart, ReleaseStart, Start
+from shared.domain.canonical import digest_of, digest_of_file
+from shared.domain.errors import CommonlensError, DigestMismatch, InvalidConfig
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.strict import build, to_plain
 from shared.extractors import architectures
-from shared.extractors.files import write_weights
+from shared.extractors.files import Origin, read_weights, write_weights
+from shared.extractors.flatten import Tensors
+from shared.extractors.public_weights import public_weights
+from shared.extractors.scopes import split_scope
 
 TIMED_RECORDS = 32
 PER_EXAMPLE_SLOWDOWN = 2.0
@@ -30,24 +34,55 @@ def main() -> None:
     question = json.loads(sys.stdin.read())
     try:
         spec = build(ExtractorSpec, question["spec"], "extractor")
-        answer = probe(spec, int(question["seed"]), Path(question["folder"]))
+        start = build(Start | None, question["start"], "start")
+        answer = probe(spec, int(question["seed"]), Path(question["folder"]), start)
     except CommonlensError as error:
         answer = {"error": error.code, "message": error.message}
     print(json.dumps(answer))
 
 
-def probe(spec: ExtractorSpec, seed: int, folder: Path) -> dict[str, Any]:
-    """The fields of `Probe`. Raises MixesRecords, InvalidConfig."""
-    module = architectures.build(spec, seed)
-    architectures.check_layers(module)
-    tensors, layout = architectures.starting_weights(spec, seed)
-    name = digest_of({"spec": to_plain(spec), "seed": seed}).removeprefix("sha256:")[:32] + ".safetensors"
+def probe(spec: ExtractorSpec, seed: int, folder: Path, start: Start | None = None) -> dict[str, Any]:
+    """The fields of `Probe`. Raises MixesRecords, InvalidConfig, InvalidWeights, DigestMismatch."""
+    base, origin = _base(spec, start)
+    module = architectures.build(spec, seed, base)
+    tensors, layout = architectures.starting_weights(spec, seed, base)
+    asked = {"spec": to_plain(spec), "seed": seed}
+    if origin is not None:
+        asked["origin"] = to_plain(origin)
+    name = digest_of(asked).removeprefix("sha256:")[:32] + ".safetensors"
     return {
-        "starting_weights": write_weights(folder / name, tensors, spec, layout),
+        "starting_weights": write_weights(folder / name, tensors, spec, layout, origin),
         "file_name": name,
         "trainable_coordinates": layout.trainable_coordinates,
         "seconds_per_record": PER_EXAMPLE_SLOWDOWN * _seconds_per_record(module, spec),
     }
+
+
+def _base(spec: ExtractorSpec, start: Start | None) -> tuple[Tensors | None, Origin | None]:
+    if start is None:
+        return None, None
+    if isinstance(start, PublicStart):
+        return public_weights(start.name)
+    return _release_base(spec, start)
+
+
+def _release_base(spec: ExtractorSpec, start: ReleaseStart) -> tuple[Tensors, Origin]:
+    """The release's tensors, if it is of the plan's extractor; what either of them trains may differ."""
+    path = Path(start.weights_file)
+    weights = read_weights(path)
+    found = digest_of_file(path)
+    if found != start.digest:
+        raise DigestMismatch(
+            f"The weights of {start.release} should have digest {start.digest}, these have {found}. Nothing "
+            "was proposed. Verify the release."
+        )
+    if split_scope(weights.spec)[0] != split_scope(spec)[0]:
+        raise InvalidConfig(
+            f"The plan's extractor is {spec.architecture!r}, {start.release} is {weights.spec.architecture!r} or "
+            "has another picture, embedding or options. Nothing was proposed. Copy the release's extractor into "
+            "the plan; only scope and lora_rank may differ."
+        )
+    return weights.tensors, Origin("release", start.release, start.digest, "")
 
 
 def _seconds_per_record(module: torch.nn.Module, spec: ExtractorSpec) -> float:

@@ -8,13 +8,13 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from shared.domain.errors import InvalidMessage
-from shared.wire.rounds import RoundReply, RoundRequest, decode_request, encode
+from shared.wire.rounds import RoundReply, RoundRequest, StepRequest, decode_request, encode
 
 BODY_RECORD = "commonlens"
 MESSAGE_TYPE = "train.commonlens"
 
 
-def build_client_app(answer: Callable[[RoundRequest], RoundReply]) -> ClientApp:
+def build_client_app(answer: Callable[[RoundRequest | StepRequest], RoundReply]) -> ClientApp:
     """A ClientApp whose one action hands the decoded request to `answer` and encodes its reply."""
     app = ClientApp()
 

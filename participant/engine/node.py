@@ -11,7 +11,7 @@ from collections.abc import Callable
 from participant.engine.client_app import build_client_app, check_instruction, empty_context
 from participant.engine.fleet_link import HEARTBEAT_S, FleetLink
 from shared.domain.errors import CommonlensError, Revoked, Unreachable
-from shared.wire.rounds import RoundReply, RoundRequest
+from shared.wire.rounds import RoundReply, RoundRequest, StepRequest
 
 log = logging.getLogger("commonlens.node")
 LEAST_POLL_S = 0.1
@@ -27,7 +27,7 @@ class NodeLoop:
     def __init__(
         self,
         connect: Callable[[], FleetLink],
-        answer: Callable[[RoundRequest], RoundReply],
+        answer: Callable[[RoundRequest | StepRequest], RoundReply],
         report: Callable[[str], None],
         announce_restart: Callable[[], None],
     ) -> None:

@@ -16,6 +16,7 @@ from participant.engine.transfers import HttpTransfers
 from participant.enrol import read_link
 from participant.home import Home
 from participant.member import MemberNode
+from participant.peers import RollWatch
 from shared.domain.errors import InvalidConfig
 
 
@@ -26,12 +27,18 @@ def serve(home: Home, report: Callable[[str], None]) -> None:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InvalidConfig("keys/node.pem is not an EC key. The node was not started. Join again.")
     control = MemberControl(home)
+    watch = RollWatch(home, control, report)
+
+    def announce() -> None:
+        control.announce_restart()
+        watch.look()
+
     node = MemberNode(home, HttpTransfers(control.client.http), report)
     loop = NodeLoop(
         connect=lambda: FleetLink(urlsplit(link.url).netloc, home.ca_file, key),
         answer=node.answer,
         report=report,
-        announce_restart=control.announce_restart,
+        announce_restart=announce,
     )
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: loop.stop())

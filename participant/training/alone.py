@@ -44,8 +44,9 @@ def train_alone(
     steps = plan.rounds * plan.training.local_steps
     for step in range(steps):
         drawn = bench.records.poisson_draw(bench.noise, plan.privacy.sampling_rate)
-        sums = clipped_sum(engine, bench.records, drawn, plan, bench.noise)
-        extractor_mean, head_mean = noisy_mean(sums, plan, bench.member_id, bench.noise)
+        extractor_sum, head_sum = clipped_sum(engine, bench.records, drawn, plan, bench.noise)
+        extractor_mean = noisy_mean(extractor_sum, plan, bench.member_id, bench.noise)
+        head_mean = noisy_mean(head_sum, plan, bench.member_id, bench.noise)
         pace = plan.learning_rate_factor(step // plan.training.local_steps + 1)
         descend(bench.extractor, extractor_mean, pace * plan.training.learning_rate)
         descend(head, head_mean, pace * plan.training.head_learning_rate)

@@ -12,30 +12,36 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from opacus.grad_sample import GradSampleHooks
+from opacus.grad_sample import GradSampleHooks, register_grad_sampler
 from torch import Tensor, nn
 
+from participant.training.gradient_rules import RULES
 from shared.domain.errors import UnsoundPlan
 from shared.extractors.layers import check_layers
 from shared.extractors.vectors import trainable_parameters
 
 Sum = npt.NDArray[np.floating]
 
+for kind, rule in RULES.items():
+    register_grad_sampler(kind)(rule)
+
 
 class PerExampleEngine(Protocol):
     """Whatever can clip every record's gradient by itself; engines differ in speed, never in result."""
 
-    def clipped_sum(self, x: Tensor, y: Tensor, clip_norm_l2: float) -> tuple[Sum, Sum]:
+    def clipped_sum(self, x: Tensor, y: Tensor, clip_norm_l2: float, copies: int = 1) -> tuple[Sum, Sum]:
         """Σ clip(g_u) over the batch: (extractor part [d], head part [h]), of the modules' dtype (float32).
 
-        x: [B, C, H, W], y: int64 [B]; g_u is the gradient of the cross-entropy of record u, at the modules'
-        present weights, by the coordinates of extractor and head *together*: one vector (clause 2.2).
+        x: [B·copies, C, H, W], the copies of a record one after the other, y: int64 [B]; g_u is the gradient of
+        the cross-entropy of record u, averaged over its copies, at the modules' present weights, by the
+        coordinates of extractor and head *together*: one vector (clause 2.2). The average comes before the clip
+        (De et al. 2022, section 3), so a record moves the sum by as much as without copies.
 
         | case | result |
         |---|---|
         | ‖g_u‖₂ ≤ C | g_u |
         | ‖g_u‖₂ > C | g_u · C / ‖g_u‖₂ |
-        | g_u has NaN or infinite coordinates | nothing: that record adds zero |
+        | g_u has NaN or infinite coordinates, in any copy | nothing: that record adds zero |
         | B = 0 | zeros |
 
         A sum, never a mean; one added record moves it by at most C(1 + 1e-5) in floats. Part order is that of
@@ -62,19 +68,25 @@ class HooksEngine:
         self._extractor_parameters = trainable_parameters(extractor)
         self._parameters = self._extractor_parameters + trainable_parameters(head)
 
-    def clipped_sum(self, x: Tensor, y: Tensor, clip_norm_l2: float) -> tuple[Sum, Sum]:
-        """See PerExampleEngine."""
+    def clipped_sum(self, x: Tensor, y: Tensor, clip_norm_l2: float, copies: int = 1) -> tuple[Sum, Sum]:
+        """See PerExampleEngine. Raises ValueError unless x holds `copies` pictures for each label."""
         if not clip_norm_l2 > 0.0:
             raise UnsoundPlan(f"The clip norm must be above 0, and is {clip_norm_l2}. Nothing was computed.")
+        if copies < 1 or len(x) != copies * len(y):
+            raise ValueError(f"expected {copies} copies of {len(y)} records, found {len(x)} pictures")
         sums = [torch.zeros_like(parameter) for parameter in self._parameters]
         # Nothing of ours behaves differently in training mode, but the hooks listen only then.
         self._model.train()
         hooks = GradSampleHooks(self._model, batch_first=True, loss_reduction="sum")
         try:
-            for start in range(0, len(x), self._micro_batch):
-                part = slice(start, start + self._micro_batch)
-                self._backward(x[part].to(self._device), y[part].to(self._device))
-                _add_clipped([_taken(parameter) for parameter in self._parameters], clip_norm_l2, sums)
+            # A record's copies stay together: their average is needed before its clip.
+            records = max(1, self._micro_batch // copies)
+            for start in range(0, len(y), records):
+                labels = y[start : start + records].repeat_interleave(copies)
+                pictures = x[start * copies : (start + records) * copies]
+                self._backward(pictures.to(self._device), labels.to(self._device))
+                gradients = [_averaged(_taken(parameter), copies) for parameter in self._parameters]
+                _add_clipped(gradients, clip_norm_l2, sums)
         finally:
             hooks.cleanup()
             self._model.zero_grad(set_to_none=True)
@@ -103,6 +115,11 @@ def _add_clipped(gradients: list[Tensor], clip_norm_l2: float, sums: list[Tensor
         if broken:
             gradient[~sound] = 0.0
         total += torch.einsum("b,b...->...", factors, gradient)
+
+
+def _averaged(gradients: Tensor, copies: int) -> Tensor:
+    """[B·copies, *shape] → [B, *shape]."""
+    return gradients if copies == 1 else gradients.unflatten(0, (-1, copies)).mean(dim=1)
 
 
 def _taken(parameter: nn.Parameter) -> Tensor:

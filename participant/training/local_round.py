@@ -8,13 +8,14 @@ from __future__ import annotations
 from participant.training.dp_sgd import make_engine
 from participant.training.head import HeadState, build_head, check_head, head_state
 from participant.training.runtime import apply_threads, choose_device
-from participant.training.step import Vector, clipped_sum, descend, noisy_mean
-from participant.training.validation import noisy_counts
-from participant.training.workbench import Workbench
+from participant.training.step import Vector, clipped_sum, descend, noisy_grid_sum, noisy_mean
+from participant.training.validation import exact_counts, noised_counts
+from participant.training.workbench import NoiseShare, Workbench
 from shared.domain.crash_points import crash_point
-from shared.domain.errors import ChargeMismatch, ConsentMissing
+from shared.domain.errors import ChargeMismatch, ConsentMissing, UnsoundPlan
 from shared.domain.plan import Plan
-from shared.domain.update import Update
+from shared.domain.privacy import Mode
+from shared.domain.update import NoisyGridSum, Update
 from shared.extractors.flatten import check_vector
 from shared.extractors.vectors import get_flat, set_flat, trainable_layout
 from shared.privacy.ledger import ChargeToken
@@ -22,24 +23,32 @@ from shared.wire.rounds import RoundRequest
 
 
 def local_round(
-    request: RoundRequest, plan: Plan, token: ChargeToken, weights_vector: Vector, bench: Workbench
-) -> tuple[Update, HeadState]:
-    """Train K local steps from `weights_vector` float32 [d], the weights that the coordinator sent.
+    request: RoundRequest,
+    plan: Plan,
+    token: ChargeToken,
+    weights_vector: Vector,
+    bench: Workbench,
+    share: NoiseShare | None = None,
+) -> tuple[Update | NoisyGridSum, HeadState]:
+    """Train from `weights_vector` float32 [d], the weights that the coordinator sent.
 
-    Public: request, plan, weights. Private: everything on the bench. Of what comes back the update may leave
-    (it carries its own full noise, clause 4.1); the head state stays and goes on the next round's bench.
+    Public: request, plan, weights. Private: everything on the bench, and `share`, which mode secure needs. Of
+    what comes back an Update may leave (it carries its own full noise, clause 4.1), a NoisyGridSum only under
+    masks (clause 3.2); the head state stays and goes on the next round's bench.
 
     | case | result |
     |---|---|
     | nothing was drawn | an update of noise alone, charged like any other |
     | request for another plan, or the member is not in the plan | ConsentMissing, token unspent |
     | token for another round or other events | ChargeMismatch, token unspent |
+    | mode secure without a noise share, or local with one | UnsoundPlan, token unspent |
     | token spent before | TokenRejected |
     | weights or head of another length, or not finite | InvalidWeights, token unspent |
     | BatchNorm or the like in the extractor | MixesRecords, token unspent |
     """
     _check_request(request, plan, bench.member_id)
     _check_charge(token, request, plan)
+    _check_share(share, plan)
     layout = trainable_layout(bench.extractor)
     check_vector(weights_vector, layout)
     check_head(bench.head, len(bench.records.classes), plan.extractor.embedding_dim)
@@ -54,7 +63,7 @@ def local_round(
     # Validation, when it is due: the weights received and the present head, on held-out units (clause 6.2).
     counts = None
     if plan.evaluates(request.round_number):
-        counts = noisy_counts(bench.extractor, head, plan, bench.records, bench.noise, device)
+        counts = exact_counts(bench.extractor, head, plan, bench.records, device)
 
     pace = plan.learning_rate_factor(request.round_number)
     for _ in range(plan.training.local_steps):
@@ -63,20 +72,30 @@ def local_round(
         crash_point("3")
 
         # 4 batch → clipped sum: extractor and head under one clip, a sum and not a mean (clause 2.2).
-        sums = clipped_sum(engine, bench.records, drawn, plan, bench.noise)
+        extractor_sum, head_sum = clipped_sum(engine, bench.records, drawn, plan, bench.noise)
         crash_point("4")
 
-        # 5 noise: σC on every coordinate of both parts, before anything else sees them (clauses 2.3, 4.1).
-        extractor_mean, head_mean = noisy_mean(sums, plan, bench.member_id, bench.noise)
-        descend(bench.extractor, extractor_mean, pace * plan.training.learning_rate)
+        # 5 noise, before anything else sees the sums. The extractor's part in mode local: in full (clause 4.1);
+        # in mode secure: on the grid, with this member's share, which is all that follows a secure round's
+        # one step: where it leads depends on the other members too (clauses 3.2, 3.5).
+        if share is None:
+            extractor_mean = noisy_mean(extractor_sum, plan, bench.member_id, bench.noise)
+            descend(bench.extractor, extractor_mean, pace * plan.training.learning_rate)
+        else:
+            noisy_sum = noisy_grid_sum(extractor_sum, counts, plan, request.round_number, share)
+        # The head's part in both modes: in full, at home (clause 2.3).
+        head_mean = noisy_mean(head_sum, plan, bench.member_id, bench.noise)
         descend(head, head_mean, pace * plan.training.head_learning_rate)
         crash_point("5")
 
     # 6 update: extractor coordinates only; the head never leaves (clause 2.3).
+    if share is not None:
+        leaving = NoisyGridSum(request.run_id, request.round_number, plan.digest, noisy_sum.data)
+        return leaving, head_state(head)
     update = get_flat(bench.extractor) - weights_vector
     check_vector(update, layout)
-    leaving = Update(request.run_id, request.round_number, plan.digest, update.data, counts)
-    return leaving, head_state(head)
+    noised = None if counts is None else noised_counts(counts, plan, bench.noise)
+    return Update(request.run_id, request.round_number, plan.digest, update.data, noised), head_state(head)
 
 
 def _check_request(request: RoundRequest, plan: Plan, member_id: str) -> None:
@@ -105,4 +124,13 @@ def _check_charge(token: ChargeToken, request: RoundRequest, plan: Plan) -> None
             f"Round {request.round_number} of run {request.run_id} costs {list(due)}; the charge is for "
             f"round {paid.round_number} of run {paid.run_id} and {list(paid.events)}. Nothing was trained. "
             "Charge the round."
+        )
+
+
+def _check_share(share: NoiseShare | None, plan: Plan) -> None:
+    if (share is None) == (plan.privacy.mode is Mode.SECURE):
+        raise UnsoundPlan(
+            f"A round of mode {plan.privacy.mode.value} is trained "
+            f"{'without' if share is None else 'with'} a share of the noise. Nothing was trained. Update "
+            "the member's software."
         )

@@ -9,14 +9,18 @@ from torch import nn
 
 from participant.training.augment import augment
 from participant.training.dp_sgd import PerExampleEngine, Sum
-from participant.training.workbench import Indices, Records
+from participant.training.workbench import Indices, NoiseShare, Records
+from shared.domain.errors import UnsoundPlan
 from shared.domain.plan import Plan
 from shared.extractors.preprocess import to_input
 from shared.extractors.vectors import get_flat, set_flat
+from shared.privacy.distributed import COUNT_SCALE
 from shared.privacy.mechanism import NoiseSource
+from shared.privacy.noise_shares import base_share, step_share
+from shared.secagg.fixed_point import to_grid
 
 LOADED_AT_ONCE = 512
-"""Records whose pixels are held at once, so that a logical batch may be larger than the memory."""
+"""Pictures whose pixels are held at once, so that a logical batch may be larger than the memory."""
 
 Vector = npt.NDArray[np.float32]
 
@@ -25,26 +29,45 @@ def clipped_sum(
     engine: PerExampleEngine, records: Records, drawn: Indices, plan: Plan, noise: NoiseSource
 ) -> tuple[Sum, Sum]:
     """Σ clip(g_u) over the drawn records, joint clip over (extractor, head): ([d], [h]) (clause 2.2)."""
+    portion = max(1, LOADED_AT_ONCE // plan.training.augmentation_multiplicity)
     # The first portion is summed even when nothing was drawn: an empty batch is a legal batch (clause 2.4).
-    extractor_sum, head_sum = _sum_of(engine, records, drawn[:LOADED_AT_ONCE], plan, noise)
-    for start in range(LOADED_AT_ONCE, len(drawn), LOADED_AT_ONCE):
-        more = _sum_of(engine, records, drawn[start : start + LOADED_AT_ONCE], plan, noise)
+    extractor_sum, head_sum = _sum_of(engine, records, drawn[:portion], plan, noise)
+    for start in range(portion, len(drawn), portion):
+        more = _sum_of(engine, records, drawn[start : start + portion], plan, noise)
         extractor_sum, head_sum = extractor_sum + more[0], head_sum + more[1]
     return extractor_sum, head_sum
 
 
-def noisy_mean(
-    sums: tuple[Sum, Sum], plan: Plan, member_id: str, noise: NoiseSource
-) -> tuple[Vector, Vector]:
-    """(S + N(0, (σC)²)) / expected batch size, for the extractor part [d] and the head part [h].
+def noisy_mean(total: Sum, plan: Plan, member_id: str, noise: NoiseSource) -> Vector:
+    """(S + N(0, (σC)²)) / expected batch size, for the extractor's part [d] or the head's [h]; C' on a grid.
 
-    One Gaussian mechanism over both parts (clauses 2.3, 4.1): each coordinate has noise of the same std. The
-    divisor is the plan's q·n_declared, whatever was drawn (clause 2.4). Raises UnsoundPlan for a std of 0.
+    Both parts of one step are one Gaussian mechanism (clauses 2.3, 4.1): noise of the same std on each
+    coordinate. The divisor is the plan's q·n_declared, whatever was drawn (clause 2.4). Raises UnsoundPlan
+    for a std of 0.
     """
-    noise_std = plan.privacy.noise_multiplier * plan.privacy.clip_norm_l2
-    expected = np.float32(plan.expected_batch_size(member_id))
-    extractor_sum, head_sum = (noise.noised(part, noise_std) for part in sums)
-    return extractor_sum / expected, head_sum / expected
+    return noise.noised(total, plan.noise_std_l2) / np.float32(plan.expected_batch_size(member_id))
+
+
+def noisy_grid_sum(
+    extractor_sum: Sum,
+    counts: npt.NDArray[np.int64] | None,
+    plan: Plan,
+    round_number: int,
+    share: NoiseShare,
+) -> npt.NDArray[np.int64]:
+    """The clipped sum on the plan's grid, then the counts if any, plus this member's share of the noise.
+
+    int64 [d], or [d + 2] with counts in units of 1/COUNT_SCALE (clauses 3.1, 3.2, 6.2). Rounding moves two
+    neighbouring sums apart by at most γ·√d more: that is what C' pays for.
+    """
+    if plan.secure is None:
+        raise UnsoundPlan("A plan of mode local has no grid. Nothing was noised and nothing may leave.")
+    on_grid = to_grid(extractor_sum, plan.secure.grid_width)
+    exact = on_grid if counts is None else np.concatenate([on_grid, counts * COUNT_SCALE])
+    noised = exact + base_share(plan, round_number, share.cohort_size, share.covered)
+    for step, seed in enumerate(share.step_seeds[: len(share.covered)], start=1):
+        noised += step_share(plan, round_number, share.cohort_size, share.covered, step, seed)
+    return noised
 
 
 def descend(module: nn.Module, mean_gradient: Vector, learning_rate: float) -> None:
@@ -56,5 +79,8 @@ def _sum_of(
     engine: PerExampleEngine, records: Records, drawn: Indices, plan: Plan, noise: NoiseSource
 ) -> tuple[Sum, Sum]:
     images_u8, labels = records.load(drawn)
-    x = augment(torch.from_numpy(to_input(images_u8, plan.extractor)), plan.training.augmentations, noise)
-    return engine.clipped_sum(x, torch.from_numpy(labels.astype(np.int64)), plan.privacy.clip_norm_l2)
+    copies = plan.training.augmentation_multiplicity
+    x = torch.from_numpy(to_input(images_u8, plan.extractor)).repeat_interleave(copies, dim=0)
+    x = augment(x, plan.training.augmentations, noise)
+    y = torch.from_numpy(labels.astype(np.int64))
+    return engine.clipped_sum(x, y, plan.privacy.clip_norm_l2, copies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -17,17 +18,12 @@ COUNTS_SENSITIVITY_L2 = 1.0
 """One held-out unit is one record here, and it is either right or wrong: one of two counts moves, by one."""
 
 
-def noisy_counts(
-    extractor: nn.Module,
-    head: nn.Linear,
-    plan: Plan,
-    records: Records,
-    noise: NoiseSource,
-    device: torch.device,
-) -> ValidationCounts:
-    """(correct, wrong) over the held-out units, each + N(0, (evaluation noise multiplier)²); may be negative.
+def exact_counts(
+    extractor: nn.Module, head: nn.Linear, plan: Plan, records: Records, device: torch.device
+) -> npt.NDArray[np.int64]:
+    """(right, wrong) over the held-out units, int64 [2]. Private: nothing leaves but with noise (clause 6.1).
 
-    Modules must be on `device`; they are left in eval mode. Raises UnsoundPlan for a multiplier of 0.
+    Modules must be on `device`; they are left in eval mode.
     """
     extractor.eval()
     correct, total = 0, len(records.held_out_indices)
@@ -37,6 +33,14 @@ def noisy_counts(
             x = torch.from_numpy(to_input(images_u8, plan.extractor)).to(device)
             predicted = head(extractor(x)).argmax(dim=1).cpu().numpy()
         correct += int((predicted == labels).sum())
-    exact = np.array([correct, total - correct], dtype=np.float64)
-    noised = noise.noised(exact, plan.privacy.evaluation_noise_multiplier * COUNTS_SENSITIVITY_L2)
+    return np.array([correct, total - correct], dtype=np.int64)
+
+
+def noised_counts(exact: npt.NDArray[np.int64], plan: Plan, noise: NoiseSource) -> ValidationCounts:
+    """Mode local: each count + N(0, (evaluation noise multiplier)²), so they may be negative.
+
+    Raises UnsoundPlan for a multiplier of 0.
+    """
+    std = plan.privacy.evaluation_noise_multiplier * COUNTS_SENSITIVITY_L2
+    noised = noise.noised(exact.astype(np.float64), std)
     return ValidationCounts(correct=float(noised[0]), wrong=float(noised[1]))

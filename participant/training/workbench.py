@@ -32,6 +32,18 @@ class Records(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class NoiseShare:
+    """Mode secure: what one member's share of the round's noise is made from (clauses 3.2, 3.9)."""
+
+    cohort_size: int
+    """n': members whose masks cancel in this round's sum."""
+    covered: tuple[int, ...]
+    """Drop-outs that the noise tolerates once step 1, 2, … stays in the sum."""
+    step_seeds: tuple[bytes, ...] = field(repr=False)
+    """32 bytes a step, shared out among the cohort so that the excess can be removed."""
+
+
 @dataclass
 class Workbench:
     """A member's side of one round. `extractor` holds the plan's starting weights, so also its filters."""

@@ -140,6 +140,12 @@ class ConsentMissing(Refused):
     code = "refused.consent-missing"
 
 
+class PeersWaiting(Refused):
+    """A plan sums with organisations that this member's operator has not approved as they are on the roll now."""
+
+    code = "refused.peers-waiting"
+
+
 class OverlappingData(Refused):
     """The records belong to another data set of this member, and the same units would get a second budget."""
 
@@ -150,6 +156,18 @@ class TooManyAttempts(Refused):
     """Too many failed attempts in a short time; wait before the next one."""
 
     code = "refused.too-many-attempts"
+
+
+class UnsafeCohort(Refused):
+    """A secure round's members are too few, named twice, or not the ones this member was told before."""
+
+    code = "refused.unsafe-cohort"
+
+
+class UnmaskRefused(Refused):
+    """A request to unmask would not end in the one sum of a quorum that the round allows."""
+
+    code = "refused.unmask"
 
 
 # --- Invalid ---------------------------------------------------------------------------------------
@@ -300,6 +318,18 @@ class Revoked(NotTrusted):
     code = "not-trusted.revoked"
 
 
+class UnapprovedMember(NotTrusted):
+    """A secure round names an organisation that this member's operator has not approved on the roll."""
+
+    code = "not-trusted.unapproved-member"
+
+
+class SharesRejected(NotTrusted):
+    """A member's sealed shares do not open under the keys of the round's roster."""
+
+    code = "not-trusted.shares"
+
+
 # --- Abandoned -------------------------------------------------------------------------------------
 
 
@@ -313,6 +343,12 @@ class RunStopped(Abandoned):
     """An admin stopped the run."""
 
     code = "abandoned.stopped"
+
+
+class UnmaskFailed(Abandoned):
+    """The masks of a secure sum could not be rebuilt from the answers, so the sum stays unknown."""
+
+    code = "abandoned.unmask"
 
 
 def every_error() -> list[type[CommonlensError]]:

@@ -76,6 +76,8 @@ class Budget:
 
     epsilon: float
     delta: float
+    epsilon_alone: float = 0.0
+    """Ceiling where every other member and the coordinator deviate (clause 3.7); 0 sets none."""
 
 
 @dataclass(frozen=True)

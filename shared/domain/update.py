@@ -1,13 +1,15 @@
 """Three types for three audiences, so that none can be mistaken for another.
 
-An `Update` is only made at a member and stays there. A `Contribution` crosses the wire: header, signature
-and payload bytes. An `AggregateSum` is only made at the coordinator. Nothing turns a Contribution back
-into an Update.
+An `Update`, or in mode secure a `NoisyGridSum`, is only made at a member and stays there. A `Contribution`
+crosses the wire: header, signature and payload bytes. An `AggregateSum` is only made at the coordinator.
+Nothing turns a Contribution back into an Update.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from shared.domain.strict import later
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,19 @@ class Update:
 
 
 @dataclass(frozen=True)
+class NoisyGridSum:
+    """Mode secure: a member's clipped sum on the grid with its noise share, int64 [length], at home.
+
+    By itself it carries only this member's share of the noise (clause 3.2): it leaves under masks alone.
+    """
+
+    run_id: str
+    round_number: int
+    plan_digest: str
+    vector_i64: memoryview
+
+
+@dataclass(frozen=True)
 class ContributionHeader:
     """What a member signs: which round, plan and weights this answers, and the digest of the payload."""
 
@@ -42,11 +57,13 @@ class ContributionHeader:
     counts: ValidationCounts | None
     weights_digest: str
     """Of the weights that the round was asked with: an update means something only beside them."""
+    roster_digest: str | None = later(None)
+    """Mode secure: under whose keys the payload is masked (clause 5.1)."""
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """A signed header and the path-free location of its payload: little-endian float32 [d] bytes."""
+    """A signed header, whose payload is little-endian float32 [d], or masked ring elements (clause 3.4)."""
 
     header: ContributionHeader
     signature: bytes

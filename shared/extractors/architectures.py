@@ -8,16 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig, InvalidWeights
 from shared.domain.extractor import ExtractorSpec, WeightLayout
 from shared.extractors.convnets import resnet18_gn, small_gn, wrn_16_4_gn
+from shared.extractors.efficientnet import efficientnet_lite0
 from shared.extractors.files import Weights
 from shared.extractors.fixed_features import fixed_mlp
 from shared.extractors.flatten import Tensors
-from shared.extractors.layers import LARGEST_OPTION, check_layers
+from shared.extractors.layers import LARGEST_OPTION, Extractor, check_layers
+from shared.extractors.scopes import LORA_UP, apply_scope, folded, split_scope
 from shared.extractors.vectors import get_flat, set_flat, tensors_of, trainable_layout
 from shared.extractors.vit import vit_tiny
 
@@ -32,39 +36,58 @@ __all__ = [
     "trainable_layout",
 ]
 
-ARCHITECTURES: Mapping[str, Callable[[ExtractorSpec], nn.Module]] = {
+ARCHITECTURES: Mapping[str, Callable[[ExtractorSpec], Extractor]] = {
     "fixed-mlp": fixed_mlp,
     "small-gn": small_gn,
     "wrn-16-4-gn": wrn_16_4_gn,
     "resnet18-gn": resnet18_gn,
     "vit-tiny": vit_tiny,
+    "efficientnet-lite0": efficientnet_lite0,
 }
+"""Each builds from a spec without scope."""
 LARGEST_SIDE_PIXELS = 4096
 
 
-def build(spec: ExtractorSpec, seed: int) -> nn.Module:
+def build(
+    spec: ExtractorSpec, seed: int, base: Mapping[str, npt.NDArray[np.float32]] | None = None
+) -> nn.Module:
     """float32 [B, C, H, W], normalised by `to_input` → float32 [B, embedding_dim]; in eval mode.
 
     Starting weights are public, so they come from `seed`: equal on every machine with the same torch. Norms
     start as the identity, biases at 0, weights uniform with variance 2 / fan-in before a convolution's ReLU
-    (He et al. 2015) and 1 / (3 fan-in) elsewhere (LeCun et al. 1998). Raises InvalidConfig.
+    (He et al. 2015) and 1 / (3 fan-in) elsewhere (LeCun et al. 1998). What a scope adds is drawn last and
+    changes nothing at first. Tensors of `base` stand in place of the drawn ones; it need not hold all.
+
+    Raises InvalidConfig, and InvalidWeights for a base with tensors that this extractor has not.
     """
-    module = _skeleton(spec)
-    generator = torch.Generator().manual_seed(seed)
+    module, generator = _skeleton(spec), torch.Generator().manual_seed(seed)
+    # One order whatever the scope: the same seed is the same network, of which more or less is trained.
     drawn: dict[str, Tensor] = {}
-    for layer_name, layer in module.named_modules():
-        for name, parameter in layer.named_parameters(layer_name, recurse=False):
-            drawn[name] = _starting_tensor(layer, name, parameter.shape, generator)
+    _draw(_skeleton(split_scope(spec)[0]), generator, drawn)
+    _draw(module, generator, drawn)
     for name, buffer in module.named_buffers():
         # Filters and position tables have their values already; BatchNorm, which is refused, has not.
         drawn[name] = torch.zeros(buffer.shape, dtype=buffer.dtype) if buffer.is_meta else buffer
+    for name, array in folded(base or {}).items():
+        if name not in drawn or tuple(drawn[name].shape) != array.shape:
+            raise InvalidWeights(
+                f"Expected base weights that fit {spec.architecture!r} with the plan's options, found tensor "
+                f"{name!r} of {list(array.shape)}. Nothing was built. Start from other weights, or correct "
+                "the plan's extractor."
+            )
+        drawn[name] = torch.from_numpy(array.astype(np.float32))
     module.load_state_dict(drawn, assign=True)
     return module.eval()
 
 
-def starting_weights(spec: ExtractorSpec, seed: int) -> tuple[Tensors, WeightLayout]:
-    """What `write_weights` takes for a consortium's first file. Raises InvalidConfig, MixesRecords."""
-    module = build(spec, seed)
+def starting_weights(
+    spec: ExtractorSpec, seed: int, base: Mapping[str, npt.NDArray[np.float32]] | None = None
+) -> tuple[Tensors, WeightLayout]:
+    """What `write_weights` takes for a consortium's first file; `base` as in `build`.
+
+    Raises InvalidConfig, InvalidWeights, MixesRecords.
+    """
+    module = build(spec, seed, base)
     check_layers(module)
     return tensors_of(module), trainable_layout(module)
 
@@ -114,12 +137,23 @@ def _skeleton(spec: ExtractorSpec) -> nn.Module:
             f"{LARGEST_OPTION}; found {spec.channels}, {spec.height}x{spec.width}, {spec.embedding_dim}. "
             "Nothing was built. Correct the plan's extractor."
         )
+    plain, scope = split_scope(spec)
     with torch.device("meta"):
-        return ARCHITECTURES[spec.architecture](spec)
+        module = ARCHITECTURES[spec.architecture](plain)
+        apply_scope(module, scope)
+    return module
+
+
+def _draw(module: nn.Module, generator: torch.Generator, drawn: dict[str, Tensor]) -> None:
+    """Add a value for every parameter of `module` that `drawn` has none for."""
+    for layer_name, layer in module.named_modules():
+        for name, parameter in layer.named_parameters(layer_name, recurse=False):
+            if name not in drawn:
+                drawn[name] = _starting_tensor(layer, name, parameter.shape, generator)
 
 
 def _starting_tensor(layer: nn.Module, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    if name.endswith("bias"):
+    if name.endswith(("bias", f"{LORA_UP}.weight")):
         return torch.zeros(shape)
     if not isinstance(layer, (nn.Linear, nn.Conv2d)):
         return torch.ones(shape)

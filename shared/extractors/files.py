@@ -34,12 +34,26 @@ _LENGTH = struct.Struct("<Q")
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where starting weights came from when they were not drawn from the plan's seed: it is on the card."""
+
+    kind: str
+    """release or public."""
+    name: str
+    digest: str
+    """SHA-256 of the file that the tensors were read from."""
+    licence: str
+    """SPDX name, or empty where the source names none."""
+
+
+@dataclass(frozen=True)
 class Weights:
     """A weights file that was read and found whole: what it is, how it is laid out, and float32 tensors."""
 
     spec: ExtractorSpec
     layout: WeightLayout
     tensors: Tensors
+    origin: Origin | None = None
 
 
 def write_weights(
@@ -47,19 +61,23 @@ def write_weights(
     tensors: Mapping[str, npt.NDArray[np.float32]],
     spec: ExtractorSpec,
     layout: WeightLayout,
+    origin: Origin | None = None,
 ) -> Digest:
     """Write `tensors` at `path`, whole or not at all; SHA-256 of the file. Equal weights give equal bytes.
+
+    `origin` goes into the header as a claim of whoever writes the file; nothing here depends on it.
 
     Raises InvalidWeights when the tensors are not the layout's or not finite, OutOfSpace.
     """
     check_tensors(tensors, layout)
-    header: dict[str, Any] = {
-        "__metadata__": {
-            "format": WEIGHTS_FORMAT,
-            "spec": canonical_bytes(to_plain(spec)).decode(),
-            "trainable": canonical_bytes([slot.name for slot in layout.slots if slot.trainable]).decode(),
-        }
+    metadata = {
+        "format": WEIGHTS_FORMAT,
+        "spec": canonical_bytes(to_plain(spec)).decode(),
+        "trainable": canonical_bytes([slot.name for slot in layout.slots if slot.trainable]).decode(),
     }
+    if origin is not None:
+        metadata["origin"] = canonical_bytes(to_plain(origin)).decode()
+    header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for slot in layout.slots:
         _check_finite(slot.name, tensors[slot.name], path.name)
@@ -84,7 +102,7 @@ def read_weights(path: Path, expected: WeightLayout | None = None, maximum_bytes
     data = _read_bounded(path, maximum_bytes)
     header, start = _read_header(data, path.name)
     metadata = header.pop("__metadata__", None)
-    spec, trainable = _read_metadata(metadata, path.name)
+    spec, trainable, origin = _read_metadata(metadata, path.name)
     values = memoryview(data)[start:]
     tensors = _read_tensors(header, values, path.name)
     unknown = sorted(trainable - set(tensors))
@@ -97,7 +115,7 @@ def read_weights(path: Path, expected: WeightLayout | None = None, maximum_bytes
             raise _wrong(path.name, "other tensors to be trainable than the file names")
     for name, tensor in tensors.items():
         _check_finite(name, tensor, path.name)
-    return Weights(spec, layout, tensors)
+    return Weights(spec, layout, tensors, origin)
 
 
 def _read_bounded(path: Path, maximum_bytes: int) -> bytes:
@@ -147,17 +165,18 @@ def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _read_metadata(metadata: Any, name: str) -> tuple[ExtractorSpec, frozenset[str]]:
+def _read_metadata(metadata: Any, name: str) -> tuple[ExtractorSpec, frozenset[str], Origin | None]:
     if not isinstance(metadata, dict) or metadata.get("format") != WEIGHTS_FORMAT:
         raise _wrong(name, f"the format {WEIGHTS_FORMAT!r} in its header, and it is not named there")
     try:
         spec = build(ExtractorSpec, json.loads(metadata["spec"]), "spec")
         trainable = build(tuple[str, ...], json.loads(metadata["trainable"]), "trainable")
+        origin = build(Origin, json.loads(metadata["origin"]), "origin") if "origin" in metadata else None
     except (KeyError, TypeError, ValueError, RecursionError, CommonlensError) as error:
         raise _wrong(
-            name, f"a readable spec and list of trainable tensors, and it has none: {error}"
+            name, f"a readable spec, origin and list of trainable tensors, and it has none: {error}"
         ) from error
-    return spec, frozenset(trainable)
+    return spec, frozenset(trainable), origin
 
 
 def _read_tensors(header: dict[str, Any], values: memoryview, name: str) -> Tensors:

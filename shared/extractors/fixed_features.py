@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import Options
+from shared.extractors.layers import Extractor, Options
 
 _FIRST_WIDTH_PIXELS = 1.5
 _WIDTH_RATIO = 5.0 / 3.0
@@ -51,10 +51,11 @@ class OrientedEnergies(nn.Module):
         return torch.cat([F.layer_norm(part, part.shape[1:]) for part in pooled], dim=1)
 
 
-class FixedMlp(nn.Module):
+class FixedMlp(Extractor):
     """Oriented energies → Linear → norm → tanh → Linear → norm → tanh: [B, C, H, W] → [B, embedding_dim].
 
-    Norms have no parameters. With `concatenate` the fixed features follow the trained ones in the embedding.
+    Norms have no parameters, unless the scope is film. With `concatenate` the fixed features follow the
+    trained ones in the embedding.
     """
 
     def __init__(self, fixed: OrientedEnergies, hidden: int, trained_dim: int, concatenate: bool) -> None:
@@ -63,19 +64,23 @@ class FixedMlp(nn.Module):
         self.concatenate = concatenate
         self.hidden = nn.Linear(fixed.features, hidden)
         self.out = nn.Linear(hidden, trained_dim)
+        self.hidden_norm = nn.LayerNorm(hidden, elementwise_affine=False)
+        self.out_norm = nn.LayerNorm(trained_dim, elementwise_affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] → [B, embedding_dim]."""
         with torch.no_grad():
             features = self.fixed(x)
-        hidden = self.hidden(features)
-        hidden = torch.tanh(F.layer_norm(hidden, hidden.shape[1:]))
-        trained = self.out(hidden)
-        trained = torch.tanh(F.layer_norm(trained, trained.shape[1:]))
+        hidden = torch.tanh(self.hidden_norm(self.hidden(features)))
+        trained = torch.tanh(self.out_norm(self.out(hidden)))
         return torch.cat([trained, features], dim=1) if self.concatenate else trained
 
+    def last_block(self) -> list[nn.Module]:
+        """The second Linear layer and its norm."""
+        return [self.out, self.out_norm]
 
-def fixed_mlp(spec: ExtractorSpec) -> nn.Module:
+
+def fixed_mlp(spec: ExtractorSpec) -> Extractor:
     """Options: scales 2, orientations 8, kernel 7 (odd), grid 4, hidden 128, concatenate false."""
     options = Options(spec)
     scales, orientations = options.take("scales", 2), options.take("orientations", 8)

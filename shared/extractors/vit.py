@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import Options
+from shared.extractors.layers import Extractor, Options
 
 
 class Attention(nn.Module):
@@ -67,7 +67,7 @@ class PatchTokens(nn.Module):
         return cut.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * side * side)
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(Extractor):
     """[B, C, H, W] → [B, embedding_dim]."""
 
     positions: Tensor
@@ -90,8 +90,12 @@ class VisionTransformer(nn.Module):
         out: Tensor = self.out(self.norm(tokens).mean(dim=1))
         return out
 
+    def last_block(self) -> list[nn.Module]:
+        """The last transformer block and what follows it."""
+        return [self.blocks[-1], self.norm, self.out]
 
-def vit_tiny(spec: ExtractorSpec) -> nn.Module:
+
+def vit_tiny(spec: ExtractorSpec) -> Extractor:
     """Options: patch 4, width 192, depth 6, heads 3 (2.7 M parameters)."""
     options = Options(spec)
     patch, width = options.take("patch", 4), options.take("width", 192)

@@ -140,6 +140,7 @@ class LedgerView:
         self._charges: dict[_RoundKey, Charge] = {}
         self._seals: dict[_RoundKey, str] = {}
         self._steps: dict[str, Counter[tuple[float, float]]] = {}
+        self._steps_alone: dict[str, Counter[tuple[float, float]]] = {}
         self._catch_up()
 
     def entries(self) -> tuple[LedgerEntry, ...]:
@@ -153,6 +154,12 @@ class LedgerView:
         with self._lock:
             self._catch_up()
             return self._spent(dataset_id)
+
+    def spent_alone(self, dataset_id: str) -> tuple[GaussianEvent, ...]:
+        """`spent` where every other member and the coordinator deviate (clause 3.7)."""
+        with self._lock:
+            self._catch_up()
+            return self._spent(dataset_id, alone=True)
 
     def runs_of(self, plan_digest: str) -> frozenset[str]:
         """The runs that were charged under this plan."""
@@ -181,8 +188,8 @@ class LedgerView:
             self._catch_up()
             return self._seals.get((dataset_id, run_id, round_number))
 
-    def _spent(self, dataset_id: str) -> tuple[GaussianEvent, ...]:
-        steps = self._steps.get(dataset_id, Counter())
+    def _spent(self, dataset_id: str, alone: bool = False) -> tuple[GaussianEvent, ...]:
+        steps = (self._steps_alone if alone else self._steps).get(dataset_id, Counter())
         return tuple(GaussianEvent(sigma, rate, count) for (sigma, rate), count in steps.items())
 
     def _catch_up(self) -> None:
@@ -208,9 +215,10 @@ class LedgerView:
             ) from error
         if charge is not None:
             self._charges[charge.dataset_id, charge.run_id, charge.round_number] = charge
-            steps = self._steps.setdefault(charge.dataset_id, Counter())
-            for event in charge.events:
-                steps[event.noise_multiplier, event.sampling_rate] += event.count
+            for kept, events in ((self._steps, charge.events), (self._steps_alone, charge.events_alone)):
+                steps = kept.setdefault(charge.dataset_id, Counter())
+                for event in events:
+                    steps[event.noise_multiplier, event.sampling_rate] += event.count
         if seal is not None:
             self._seals[seal.dataset_id, seal.run_id, seal.round_number] = seal.payload_digest
         return LedgerEntry(line.sequence, line.recorded_at, kind, line.digest, charge, seal)
@@ -245,6 +253,7 @@ class Ledger(LedgerView):
         | charged before, another plan or other events | ChargeMismatch |
         | sealed | AlreadyReleased |
         | lifetime ε with this round above budget.epsilon at budget.delta | BudgetExceeded, also for a retry |
+        | the same, were every other member to deviate, above budget.epsilon_alone (unless that is 0) | BudgetExceeded |
         | no event, or one outside the analysis; δ above 1e-5; a ceiling that is not finite | UnsoundPlan |
         """
         _check(charge, budget)
@@ -264,15 +273,24 @@ class Ledger(LedgerView):
                     f"{charge.plan_digest} for {list(charge.events)}. Nothing was charged. A changed plan "
                     "needs a run of its own."
                 )
-            added = charge.events if known is None else ()
-            total = epsilon((*self._spent(charge.dataset_id), *added), budget.delta)
-            # Written so that anything which does not compare refuses.
-            if not total <= budget.epsilon:
-                raise _exceeded(charge, budget, total)
+            self._require_room(charge, budget, is_new=known is None)
             if known is None:
                 self._chain.append(EntryKind.CHARGE.value, to_plain(charge))
                 self._absorb()
         return ChargeToken(_FROM_THE_LEDGER, charge)
+
+    def _require_room(self, charge: Charge, budget: Budget, is_new: bool) -> None:
+        added = charge.events if is_new else ()
+        total = epsilon((*self._spent(charge.dataset_id), *added), budget.delta)
+        # Written so that anything which does not compare refuses.
+        if not total <= budget.epsilon:
+            raise _exceeded(charge, budget, total)
+        if budget.epsilon_alone == 0.0:
+            return
+        added = charge.events_alone if is_new else ()
+        alone = epsilon((*self._spent(charge.dataset_id, alone=True), *added), budget.delta)
+        if not alone <= budget.epsilon_alone:
+            raise _exceeded_alone(charge, budget, alone)
 
     def seal(self, dataset_id: str, run_id: str, round_number: int, payload_digest: str) -> None:
         """Fix the one answer to a charged round, once its bytes are on disk and before any is sent.
@@ -306,6 +324,11 @@ def _check(charge: Charge, budget: Budget) -> None:
             f"Round {charge.round_number} of run {charge.run_id} must cost at least one event, and names "
             "none. Nothing was charged. A round that releases nothing needs no charge."
         )
+    if not (math.isfinite(budget.epsilon_alone) and budget.epsilon_alone >= 0.0):
+        raise UnsoundPlan(
+            f"A ceiling for ε alone must be finite, and 0 for none, and is {budget.epsilon_alone!r}. Nothing was "
+            "charged. Correct the policy file."
+        )
     if not (math.isfinite(budget.epsilon) and budget.epsilon > 0.0 and 0.0 < budget.delta <= MAXIMUM_DELTA):
         raise UnsoundPlan(
             f"A ceiling must be a finite ε above 0 and a δ of at most {MAXIMUM_DELTA:g}, and is ε "
@@ -321,4 +344,14 @@ def _exceeded(charge: Charge, budget: Budget, total: float) -> BudgetExceeded:
         f"with round {charge.round_number} of run {charge.run_id} everything it ever released would reach ε "
         f"{shown:.10g}. Nothing was charged and no record was touched. Raise the ceiling in the policy file, "
         "or leave the run."
+    )
+
+
+def _exceeded_alone(charge: Charge, budget: Budget, total: float) -> BudgetExceeded:
+    shown = math.ceil(total * 1e4) / 1e4 if math.isfinite(total) else total
+    return BudgetExceeded(
+        f"Data set {charge.dataset_id}: the policy's ceiling where every other member deviates is ε "
+        f"{budget.epsilon_alone:g} at δ {budget.delta:g}; with round {charge.round_number} of run {charge.run_id} it "
+        f"would reach ε {shown:.10g}. Nothing was charged and no record was touched. Ask for a plan of mode local, "
+        "or raise most_epsilon_alone in the policy file."
     )

@@ -9,12 +9,12 @@ update overflows, and whether it did would tell something that no charge pays fo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from shared.domain.errors import UnsoundPlan
 from shared.domain.plan import AUGMENTATIONS, SCHEDULES, Plan
 from shared.domain.privacy import Mode
 from shared.privacy.accountant import epsilon, highest_delta
+from shared.privacy.secure_soundness import check_grid, check_parties, secure_numbers
 
 LEAST_NOISE = 0.3
 """Below this noise multiplier no plan is accepted, whatever its ε: an accounting slip would cost too much."""
@@ -32,10 +32,9 @@ def check_soundness(plan: Plan) -> None:
     """Raise UnsoundPlan, saying which rule is broken, unless clauses 2 to 7 hold for `plan`."""
     check_numbers(plan)
     terms = plan.privacy
-    if terms.mode is not Mode.LOCAL:
-        raise UnsoundPlan(
-            f'This version runs mode local; the plan asks for mode secure. {_REFUSED} Set mode = "local".'
-        )
+    secure = terms.mode is Mode.SECURE
+    if secure:
+        check_parties(plan)
     limit = min(highest_delta(m.declared_size) for m in plan.members)
     if not 0.0 < terms.delta <= limit:
         raise UnsoundPlan(
@@ -47,6 +46,8 @@ def check_soundness(plan: Plan) -> None:
             f"The noise multiplier must be from {LEAST_NOISE} to {MOST_NOISE:g}, the plan has "
             f"{terms.noise_multiplier:g}. {_REFUSED} Change ε, or the number of rounds."
         )
+    if secure:
+        check_grid(plan)
     spent = epsilon(plan.events_of_run(), terms.delta)
     if not spent <= terms.target_epsilon:
         raise UnsoundPlan(
@@ -61,7 +62,7 @@ def check_numbers(plan: Plan) -> None:
     members = plan.members
     ids = {member.member_id for member in members}
     smallest = min((plan.expected_batch_size(m.member_id) for m in members), default=0.0)
-    rules: Mapping[str, bool] = {
+    rules = {
         "there must be at least one member, each named once": 0 < len(members) == len(ids),
         f"quorum must be 1 to {len(members)} for {len(members)} members": 1 <= plan.quorum <= len(members),
         "rounds must be at least 1": plan.rounds >= 1,
@@ -79,6 +80,7 @@ def check_numbers(plan: Plan) -> None:
         f"training.augmentations must be among {', '.join(AUGMENTATIONS)}": (
             set(training.augmentations) <= set(AUGMENTATIONS)
         ),
+        "training.augmentation_multiplicity must be at least 1": training.augmentation_multiplicity >= 1,
         "privacy.sampling_rate must be above 0 and at most 1": 0.0 < terms.sampling_rate <= 1.0,
         f"sampling_rate times declared size must be at least {LEAST_BATCH:g} for each member": (
             smallest >= LEAST_BATCH
@@ -102,7 +104,7 @@ def check_numbers(plan: Plan) -> None:
         ),
         "server.epsilon must be above 0": server.epsilon > 0.0,
         "server.averaging_decay must be at least 0 and below 1": 0.0 <= server.averaging_decay < 1.0,
-    }
+    } | secure_numbers(plan.secure, terms.mode is Mode.SECURE)
     broken = [rule for rule, holds in rules.items() if not holds]
     if broken:
         raise UnsoundPlan(f"plan: {'; '.join(broken)}. {_REFUSED} Correct these numbers.")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from shared.domain.plan import Plan
-from shared.domain.privacy import Unit
+from shared.domain.privacy import Mode, PrivacyGuarantee
 from shared.domain.release import REPORTED_DELTA, Certificate, CertificateMember
+from shared.release.promise import epsilon_text, promise
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+|<>!])")
 
 
 def write_card(release: str, created_at: str, plan: Plan, run_id: str, certificate: Certificate) -> str:
-    """Markdown: what this is, the sentence of clause 10 for mode `local`, every member's ε, how to use it."""
+    """Markdown: what this is, the sentence of clause 10, both ε of every member, how to use it."""
     spec = plan.extractor
     closed = sum(1 for cohort in certificate.rounds if cohort.state.value == "closed")
-    members = "\n".join(_line(member, plan.privacy.delta) for member in certificate.members)
     return f"""# {_escape(release)}
 
 A shared feature extractor, trained by the members of **{_escape(plan.consortium)}** without their records
@@ -29,44 +30,45 @@ leaving them.
 
 ## What is promised
 
-{promise(plan.privacy.unit)}
+{promise(plan)}
 
 Each member's ε, add or remove one {plan.privacy.unit.value}, by {_escape(certificate.accountant)}:
 
-| member | ε at the plan's δ = {plan.privacy.delta:g} | ε at δ = {REPORTED_DELTA:g} |
-|---|---|---|
-{members}
+{_table(plan, certificate)}
 
 These numbers cover this release. A member's own ledger composes everything that it ever released.
 
 ## Check it, use it
 
-    commonlens verify . --root KEY    every proof, offline; KEY is the root key that the consortium gave you
-    commonlens embed . IMAGE          checks first, then prints the embedding
+    commonlens verify . --root KEY              every proof, offline; KEY is the root key that you were given
+    commonlens verify . --root KEY --explain    who took part, every ε recomputed, what it means
+    commonlens embed . IMAGE                    checks first, then prints the embedding
 """
 
 
-def promise(unit: Unit) -> str:
-    """The sentence of clause 10 as mode `local` allows it: it rests on nobody but the member itself."""
-    one = unit.value
-    return (
-        f"For every {one} r of member k: everything that the coordinator, every other member "
-        "colluding with "
-        "it, and anyone who downloads the extractor will ever see of this release is (ε, "
-        "δ)-indistinguishable "
-        "with and without r (add or remove one). The bound rests on the member's own noise alone. "
-        "Not covered: "
-        "the member's own head and what it publishes with it, the label names, the declared size, "
-        "and that the "
-        "member takes part."
-    )
+def _table(plan: Plan, certificate: Certificate) -> str:
+    """Both numbers of clause 3.7 for every member, at both δ."""
+    deltas = dict.fromkeys((plan.privacy.delta, REPORTED_DELTA))
+    headings, alone = [f"ε at δ = {delta:g}" for delta in deltas], "ε_alone, if all others deviate: the same."
+    if plan.privacy.mode is Mode.SECURE:
+        headings = [name for delta in deltas for name in (f"ε at δ = {delta:g}", "ε_alone")]
+        alone = "ε_alone is the bound if the coordinator and every other member deviate."
+    lines = [["member", *headings], ["---"] * (1 + len(headings))]
+    lines += [[_escape(member.name), *_numbers(member, deltas)] for member in certificate.members]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{alone}"
 
 
-def _line(member: CertificateMember, delta: float) -> str:
-    by_delta = {guarantee.delta: guarantee.epsilon for guarantee in member.guarantees}
-    numbers = [by_delta.get(wanted) for wanted in (delta, REPORTED_DELTA)]
-    cells = ["–" if number is None else f"{number:.3f}" for number in numbers]
-    return f"| {_escape(member.name)} | {cells[0]} | {cells[1]} |"
+def _numbers(member: CertificateMember, deltas: Iterable[float]) -> list[str]:
+    cells = []
+    for delta in deltas:
+        cells.append(_epsilon_at(member.guarantees, delta))
+        if member.guarantees_alone is not None:
+            cells.append(_epsilon_at(member.guarantees_alone, delta))
+    return cells
+
+
+def _epsilon_at(guarantees: Iterable[PrivacyGuarantee], delta: float) -> str:
+    return next((epsilon_text(g.epsilon) for g in guarantees if g.delta == delta), "–")
 
 
 def _escape(text: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.errors import Invalid
 from shared.domain.plan import Plan
-from shared.domain.privacy import GaussianEvent
+from shared.domain.privacy import GaussianEvent, Mode
 from shared.domain.release import CERTIFICATE_FORMAT, Certificate, CohortRound, ConsentRecord
 from shared.release import limits
 from shared.release.envelope import read_signed
@@ -37,14 +38,34 @@ def group_events(events: Iterable[GaussianEvent]) -> tuple[GaussianEvent, ...]:
     )
 
 
-def charged_events(plan: Plan, rounds: Iterable[CohortRound], member_id: str) -> tuple[GaussianEvent, ...]:
-    """What `member_id` was charged over `rounds`: every round it was asked in, once, whatever came of it.
+@dataclass(frozen=True)
+class Spend:
+    """What one member was charged; `alone` is the second number of clause 3.7, None in mode local."""
+
+    events: tuple[GaussianEvent, ...]
+    alone: tuple[GaussianEvent, ...] | None
+
+
+def spends(plan: Plan, rounds: Iterable[CohortRound]) -> dict[str, Spend]:
+    """What every member was charged over `rounds`: each round it was asked in, once, whatever came of it.
 
     A round number asked twice (the round was started again) is one charge: the member's ledger charges each
     round of a run once, and a retry sends the sealed bytes (clauses 3.8, 7.1).
     """
-    numbers = {cohort.number for cohort in rounds if member_id in cohort.asked}
-    return group_events(event for number in sorted(numbers) for event in plan.events_of_round(number))
+    asked_in: dict[str, set[int]] = {}
+    for cohort in rounds:
+        for member_id in cohort.asked:
+            asked_in.setdefault(member_id, set()).add(cohort.number)
+    found: dict[frozenset[int], Spend] = {}
+    for numbers in map(frozenset, asked_in.values()):
+        if numbers not in found:
+            found[numbers] = Spend(
+                group_events(event for number in numbers for event in plan.events_of_round(number)),
+                group_events(event for number in numbers for event in plan.events_alone_of_round(number))
+                if plan.privacy.mode is Mode.SECURE
+                else None,
+            )
+    return {member_id: found[frozenset(numbers)] for member_id, numbers in asked_in.items()}
 
 
 def parse_certificate(value: Mapping[str, Any]) -> Certificate:
@@ -65,7 +86,8 @@ def parse_certificate(value: Mapping[str, Any]) -> Certificate:
     for member in certificate.members:
         if not is_public_key(member.identity_public_key):
             raise Invalid(f"The certificate's line {member.member_id} has no valid identity key.")
-        _check_events(member.member_id, member.events)
+        _check_events(member.member_id, member.events, limits.LEAST_NOISE_MULTIPLIER)
+        _check_events(member.member_id, member.events_alone or (), limits.LEAST_NOISE_MULTIPLIER_ALONE)
     for cohort in certificate.rounds:
         if cohort.number < 1:
             raise Invalid(
@@ -74,16 +96,15 @@ def parse_certificate(value: Mapping[str, Any]) -> Certificate:
     return certificate
 
 
-def _check_events(member_id: str, events: tuple[GaussianEvent, ...]) -> None:
+def _check_events(member_id: str, events: tuple[GaussianEvent, ...], least: float) -> None:
     """Refuse what the accountant could not compute in bounded time, before it is asked to."""
     if len({(e.noise_multiplier, e.sampling_rate) for e in events}) > limits.DISTINCT_EVENTS:
         raise Invalid(f"The certificate gives {member_id} more than {limits.DISTINCT_EVENTS} kinds of event.")
     for event in events:
-        if not limits.LEAST_NOISE_MULTIPLIER <= event.noise_multiplier <= limits.MOST_NOISE_MULTIPLIER:
+        if not least <= event.noise_multiplier <= limits.MOST_NOISE_MULTIPLIER:
             raise Invalid(
-                f"The certificate gives {member_id} an event with σ {event.noise_multiplier}; it is "
-                "between "
-                f"{limits.LEAST_NOISE_MULTIPLIER} and {limits.MOST_NOISE_MULTIPLIER}. Nothing was read."
+                f"The certificate gives {member_id} an event with σ {event.noise_multiplier}; it is between "
+                f"{least} and {limits.MOST_NOISE_MULTIPLIER}. Nothing was read."
             )
         if not (0 < event.sampling_rate <= 1) or event.count < 1:
             raise Invalid(f"The certificate gives {member_id} an event that cannot be. Nothing was read.")

@@ -22,7 +22,9 @@ MEMBERS: Final = 10_000
 ROUNDS: Final = 1_000_000
 
 LEAST_NOISE_MULTIPLIER: Final = 0.1
-"""Below this σ the accountant's grid grows without bound, and so does ε: no release claims it."""
+"""Below this σ no release claims anything: its ε would be in the hundreds."""
+LEAST_NOISE_MULTIPLIER_ALONE: Final = 1e-3
+"""The same for a member's own share of the noise (clause 3.7): as low as the accountant goes."""
 MOST_NOISE_MULTIPLIER: Final = 1e6
 MOST_EVENT_COUNT: Final = 10_000_000
 DISTINCT_EVENTS: Final = 64

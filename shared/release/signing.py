@@ -23,7 +23,19 @@ from shared.domain.canonical import canonical_bytes
 from shared.domain.errors import BadSignature, Invalid, NotFound
 from shared.domain.files import write_new
 
-KINDS: Final = frozenset({"trust", "roll", "catalogue", "manifest", "consent", "contribution", "enrolment"})
+KINDS: Final = frozenset(
+    {
+        "trust",
+        "roll",
+        "catalogue",
+        "manifest",
+        "consent",
+        "contribution",
+        "enrolment",
+        "round-key",
+        "survivors",
+    }
+)
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
 _PEM_BYTES = 4096

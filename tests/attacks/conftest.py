@@ -21,4 +21,4 @@ def fleet(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def no_round_left_open(fleet: Fleet) -> Iterator[None]:
     yield
-    fleet.carrier.close_round()
+    fleet.carrier.close_exchange()

@@ -89,7 +89,7 @@ def test_bundle_that_is_advertised_to_a_member_is_neither_fetched_nor_run(
             context.setattr("coordinator.engine.carrier.MESSAGE_TYPE", kind)
             fleet.carrier.ask(ask_of(number), [member.id], fleet.weights)
         assert fleet.carrier.next_answer(0.3) is None
-        fleet.carrier.close_round()
+        fleet.carrier.close_exchange()
     # The same process is still there, and answers what is ours, also in the run with the bundle.
     assert member.thread is not None and member.thread.is_alive()
     fleet.carrier.ask(ask_of(9), [member.id], fleet.weights)
@@ -107,7 +107,7 @@ def test_instruction_without_our_record_is_ignored_and_the_node_lives(
         context.setattr("coordinator.engine.carrier.BODY_RECORD", "other")
         fleet.carrier.ask(ASK, [member.id], fleet.weights)
     assert fleet.carrier.next_answer(0.3) is None
-    fleet.carrier.close_round()
+    fleet.carrier.close_exchange()
     wait_until(lambda: any("was not a round's instruction" in report for report in member.reports))
     fleet.carrier.ask(ask_of(2), [member.id], fleet.weights)
     assert fleet.answers(1)[member.id].payload is not None
@@ -177,7 +177,7 @@ def test_tickets_are_void_in_the_other_direction_twice_and_for_strangers(fleet: 
             CONTRIBUTION_PATH, content=data * 2, headers={TICKET_HEADER: fleet.bulk.expect("m", size_bytes)}
         )
         assert longer.status_code == 422
-        fleet.carrier.close_round()
+        fleet.carrier.close_exchange()
         assert (get(down), put(ticket)) == (403, 403)
 
 

@@ -202,7 +202,7 @@ def test_answer_that_is_none_is_named_and_the_round_goes_on(fleet: Fleet) -> Non
         found = fleet.answers(2)
         assert found[member.id].reply is None and found[member.id].error
         assert found[honest.id].payload is not None
-        fleet.carrier.close_round()
+        fleet.carrier.close_exchange()
 
 
 def test_objects_that_are_not_what_they_are_called_are_named(fleet: Fleet) -> None:

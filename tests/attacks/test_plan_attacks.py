@@ -16,7 +16,7 @@ from participant.consents import give_consent, save_reviewed
 from shared.domain.errors import CommonlensError, InvalidConfig, MixesRecords, PolicyForbids, UnsoundPlan
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
-from shared.domain.plan import Plan, TrainingTerms
+from shared.domain.plan import Plan, SecureTerms, TrainingTerms
 from shared.domain.privacy import Mode
 from shared.domain.strict import build, to_plain
 from shared.extractors import architectures
@@ -123,6 +123,70 @@ def test_member_signs_no_plan_that_its_accountant_cannot_vouch_for(
     assert not member.home.consents.exists()
     save_reviewed(member.home, honest, weights)
     give_consent(member.home, honest)
+
+
+def secure(plan: Plan) -> Plan:
+    """The member's plan as a sound one of mode secure with three others."""
+    others = tuple(replace(plan.members[0], member_id=f"mem_{n}", name=f"Org {n}") for n in "abc")
+    return replace(
+        plan,
+        privacy=replace(plan.privacy, mode=Mode.SECURE),
+        members=(*plan.members, *others),
+        quorum=3,
+        colluders=1,
+        secure=SecureTerms(2.0**-16, 32, tolerance_steps=1, mask_cycles=0, share_threshold=3),
+    )
+
+
+def terms(plan: Plan, **changes: Any) -> Plan:
+    return replace(plan, secure=replace(plan.secure, **changes))
+
+
+SECURE_LIES: dict[str, Callable[[Plan], Plan]] = {
+    "nobody colludes, so that shares may be small": lambda p: replace(p, colluders=0),
+    "a quorum that two lists of survivors reach": lambda p: terms(replace(p, quorum=2), share_threshold=2),
+    "noise sized for more honest members than there are": lambda p: replace(p, colluders=-1),
+    "a sum of this member and two sham ones": lambda p: replace(p, members=p.members[:3]),
+    "the same organisation three times": lambda p: replace(p, members=(p.members[0], *3 * p.members[1:2])),
+    "several local steps": lambda p: replace(p, training=replace(p.training, local_steps=5)),
+    "no grid": lambda p: replace(p, secure=None),
+    "a secure plan that calls itself local": lambda p: replace(
+        p, privacy=replace(p.privacy, mode=Mode.LOCAL)
+    ),
+    "a negative grid": lambda p: terms(p, grid_width=-(2.0**-16)),
+    "a ring of one bit": lambda p: terms(p, ring_bits=1),
+    "secrets that two members rebuild": lambda p: terms(p, share_threshold=2),
+    "noise that is not there when somebody drops out": lambda p: terms(p, tolerance_steps=0),
+    "negative noise steps": lambda p: terms(p, tolerance_steps=-1),
+    "a sum that wraps": lambda p: terms(p, grid_width=2.0**-40),
+}
+
+
+@pytest.mark.parametrize("name", list(SECURE_LIES))
+def test_member_signs_no_secure_plan_whose_argument_does_not_hold(
+    sim: ConsortiumSimulator, name: str
+) -> None:
+    base, member = sim.plan(), sim.members[0]
+    honest = secure(base)
+    plan = SECURE_LIES[name](honest)
+    weights = sim.service.starting_weights(str(base.digest)).read_bytes()
+    save_reviewed(member.home, plan, weights)
+    with pytest.raises((PolicyForbids, UnsoundPlan)):
+        give_consent(member.home, plan)
+    assert not member.home.consents.exists()
+    save_reviewed(member.home, honest, weights)
+    give_consent(member.home, honest)
+
+
+def test_policy_that_caps_epsilon_alone_sends_the_plan_back_for_mode_local(sim: ConsortiumSimulator) -> None:
+    base, member = sim.plan(), sim.members[0]
+    honest = secure(base)
+    weights = sim.service.starting_weights(str(base.digest)).read_bytes()
+    member.change_policy(most_epsilon_alone=0.01)
+    save_reviewed(member.home, honest, weights)
+    with pytest.raises(PolicyForbids, match="ask for a plan of mode local"):
+        give_consent(member.home, honest)
+    assert not member.home.consents.exists()
 
 
 @pytest.mark.parametrize("clip_norm_l2", [0.0, -1.0])

@@ -1,21 +1,35 @@
-"""The first release format ever written must verify for ever: the folder in data/ is never made again."""
+"""Every release format ever written must verify for ever: the folders in data/ are never made again."""
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from shared.domain.canonical import canonical_bytes
 from shared.domain.clock import FixedClock
 from shared.domain.errors import NotTrusted
+from shared.domain.plan import Plan
+from shared.domain.privacy import Mode
+from shared.domain.release import Certificate
+from shared.domain.strict import build, to_plain
+from shared.explanation import explain
+from shared.explanation_page import print_explanation
 from shared.verification import PROOFS, verify_release
 
+PAGE = Path(__file__).parents[2] / "docs" / "privacy.md"
 FROZEN = Path(__file__).parent / "data" / "release-v1"
 ROOT = "0cb1ac79312f1810fb4f90af2d371f671e24957f0aa98f94a71e98c8be92d160"
 MANIFEST = "sha256:7db59cb8783d16ba3d70133320a6359c7498714fe17a8ca6c1a0fe68ef956460"
+SECURE = Path(__file__).parent / "data" / "release-secure-v1"
+SECURE_ROOT = "c18bf028fb5fabb6454e502cdd02b39eeb2515c570636dd7714005eb86b24ba3"
+SECURE_MANIFEST = "sha256:feaa7735769db3d3ce36a7396c9e007d96c6bb088d4f2da368be2dcd7353c38f"
+EPSILON, EPSILON_ALONE = 1.161, 4.891
 CLOCK = FixedClock(datetime(2026, 12, 1, tzinfo=UTC))
 
 
@@ -27,10 +41,30 @@ def test_frozen_release_of_format_1_still_verifies() -> None:
     assert [member.name for member in release.certificate.members] == ["North", "South", "West"]
 
 
-def test_frozen_release_names_every_format_that_it_is_written_in() -> None:
-    manifest = json.loads((FROZEN / "manifest.json").read_text())["signed"]
-    certificate = json.loads((FROZEN / "certificate.json").read_text())
-    trust = json.loads((FROZEN / "trust.json").read_text())["signed"]
+def test_frozen_release_of_mode_secure_still_verifies_with_both_its_numbers() -> None:
+    release = verify_release(SECURE, pinned_root=SECURE_ROOT, clock=CLOCK)
+    assert tuple(proof.name for proof in release.proofs) == PROOFS
+    assert release.manifest_digest == SECURE_MANIFEST
+    plan, certificate = release.plan, release.certificate
+    assert (plan.privacy.mode, plan.quorum, plan.colluders) == (Mode.SECURE, 4, 1)
+    assert [member.name for member in certificate.members] == ["North", "South", "West", "East", "Centre"]
+    spent = release.recomputed["mem_000000000001"][0]
+    # To a thousandth: another accountant may be tighter one day, and must say so here.
+    assert (round(spent.epsilon, 3), round(spent.alone, 3)) == (EPSILON, EPSILON_ALONE)
+
+
+def test_certificate_of_mode_local_is_still_written_as_it_was() -> None:
+    """A field that a format gained later leaves no trace in what was written before it (strict.later)."""
+    for name, kind in (("certificate.json", Certificate), ("plan.json", Plan)):
+        written = (FROZEN / name).read_bytes()
+        assert canonical_bytes(to_plain(build(kind, json.loads(written), name))) == written.rstrip(b"\n")
+
+
+@pytest.mark.parametrize("frozen", [FROZEN, SECURE], ids=lambda folder: folder.name)
+def test_frozen_release_names_every_format_that_it_is_written_in(frozen: Path) -> None:
+    manifest = json.loads((frozen / "manifest.json").read_text())["signed"]
+    certificate = json.loads((frozen / "certificate.json").read_text())
+    trust = json.loads((frozen / "trust.json").read_text())["signed"]
     assert [d["format"] for d in (manifest, certificate, trust, manifest["plan"])] == [
         "commonlens-manifest/1",
         "commonlens-certificate/1",
@@ -48,3 +82,12 @@ def test_a_format_from_the_future_asks_for_an_upgrade(tmp_path: Path, name: str)
     )
     with pytest.raises(NotTrusted, match="upgrade this one|should be sha256|should have .* bytes"):
         verify_release(folder, pinned_root=ROOT, clock=CLOCK)
+
+
+def test_example_in_the_privacy_page_is_what_the_command_prints() -> None:
+    """Refresh it by putting the command's output between the two marks."""
+    release = verify_release(SECURE, pinned_root=SECURE_ROOT, clock=CLOCK)
+    printed = io.StringIO()
+    print_explanation(explain(release), Console(file=printed, width=80), every_round=False)
+    page = PAGE.read_text("utf-8").partition("<!-- explain:begin")[2].partition("<!-- explain:end -->")[0]
+    assert page.partition("```text\n")[2].rpartition("```")[0] == printed.getvalue()

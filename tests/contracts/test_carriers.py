@@ -140,7 +140,7 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
     over_flower = OverFlower(request.getfixturevalue("fleet"))
     yield over_flower
     over_flower.close()
-    over_flower.carrier.close_round()
+    over_flower.carrier.close_exchange()
 
 
 def doing(harness: Harness, factor: float = 2.0) -> Work:
@@ -234,7 +234,7 @@ def test_end_of_the_round_voids_its_tickets_and_its_staged_payloads(harness: Har
     harness.carrier.ask(ASK, [member], harness.weights)
     payload = gathered(harness, 1)[member].payload
     assert payload is not None and payload.exists()
-    harness.carrier.close_round()
+    harness.carrier.close_exchange()
     assert not payload.exists()
     assert harness.bulk.staged(requests[0].contribution_ticket) is None
     with pytest.raises(NotAllowed):
@@ -257,7 +257,7 @@ def test_late_answer_is_dropped_and_the_next_round_is_answered(harness: Harness)
     member, release = harness.join_slow(late)
     harness.carrier.ask(ASK, [member], harness.weights)
     assert harness.carrier.next_answer(0.3) is None
-    harness.carrier.close_round()
+    harness.carrier.close_exchange()
     release()
     harness.carrier.ask(ask_of(2), [member], harness.weights)
     received = gathered(harness, 1)[member]

@@ -9,6 +9,7 @@ from participant.training.dp_sgd import make_engine
 from shared.domain.errors import MixesRecords, UnsoundPlan
 from shared.domain.extractor import ExtractorSpec
 from shared.extractors.architectures import ARCHITECTURES, build
+from shared.extractors.preprocess import to_input
 from shared.extractors.vectors import trainable_parameters
 
 TINY = {
@@ -17,6 +18,7 @@ TINY = {
     "wrn-16-4-gn": {"widen": 1},
     "resnet18-gn": {"width": 4},
     "vit-tiny": {"width": 12, "depth": 2, "heads": 3},
+    "efficientnet-lite0": {},
 }
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -67,6 +69,106 @@ def test_hooks_give_the_sum_of_one_record_at_a_time(name, dtype, tolerance):
     assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gradients_are_right_however_the_pictures_lie_in_memory(name, channels):
+    spec = ExtractorSpec(name, channels, 12, 12, 6, options=TINY[name])
+    extractor = build(spec, seed=5).double()
+    torch.manual_seed(0)
+    head = torch.nn.Linear(6, CLASSES).double()
+    images_u8 = np.random.default_rng(1).integers(0, 256, (3, 12, 12, channels), dtype=np.uint8)
+    # As training gets them: one channel of them lies in channels_last order as well as in the usual one.
+    x, y = torch.from_numpy(to_input(images_u8, spec)).double(), torch.tensor([0, 1, 2])
+    assert x.is_contiguous(memory_format=torch.channels_last) == (channels == 1)
+    expected = gradients_one_by_one(extractor, head, x, y).sum(axis=0)
+    engine = make_engine(extractor, head, 8, CPU)
+    for pictures in (
+        x,
+        x.to(memory_format=torch.channels_last),
+        x.clone(memory_format=torch.contiguous_format),
+    ):
+        found = np.concatenate(engine.clipped_sum(pictures, y, 1e6))
+        assert np.linalg.norm(found - expected) <= 1e-9 * np.linalg.norm(expected)
+
+
+SCOPED = [{"scope": "last_block"}, {"scope": "film"}, {"scope": "lora", "lora_rank": 2}]
+STANDARDISED = [{"weight_standardisation": True}, {"weight_standardisation": True, "scope": "film"}]
+
+
+def away_from_the_start(extractor):
+    """Move every trained weight: at the start of lora half of the gradient is zero, which hides mistakes."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in trainable_parameters(extractor):
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, options) for name in ARCHITECTURES for options in SCOPED]
+    + [(name, options) for name in ("small-gn", "wrn-16-4-gn", "resnet18-gn") for options in STANDARDISED],
+)
+def test_every_scope_and_standardised_filter_has_exact_gradients(name, options):
+    extractor, head = models(name, torch.float64, **options)
+    away_from_the_start(extractor)
+    x, y = batch(4, torch.float64)
+    gradients = gradients_one_by_one(extractor, head, x, y)
+    clip = float(np.median(np.linalg.norm(gradients, axis=1)))
+    expected = clipped_and_summed(gradients, clip)
+    extractor_part, head_part = make_engine(extractor, head, 3, CPU).clipped_sum(x, y, clip)
+    found = np.concatenate([extractor_part, head_part])
+    assert extractor_part.any()
+    assert np.linalg.norm(found - expected) <= 1e-9 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("name", ["fixed-mlp", "small-gn", "vit-tiny"])
+@pytest.mark.parametrize("micro_batch", [1, 5, 100])
+def test_copies_of_a_record_are_averaged_one_at_a_time_before_its_clip(name, micro_batch):
+    extractor, head = models(name, torch.float64)
+    records, copies = 5, 3
+    x, y = batch(records * copies, torch.float64)
+    y = y[:records]
+    gradients = gradients_one_by_one(extractor, head, x, y.repeat_interleave(copies))
+    averaged = gradients.reshape(records, copies, -1).mean(axis=1)
+    clip = float(np.median(np.linalg.norm(averaged, axis=1)))
+    expected = clipped_and_summed(averaged, clip)
+    parts = make_engine(extractor, head, micro_batch, CPU).clipped_sum(x, y, clip, copies)
+    found = np.concatenate(parts)
+    assert np.linalg.norm(found - expected) <= 1e-9 * np.linalg.norm(expected)
+    clipped_first = clipped_and_summed(gradients, clip) / copies
+    assert np.linalg.norm(found - clipped_first) > 1e-2 * np.linalg.norm(expected)
+
+
+def test_record_with_many_copies_moves_the_sum_by_no_more_than_one_without():
+    extractor, head = models("small-gn", torch.float64)
+    x, y = batch(8, torch.float64)
+    x *= 10.0
+    engine, clip = make_engine(extractor, head, 16, CPU), 0.01
+    one_record = np.concatenate(engine.clipped_sum(x, y[:1], clip, copies=8))
+    assert np.linalg.norm(one_record) <= clip * (1 + 1e-9)
+    # The mistake that this guards against: copies counted as records of their own.
+    as_records = np.concatenate(engine.clipped_sum(x, y[:1].expand(8), clip))
+    assert np.linalg.norm(as_records) > 2 * clip
+
+
+def test_record_with_one_broken_copy_adds_nothing():
+    extractor, head = models("small-gn", torch.float32)
+    x, y = batch(6, torch.float32)
+    engine = make_engine(extractor, head, 8, CPU)
+    sound = np.concatenate(engine.clipped_sum(x[3:], y[:1], 0.5, copies=3))
+    x[1] = float("nan")
+    found = np.concatenate(engine.clipped_sum(x, y[[1, 0]], 0.5, copies=3))
+    np.testing.assert_allclose(found, sound, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("pictures", "copies"), [(5, 2), (4, 1), (4, 0)])
+def test_copies_that_do_not_fit_the_labels_are_refused(pictures, copies):
+    extractor, head = models("fixed-mlp", torch.float32)
+    x, _ = batch(pictures, torch.float32)
+    with pytest.raises(ValueError, match=f"expected {copies} copies of 2 records, found {pictures} pictures"):
+        make_engine(extractor, head, 4, CPU).clipped_sum(x, torch.tensor([0, 1]), 1.0, copies)
+
+
 def test_clip_is_joint_over_extractor_and_head():
     extractor, head = models("fixed-mlp", torch.float64)
     x, y = batch(1, torch.float64)
@@ -83,7 +185,7 @@ def test_empty_batch_gives_zeros_of_full_length(name):
     extractor, head = models(name, torch.float32)
     x, y = batch(0, torch.float32)
     extractor_part, head_part = make_engine(extractor, head, 4, CPU).clipped_sum(x, y, 1.0)
-    assert extractor_part.shape == (sum(p.numel() for p in extractor.parameters()),)
+    assert extractor_part.shape == (sum(p.numel() for p in trainable_parameters(extractor)),)
     assert head_part.shape == (6 * CLASSES + CLASSES,)
     assert not extractor_part.any()
     assert not head_part.any()

@@ -25,6 +25,7 @@ TINY = {
     "wrn-16-4-gn": {"widen": 1},
     "resnet18-gn": {"width": 4},
     "vit-tiny": {"width": 12, "depth": 1, "heads": 3},
+    "efficientnet-lite0": {},
 }
 
 
@@ -146,7 +147,7 @@ def test_instance_norm_with_running_statistics_is_refused():
     ("spec", "text"),
     [
         (tiny("alexnet"), "Expected an architecture among fixed-mlp, .* found 'alexnet'"),
-        (tiny("small-gn", depth=3), "knows the options width, norm; found 'depth'"),
+        (tiny("small-gn", depth=3), "knows the options width, norm, weight_standardisation; found 'depth'"),
         (tiny("small-gn", width="wide"), "option 'width': expected a value like 32, found 'wide'"),
         (tiny("small-gn", width=0), "expected a whole number from 1 to 65536, found 0"),
         (tiny("small-gn", width=True), "expected a value like 32, found True"),

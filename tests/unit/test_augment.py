@@ -3,7 +3,14 @@ import pytest
 import torch
 
 from participant.training.augment import augment, check_augmentations
+from participant.training.dp_sgd import make_engine
+from participant.training.step import clipped_sum
 from shared.domain.errors import InvalidConfig
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
+from shared.domain.privacy import Mode, PrivacyTerms, Unit
+from shared.extractors.architectures import build
+from shared.extractors.preprocess import to_input
 from shared.privacy.mechanism import NoiseSource
 
 
@@ -56,3 +63,61 @@ def test_empty_batch_stays_empty():
 def test_unknown_augmentation_is_refused_by_name():
     with pytest.raises(InvalidConfig, match="Expected augmentations among shift2, flip; found 'mixup'"):
         check_augmentations(("flip", "mixup"))
+
+
+SPEC = ExtractorSpec("small-gn", 1, 8, 8, 4, options={"width": 4})
+
+
+class TwoRecords:
+    """Pictures in memory, as a data set's reader gives them."""
+
+    classes = ("cat", "dog")
+    images = np.random.default_rng(3).integers(0, 256, (2, 8, 8, 1), dtype=np.uint8)
+
+    def load(self, indices):
+        return self.images[indices], indices % 2
+
+
+def plan_with(copies):
+    return Plan(
+        consortium="c",
+        extractor_name="x",
+        extractor=SPEC,
+        starting_weights="sha256:00",
+        trainable_coordinates=0,
+        training=TrainingTerms(1, 0.5, 0.5, "constant", ("flip",), copies),
+        privacy=PrivacyTerms(Mode.LOCAL, Unit.RECORD, 8.0, 1e-5, 100.0, 1.0, 0.5, 3.0),
+        server=ServerOptimizer("fedavg"),
+        rounds=1,
+        evaluate_every=0,
+        quorum=1,
+        colluders=0,
+        deadline_s=60.0,
+        members=(PlanMember("mem_1", "One", 2),),
+    )
+
+
+def test_each_copy_of_a_record_is_augmented_with_coins_of_its_own():
+    torch.manual_seed(0)
+    engine = make_engine(build(SPEC, 1), torch.nn.Linear(4, 2), 8, torch.device("cpu"))
+    drawn = np.array([0, 1])
+    # Record 0 is flipped in its first copy only, record 1 in both; no gradient reaches the clip norm of 100.
+    found = clipped_sum(engine, TwoRecords(), drawn, plan_with(2), Coins(0.1, 0.9, 0.1, 0.1))
+    x, y = torch.from_numpy(to_input(TwoRecords.images, SPEC)), torch.from_numpy(drawn)
+    plain = engine.clipped_sum(x, y, 100.0)
+    flipped = engine.clipped_sum(x.flip(3), y, 100.0)
+    first_plain = engine.clipped_sum(x[:1], y[:1], 100.0)
+    first_flipped = engine.clipped_sum(x[:1].flip(3), y[:1], 100.0)
+    for part in (0, 1):
+        expected = flipped[part] + (first_plain[part] - first_flipped[part]) / 2
+        np.testing.assert_allclose(found[part], expected, rtol=1e-4, atol=1e-6)
+        assert not np.allclose(found[part], plain[part], rtol=1e-3)
+
+
+def test_one_copy_is_the_step_without_copies():
+    engine = make_engine(build(SPEC, 1), torch.nn.Linear(4, 2), 8, torch.device("cpu"))
+    drawn = np.array([0, 1])
+    once = clipped_sum(engine, TwoRecords(), drawn, plan_with(1), Coins(0.9, 0.9))
+    x, y = torch.from_numpy(to_input(TwoRecords.images, SPEC)), torch.from_numpy(drawn)
+    for found, expected in zip(once, engine.clipped_sum(x, y, 100.0), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

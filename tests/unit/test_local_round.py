@@ -262,14 +262,16 @@ def test_validation_counts_come_only_when_due_and_carry_the_plans_noise(pay):
 
 
 def test_validation_noise_has_the_std_of_the_plan():
-    from participant.training.validation import noisy_counts
+    from participant.training.validation import exact_counts, noised_counts
 
     plan, records = make_plan(), MemoryRecords()
     extractor = build(SPEC, 1)
     head = build_head(HeadState(np.zeros((3, 4), np.float32), np.array([0, 0, 9], np.float32)))
     right = int((records.labels[records.held_out_indices] == 2).sum())
     noise, cpu = NoiseSource(), torch.device("cpu")
-    counts = [noisy_counts(extractor, head, plan, records, noise, cpu) for _ in range(400)]
+    exact = exact_counts(extractor, head, plan, records, cpu)
+    assert exact.tolist() == [right, HELD_OUT - right]
+    counts = [noised_counts(exact, plan, noise) for _ in range(400)]
     errors = np.array([[c.correct - right, c.wrong - (HELD_OUT - right)] for c in counts])
     # 800 draws: the std is within 10 % at four standard errors; ⅔ and 1½ of it would be refused.
     assert 0.9 * 3.0 < errors.std() < 1.1 * 3.0

@@ -108,7 +108,7 @@ def test_round_asked_again_with_other_weights_is_refused(table: Table) -> None:
     table.set_weights(np.zeros(table.plan.trainable_coordinates))
     reply = table.ask()
     assert reply.refusal_code == "refused.already-released"
-    assert "was answered for other weights or another plan" in table.member.reports[-1]
+    assert "was answered for other weights, another plan or another roster" in table.member.reports[-1]
     assert len(table.sent()) == sent
     assert table.member.charges() == 1
 
@@ -169,7 +169,7 @@ def test_exhausted_budget_is_refused_and_nothing_is_trained(table: Table) -> Non
 
 
 MISFITS: list[tuple[dict[str, object], str, str]] = [
-    ({"protocol": 2}, "conflict.version-mismatch", "speaks round protocol 1, the coordinator 2"),
+    ({"protocol": 1}, "conflict.version-mismatch", "speaks round protocol 2, the coordinator 1"),
     ({"run_id": "../../etc"}, "invalid.message", "A run's id is run_ and 12 hex digits"),
     ({"run_id": RUN + "\n"}, "invalid.message", "A run's id is run_ and 12 hex digits"),
     ({"plan_digest": "../../../etc/passwd"}, "invalid.message", "A plan is named by sha256:"),

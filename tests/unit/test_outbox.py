@@ -26,7 +26,7 @@ def test_what_was_put_comes_back_with_its_bytes(tmp_path: Path) -> None:
     again = Outbox(tmp_path)
     assert again.get(RUN, 1) == sealed()
     assert again.payload_path(RUN, 1).read_bytes() == b"1234"
-    assert sealed().answers == ("sha256:p", "sha256:w")
+    assert sealed().answers == ("sha256:p", "sha256:w", None)
 
 
 def test_round_that_was_not_answered_has_nothing(tmp_path: Path) -> None:

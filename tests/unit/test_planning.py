@@ -21,7 +21,7 @@ from shared.privacy.accountant import epsilon
 
 PROBE = Probe("sha256:00", "start.safetensors", 1000, 0.01)
 TRAINING = TrainingTerms(1, 0.5, 0.5)
-PRIVACY = PrivacyDraft(8.0, 1.0, 1.0, noise_multiplier=4.0)
+PRIVACY = PrivacyDraft(8.0, 1.0, 1.0, Mode.LOCAL, noise_multiplier=4.0)
 DRAFT = PlanDraft("digits", ExtractorSpec("fixed-mlp", 1, 8, 8, 4), TRAINING, PRIVACY, rounds=3)
 
 
@@ -94,12 +94,15 @@ def test_cost_is_shown_at_two_deltas_with_bytes_and_seconds() -> None:
     assert cost.epsilon == pytest.approx(epsilon(check.plan.events_of_run(), 1e-5))
     assert cost.epsilon_at_second_delta > cost.epsilon
     assert check.bytes_per_round == 2 * 4 * 1000 * 4
+    copies = complete(
+        replace(DRAFT, training=replace(TRAINING, augmentation_multiplicity=4)), "Testing", MEMBERS, PROBE
+    )
+    assert copies.costs[0].seconds_per_round == pytest.approx(200 * 4 * 0.01)
 
 
 @pytest.mark.parametrize(
     ("draft", "sentence"),
     [
-        (privacy(mode=Mode.SECURE), "This version runs mode local; the plan asks for mode secure"),
         (privacy(delta=2e-5), "δ may be at most 1e-05 here"),
         (privacy(delta=0.0), "δ may be at most 1e-05 here"),
         (privacy(noise_multiplier=0.29), "noise multiplier must be from 0.3 to 10000, the plan has 0.29"),
@@ -130,6 +133,10 @@ def test_organisation_named_twice_is_refused() -> None:
         (replace(DRAFT, training=TrainingTerms(1, 1.0, 1e38)), "head_learning_rate must be above 0"),
         (privacy(sampling_rate=1e-9), "sampling_rate times declared size must be at least 1"),
         (replace(DRAFT, rounds=2_000_000), "rounds times local_steps must be at most"),
+        (
+            replace(DRAFT, training=replace(TRAINING, augmentation_multiplicity=0)),
+            "training.augmentation_multiplicity must be at least 1",
+        ),
         (
             replace(DRAFT, training=replace(TRAINING, augmentations=("cutmix",))),
             "augmentations must be among",

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from participant.policy import Policy, check_plan, check_rules, read_policy, write_default_policy
-from shared.domain.errors import InvalidConfig, PolicyForbids
+from shared.domain.errors import InvalidConfig, PolicyForbids, UnsoundPlan
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
+from shared.domain.plan import Plan, PlanMember, SecureTerms, ServerOptimizer, TrainingTerms
 from shared.domain.privacy import Budget, GaussianEvent, Mode, PrivacyTerms, Unit
+from shared.privacy.accountant import epsilon
 
 PLAN = Plan(
     consortium="c",
@@ -30,7 +31,14 @@ PLAN = Plan(
     members=(PlanMember("mem_1", "One", 100), PlanMember("mem_2", "Two", 100)),
 )
 POLICY = Policy("own", 10.0)
-SECURE = replace(PLAN, privacy=replace(PLAN.privacy, mode=Mode.SECURE))
+SECURE = replace(
+    PLAN,
+    privacy=replace(PLAN.privacy, mode=Mode.SECURE),
+    quorum=3,
+    members=tuple(PlanMember(f"mem_{n}", f"Org {n}", 100) for n in range(1, 5)),
+    secure=SecureTerms(2.0**-12, 32, tolerance_steps=1, mask_cycles=0, share_threshold=3),
+)
+SPENT = (GaussianEvent(2.0, 1.0, 1),)
 TWO_STEPS = replace(PLAN.training, local_steps=2)
 
 
@@ -40,7 +48,8 @@ def check(policy: Policy, plan: Plan, unit: Unit = Unit.RECORD, size: int = 100,
 
 def test_plan_within_the_rules_is_allowed() -> None:
     check(POLICY, PLAN)
-    check_plan(POLICY, PLAN, "mem_1", Unit.RECORD, 100, ())
+    check_plan(POLICY, PLAN, "mem_1", Unit.RECORD, 100, (), ())
+    check_plan(POLICY, SECURE, "mem_1", Unit.RECORD, 100, (), ())
 
 
 @pytest.mark.parametrize(
@@ -50,9 +59,14 @@ def test_plan_within_the_rules_is_allowed() -> None:
         (replace(POLICY, modes=("secure",)), PLAN, "mode local is not allowed"),
         (replace(POLICY, starting_weights=("sha256:11",)), PLAN, "its starting weights are not on the list"),
         (replace(POLICY, least_quorum=3), PLAN, "its quorum 2 is below 3"),
-        (POLICY, SECURE, "it allows for 1 colluders, the policy for 0"),
         (
-            replace(POLICY, most_colluders=1),
+            replace(POLICY, most_colluders=2),
+            SECURE,
+            "it holds against 1 colluding members, the policy asks for 2",
+        ),
+        (POLICY, replace(SECURE, colluders=0), "it holds against 0 colluding members, the policy asks for 1"),
+        (
+            POLICY,
             replace(SECURE, training=TWO_STEPS),
             "mode secure with more than one local step is not sound",
         ),
@@ -67,7 +81,8 @@ def test_each_rule_refuses_by_name(policy: Policy, plan: Plan, reason: str) -> N
 
 
 def test_colluders_matter_only_where_others_noise_is_counted_on() -> None:
-    check(replace(POLICY, most_colluders=0), PLAN)
+    check(replace(POLICY, most_colluders=5), PLAN)
+    check(replace(POLICY, most_colluders=0), replace(SECURE, colluders=0))
 
 
 def test_several_local_steps_are_sound_in_mode_local() -> None:
@@ -97,11 +112,33 @@ def test_all_reasons_are_named_at_once() -> None:
 
 
 def test_price_is_composed_with_everything_spent_before() -> None:
-    check_plan(replace(POLICY, epsilon=2.0), PLAN, "mem_1", Unit.RECORD, 100, ())
+    check_plan(replace(POLICY, epsilon=2.0), PLAN, "mem_1", Unit.RECORD, 100, (), ())
     with pytest.raises(PolicyForbids, match=r"would have spent ε = \d+\.\d+ of 2 at δ = 1e-05"):
+        check_plan(replace(POLICY, epsilon=2.0), PLAN, "mem_1", Unit.RECORD, 100, SPENT, SPENT)
+
+
+def test_price_if_every_other_member_deviates_is_capped_only_where_the_policy_says_so() -> None:
+    def ask(most: float, spent_alone: tuple[GaussianEvent, ...] = ()) -> None:
         check_plan(
-            replace(POLICY, epsilon=2.0), PLAN, "mem_1", Unit.RECORD, 100, (GaussianEvent(2.0, 1.0, 1),)
+            replace(POLICY, most_epsilon_alone=most), SECURE, "mem_1", Unit.RECORD, 100, (), spent_alone
         )
+
+    alone = epsilon(SECURE.events_alone_of_run(), 1e-5)
+    assert alone > 1.5 * epsilon(SECURE.events_of_run(), 1e-5)
+    ask(0.0)
+    ask(alone * 1.01)
+    with pytest.raises(
+        PolicyForbids, match=r"were every other member to deviate, .* \(ask for a plan of mode local\)"
+    ):
+        ask(alone * 0.99)
+    with pytest.raises(PolicyForbids, match="were every other member to deviate"):
+        ask(alone * 1.01, SPENT)
+
+
+def test_member_checks_the_soundness_of_a_secure_plan_by_itself() -> None:
+    for changes in ({"quorum": 2}, {"secure": None}, {"members": SECURE.members[:3], "quorum": 3}):
+        with pytest.raises(UnsoundPlan):
+            check_plan(POLICY, replace(SECURE, **changes), "mem_1", Unit.RECORD, 100, (), ())
 
 
 def test_default_policy_is_read_back_and_never_replaced(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +18,21 @@ from coordinator.registry.shelf import (
     refresh,
     yank,
 )
-from shared.domain.errors import DigestMismatch, Invalid, InvalidConfig, InvalidWeights, NotFound, ProofFailed
+from shared.domain.errors import (
+    DigestMismatch,
+    Invalid,
+    InvalidConfig,
+    InvalidWeights,
+    NotFound,
+    ProofFailed,
+    UnsoundPlan,
+)
 from shared.domain.plan import PlanMember
-from shared.domain.privacy import Mode
 from shared.release.roles import open_catalogue
 from shared.release.signing import SigningKey
 from shared.release.trust import parse_trust, rotate
 from shared.verification import verify_release
-from tests.release_kit import Kit, make_kit
+from tests.release_kit import Kit, make_kit, make_secure_kit
 
 STEPS = ("13.1 intent", "13.2 build", "13.3 sign", "13.4 verify", "13.5 place", "13.6 show")
 
@@ -124,9 +132,34 @@ def test_publish_refuses_a_name_that_is_no_folder(kit: Kit) -> None:
     assert not (kit.home / "evil").exists()
 
 
-def test_mode_secure_has_no_certificate_yet_and_is_refused(kit: Kit) -> None:
-    kit.plan = replace(kit.plan, privacy=replace(kit.plan.privacy, mode=Mode.SECURE))
-    with pytest.raises(ProofFailed, match="covers plans of mode 'local' only"):
+def test_release_of_mode_secure_shows_both_numbers_of_every_member(tmp_path: Path) -> None:
+    kit = make_secure_kit(tmp_path)
+    assert kit.publish() == "digits-1"
+    for member in verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock).certificate.members:
+        assert member.events_alone is not None and member.guarantees_alone is not None
+        share = math.sqrt(len(kit.plan.members) - kit.plan.colluders)
+        assert [(e.sampling_rate, e.count) for e in member.events] == [
+            (e.sampling_rate, e.count) for e in member.events_alone
+        ]
+        for whole, own in zip(member.events, member.events_alone, strict=True):
+            assert own.noise_multiplier == pytest.approx(whole.noise_multiplier / share, rel=1e-12)
+        for together, alone in zip(member.guarantees, member.guarantees_alone, strict=True):
+            assert together.epsilon < alone.epsilon and together.delta == alone.delta
+    card = (kit.folder() / "card.md").read_text()
+    assert "| member | ε at δ = 1e-05 | ε_alone | ε at δ = 1e-06 | ε_alone |" in card
+    assert "provided that of the members in a sum all but 1 add their noise share" in card
+
+
+def test_certificate_of_mode_local_has_no_word_of_a_second_number(kit: Kit) -> None:
+    kit.publish()
+    text = (kit.folder() / "certificate.json").read_text()
+    assert "alone" not in text
+    assert "ε_alone, if all others deviate: the same." in (kit.folder() / "card.md").read_text()
+
+
+def test_epsilon_without_a_bound_is_not_certified(kit: Kit) -> None:
+    kit.plan = replace(kit.plan, privacy=replace(kit.plan.privacy, noise_multiplier=0.001, sampling_rate=1.0))
+    with pytest.raises(UnsoundPlan, match="have no finite ε, so there is nothing to certify"):
         kit.publish()
 
 

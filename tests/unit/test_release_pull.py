@@ -231,7 +231,7 @@ def test_other_weights_of_the_same_size_are_caught_by_verification(hub: Hub) -> 
     data = bytearray((hub.kit.folder() / "model.safetensors").read_bytes())
     data[-2] ^= 1
     hub.lie(FILES + "model.safetensors", bytes(data))
-    with pytest.raises(DigestMismatch, match="Proof 3 of 8"):
+    with pytest.raises(DigestMismatch, match="Proof 3 of 9"):
         hub.pull()
     assert hub.shown() == [".commonlens"]
 

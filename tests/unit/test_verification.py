@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 
 from shared.domain.clock import FixedClock
 from shared.domain.errors import BadSignature, Expired, NotTrusted
+from shared.domain.release import CohortRound
 from shared.privacy import accountant
 from shared.verification import PROOFS, VerifiedRelease, verify_release
-from tests.release_kit import Kit, make_kit
+from tests.release_kit import CLOSED, Kit, make_kit, make_secure_kit
 
 LATE = FixedClock(datetime(2030, 1, 1, tzinfo=UTC))
 
@@ -52,7 +54,7 @@ def test_without_a_pinned_root_the_release_says_so(kit: Kit) -> None:
 
 
 def test_expired_trust_is_refused_unless_the_caller_allows_it(kit: Kit) -> None:
-    with pytest.raises(Expired, match='Proof 1 of 8, "trust file signed by the root", failed'):
+    with pytest.raises(Expired, match='Proof 1 of 9, "trust file signed by the root", failed'):
         verify_release(kit.folder(), pinned_root=kit.root, clock=LATE)
     assert verify_release(kit.folder(), pinned_root=kit.root, clock=LATE, allow_expired=True).pinned
 
@@ -67,6 +69,59 @@ def test_claimed_epsilon_is_the_accountants_for_every_charged_round(kit: Kit) ->
     assert [g.delta for g in asked_thrice.guarantees] == [1e-5, 1e-6]
 
 
+def test_recomputed_epsilon_of_mode_local_is_the_same_alone(kit: Kit) -> None:
+    release = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
+    for member in release.certificate.members:
+        found = release.recomputed[member.member_id]
+        assert [r.delta for r in found] == [1e-5, 1e-6]
+        assert all(r.alone == r.epsilon and r.alone_claimed == r.claimed for r in found)
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    kit = make_secure_kit(tmp_path_factory.mktemp("secure-verification"))
+    kit.publish()
+    return kit
+
+
+def test_both_numbers_are_recomputed_from_the_rounds_a_member_was_asked_in(secure: Kit) -> None:
+    release = verify_release(secure.folder(), pinned_root=secure.root, clock=secure.clock)
+    plan, privacy = secure.plan, secure.plan.privacy
+    for member_id, rounds in (("mem_000000000001", (1, 2, 3, 4)), ("mem_000000000005", (1, 2, 3))):
+        steps = [e for n in rounds for e in plan.events_of_round(n)]
+        alone = [e for n in rounds for e in plan.events_alone_of_round(n)]
+        assert len(alone) == len(steps) == len(rounds) + len([n for n in rounds if n % 2 == 0])
+        for found, delta in zip(release.recomputed[member_id], (privacy.delta, 1e-6), strict=True):
+            assert found.delta == delta
+            assert found.epsilon == pytest.approx(accountant.epsilon(steps, delta), rel=1e-9)
+            assert found.alone == pytest.approx(accountant.epsilon(alone, delta), rel=1e-9)
+            assert (found.claimed, found.alone_claimed) == pytest.approx(
+                (found.epsilon, found.alone), rel=1e-9
+            )
+
+
+def test_secure_release_says_what_makes_its_plan_sound(secure: Kit) -> None:
+    release = verify_release(secure.folder(), pinned_root=secure.root, clock=secure.clock)
+    assert release.proofs[7].line.startswith("mode secure, quorum 4 is above (5 + 1) / 2, noise 1.5 times")
+    assert "; alone: " in release.proofs[8].line and "the same" not in release.proofs[8].line
+
+
+def test_150_rounds_of_10_members_are_composed_once_for_equal_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit = make_secure_kit(tmp_path, members=10)
+    kit.plan = replace(kit.plan, rounds=150, evaluate_every=10)
+    everyone = tuple(kit.identities)
+    kit.publish(rounds=tuple(CohortRound(n, CLOSED, everyone, everyone[n % 4 :]) for n in range(1, 151)))
+    asked: list[float] = []
+    computed = accountant.epsilon
+    monkeypatch.setattr(
+        accountant, "epsilon", lambda events, delta: asked.append(delta) or computed(events, delta)
+    )
+    verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
+    assert len(asked) == 4
+
+
 def test_verified_release_cannot_be_made_by_hand(kit: Kit) -> None:
     real = verify_release(kit.folder(), pinned_root=None, clock=kit.clock)
     with pytest.raises(NotTrusted, match="by verify_release and by nothing else"):
@@ -78,6 +133,7 @@ def test_verified_release_cannot_be_made_by_hand(kit: Kit) -> None:
             weights=real.weights,
             trust=real.trust,
             pinned=True,
+            recomputed={},
             proofs=(),
         )
 

@@ -75,7 +75,7 @@ def test_payload_without_bounds_is_refused(size_bytes: int) -> None:
 
 def test_reply_holds_a_contribution_or_a_refusal_and_not_both_or_neither() -> None:
     for reply in (RoundReply(), RoundReply(header=HEADER, signature="00", refusal_code="x")):
-        with pytest.raises(InvalidMessage, match="either a contribution or a refusal, not both or neither"):
+        with pytest.raises(InvalidMessage, match="either an answer or a refusal, not both or neither"):
             decode_reply(encode(reply))
 
 

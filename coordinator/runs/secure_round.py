@@ -1,0 +1,316 @@
+"""One round in mode secure, top to bottom: keys, ask, add masked, fix the survivors, unmask their sum, average.
+
+The steps carry the numbers of docs/architecture.md, "The walk of one update"; clauses are those of
+docs/protocol.md. What a member does is in participant/training/local_round.py and participant/secure.py.
+Nothing here can look into one contribution: it is masked, and the masks lift from the sum of a quorum only.
+
+The next round's keys ride on this round's answers, so a round costs two exchanges: contribute, unmask. A third,
+small one is needed where somebody dropped out, and two more before a round that has somebody new in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from coordinator.runs.averaging import ServerState, apply_average, checked_payload
+from coordinator.runs.carrier import Carrier, RoundAsk, StepAsk
+from coordinator.runs.exchange import Stopwatch, answers
+from coordinator.runs.round import (
+    RoundRecord,
+    Validation,
+    answer_of,
+    checked,
+    note_missing,
+    payload_of,
+    require_quorum,
+    write_weights,
+)
+from coordinator.runs.round_keys import RoundKeys, RoundKeyStore
+from shared.domain.canonical import digest_of_file
+from shared.domain.crash_points import crash_point
+from shared.domain.errors import CommonlensError, InvalidMessage, QuorumMissed
+from shared.domain.plan import Plan
+from shared.domain.update import AggregateSum
+from shared.privacy.distributed import COUNT_SCALE
+from shared.privacy.noise_shares import retained_counts_std, step_share, vector_length
+from shared.release.signing import verify_value
+from shared.secagg.fixed_point import from_ring, to_ring
+from shared.secagg.keys import next_noise_seed
+from shared.secagg.messages import Deal, KeyOffer, UnmaskShares, roster_digest
+from shared.secagg.parameters import RoundTerms, needed_steps, terms_of, tolerance
+from shared.secagg.server import ServerRound
+from shared.wire.rounds import PROTOCOL_VERSION, MaskedAsk, RoundReply, Step, StepRequest
+
+
+@dataclass(frozen=True)
+class SecureTools:
+    """What the steps of a round share."""
+
+    run_id: str
+    plan: Plan
+    record: RoundRecord
+    terms: RoundTerms
+    identity_keys: Mapping[str, str]
+    carrier: Carrier
+    store: RoundKeyStore
+    keep_going: Callable[[], None]
+    watch: Stopwatch
+
+
+def run_secure_round(
+    run_id: str,
+    plan: Plan,
+    record: RoundRecord,
+    state: ServerState,
+    identity_keys: Mapping[str, str],
+    carrier: Carrier,
+    scratch: Path,
+    keep_going: Callable[[], None],
+    store: RoundKeyStore,
+) -> ServerState:
+    """The server state after this round; `record` is filled in on the way.
+
+    Raises QuorumMissed when fewer than the plan's quorum got as far as any of its steps: then nothing was
+    unmasked (clause 5.5). `keep_going` raises to abandon the round, when the run is paused or stopped.
+    """
+    require_quorum(plan, record, len(record.cohort), "could be asked")
+    terms = terms_of(plan, run_id, record.number, vector_length(plan, record.number))
+    watch = Stopwatch(record.seconds)
+    tools = SecureTools(run_id, plan, record, terms, identity_keys, carrier, store, keep_going, watch)
+
+    # Clauses 5.1 and 5.2: one-round keys and their shares, where they did not ride on the round before.
+    keys = _keys_at_hand(tools) or _fresh_keys(tools)
+    cohort = keys.cohort or tuple(sorted(set(keys.deals) & set(record.cohort)))
+    record.cohort = cohort
+    require_quorum(plan, record, len(cohort), "shared their round keys")
+    keys = replace(keys, cohort=cohort)
+    store.write(run_id, record.number, keys)
+
+    # Step 9, outwards: the same weights and the same cohort for everybody.
+    weights = write_weights(scratch, state)
+    ask = RoundAsk(
+        run_id,
+        record.number,
+        str(plan.digest),
+        digest_of_file(weights),
+        plan.deadline_s,
+        terms.length * terms.dtype.itemsize,
+        masked=_masked_asks(keys, cohort),
+    )
+
+    # Step 9, inwards: masked contributions one at a time into one sum modulo 2³² (clause 5.3).
+    server = ServerRound(terms, keys.roster, cohort)
+    endorsements: dict[str, str] = {}
+    next_offers: list[KeyOffer] = []
+    # Once the survivors were fixed, nobody else can come into the sum any more.
+    asked = keys.survivors or cohort
+    for received in answers(carrier, ask, asked, weights, keep_going, watch):
+        try:
+            contribution = checked(received, ask, identity_keys)
+            reply = answer_of(received)
+            endorsements[received.sender_id] = server.check_endorsement(
+                received.sender_id, cohort, reply.endorsement, identity_keys, verify_value
+            )
+            payload = checked_payload(contribution, payload_of(received), ask.contribution_bytes)
+            server.add(received.sender_id, np.memmap(payload, dtype=terms.dtype, mode="r"))
+            record.contributions.append(contribution)
+            if reply.offer is not None:
+                next_offers.append(reply.offer)
+            crash_point("10")
+        except CommonlensError as error:
+            record.missing[received.sender_id] = error.message
+    note_missing(plan, record)
+    record.bytes_down = weights.stat().st_size * len(cohort)
+    record.bytes_up = sum(c.header.payload_bytes for c in record.contributions)
+
+    # Clause 5.4: who is in the sum, fixed before anybody is told, and signed by a quorum where it is smaller.
+    require_quorum(plan, record, len(record.contributors), "contributed by the deadline")
+    survivors = _fixed_survivors(tools, keys)
+    listed = {} if survivors == cohort else _list_endorsements(tools, server, survivors)
+
+    # Step 10: a quorum's shares lift the masks from the sum, or nothing (clause 5.5).
+    unmasked, deals = _unmask(tools, survivors, endorsements, listed, tuple(sorted_offers(next_offers)))
+    ring, excess = server.finish(survivors, unmasked)
+    total = from_ring(_without_excess(tools, ring, len(cohort), len(survivors), excess), terms.ring_bits)
+    watch.lap("unmask")
+
+    # Step 11: the step of DP-SGD on the union of the survivors' records, then the server optimiser.
+    record.validation = _validation(tools, total, len(cohort), len(survivors))
+    moved = apply_average(state, _step(tools, total, survivors), plan.server)
+    if deals:
+        store.write(run_id, record.number + 1, RoundKeys(tuple(sorted_offers(next_offers)), deals))
+    watch.lap("average")
+    return moved
+
+
+def sorted_offers(offers: Sequence[KeyOffer]) -> list[KeyOffer]:
+    """In the roster's order: by member id."""
+    return sorted(offers, key=lambda offer: offer.member_id)
+
+
+def _keys_at_hand(tools: SecureTools) -> RoundKeys | None:
+    """Keys from the round before or from an earlier try, unless someone is here who is not among them."""
+    keys = tools.store.read(tools.run_id, tools.record.number)
+    if keys is None or keys.cohort is not None:
+        return keys
+    present = set(tools.record.cohort)
+    everybody = present <= set(keys.deals) and len(present) >= tools.plan.quorum
+    return keys if everybody else None
+
+
+def _fresh_keys(tools: SecureTools) -> RoundKeys:
+    """Two small exchanges: keys signed by each member, then their shares for the others."""
+    offers: list[KeyOffer] = []
+    for member_id, reply in _step_answers(tools, Step.OFFER, tools.record.cohort):
+        if reply.offer is None or reply.offer.member_id != member_id:
+            tools.record.missing[member_id] = "sent no round keys of its own"
+        else:
+            offers.append(reply.offer)
+    require_quorum(tools.plan, tools.record, len(offers), "sent round keys")
+    roster = tuple(sorted_offers(offers))
+    deals: dict[str, Deal] = {}
+    for member_id, reply in _step_answers(tools, Step.DEAL, [o.member_id for o in roster], roster=roster):
+        if reply.deal is None or reply.deal.member_id != member_id:
+            tools.record.missing[member_id] = "sent no shares of its own"
+        else:
+            deals[member_id] = reply.deal
+    return RoundKeys(roster, deals)
+
+
+def _masked_asks(keys: RoundKeys, cohort: tuple[str, ...]) -> dict[str, MaskedAsk]:
+    digest = roster_digest(keys.roster)
+    return {
+        member_id: MaskedAsk(
+            digest,
+            cohort,
+            {
+                sender: keys.deals[sender].ciphertexts[member_id]
+                for sender in cohort
+                if member_id in keys.deals[sender].ciphertexts
+            },
+        )
+        for member_id in cohort
+    }
+
+
+def _fixed_survivors(tools: SecureTools, keys: RoundKeys) -> tuple[str, ...]:
+    """The list of survivors: the one that an earlier try sent out, else who contributed now."""
+    survivors = tuple(sorted(tools.record.contributors))
+    if keys.survivors is not None and survivors != keys.survivors:
+        raise QuorumMissed(
+            f"Round {tools.record.number}: its list of {len(keys.survivors)} survivors was fixed in an earlier "
+            f"try, and {len(survivors)} of them sent their contribution again. Nothing was unmasked. Start "
+            "the round again when all of them are back."
+        )
+    tools.store.write(tools.run_id, tools.record.number, replace(keys, survivors=survivors))
+    return survivors
+
+
+def _list_endorsements(tools: SecureTools, server: ServerRound, survivors: tuple[str, ...]) -> dict[str, str]:
+    """A quorum's signatures under a list that is not the whole cohort (clause 5.4)."""
+    signed: dict[str, str] = {}
+    for member_id, reply in _step_answers(tools, Step.ENDORSE, survivors, survivors=survivors):
+        try:
+            signed[member_id] = server.check_endorsement(
+                member_id, survivors, reply.endorsement, tools.identity_keys, verify_value
+            )
+        except CommonlensError as error:
+            tools.record.missing[member_id] = error.message
+    require_quorum(tools.plan, tools.record, len(signed), "signed the list of survivors")
+    return signed
+
+
+def _unmask(
+    tools: SecureTools,
+    survivors: tuple[str, ...],
+    endorsements: Mapping[str, str],
+    listed: Mapping[str, str],
+    next_roster: tuple[KeyOffer, ...],
+) -> tuple[list[UnmaskShares], dict[str, Deal]]:
+    """The survivors' shares, and their shares of the next round's secrets."""
+    roster = next_roster if len(next_roster) >= tools.plan.quorum else ()
+    shares: list[UnmaskShares] = []
+    deals: dict[str, Deal] = {}
+    for member_id, reply in _step_answers(
+        tools,
+        Step.UNMASK,
+        survivors,
+        roster=roster,
+        survivors=survivors,
+        endorsements={member: endorsements[member] for member in survivors},
+        list_endorsements=dict(listed) or None,
+    ):
+        if reply.shares is not None and reply.shares.member_id == member_id:
+            shares.append(reply.shares)
+        if roster and reply.deal is not None and reply.deal.member_id == member_id:
+            deals[member_id] = reply.deal
+    require_quorum(tools.plan, tools.record, len(shares), "answered the unmasking")
+    return shares, deals
+
+
+def _step_answers(
+    tools: SecureTools, step: Step, members: Sequence[str], **content: object
+) -> list[tuple[str, RoundReply]]:
+    """Everybody's answer to a small step; who refused or stayed silent is noted as missing, with the reason."""
+    request = StepRequest(
+        protocol=PROTOCOL_VERSION,
+        step=step,
+        run_id=tools.run_id,
+        round_number=tools.record.number,
+        plan_digest=str(tools.plan.digest),
+        **content,  # type: ignore[arg-type]
+    )
+    ask = StepAsk(tools.record.number, tools.plan.deadline_s, dict.fromkeys(members, request))
+    replies: list[tuple[str, RoundReply]] = []
+    for received in answers(tools.carrier, ask, members, None, tools.keep_going, tools.watch):
+        try:
+            replies.append((received.sender_id, answer_of(received)))
+        except CommonlensError as error:
+            tools.record.missing[received.sender_id] = error.message
+    return replies
+
+
+def _without_excess(
+    tools: SecureTools,
+    ring: npt.NDArray[np.unsignedinteger],
+    cohort_size: int,
+    survivors: int,
+    excess: Mapping[str, bytes],
+) -> npt.NDArray[np.unsignedinteger]:
+    """The sum less every noise component that its survivors do not need (clause 3.9), in place."""
+    plan, number, terms = tools.plan, tools.record.number, tools.terms
+    covered = tolerance(cohort_size, terms.quorum, terms.tolerance_steps)
+    first = needed_steps(cohort_size, terms.quorum, terms.tolerance_steps, survivors) + 1
+    for seed in excess.values():
+        for step in range(first, len(covered) + 1):
+            ring -= to_ring(step_share(plan, number, cohort_size, covered, step, seed), terms.ring_bits)
+            seed = next_noise_seed(seed)
+    return ring
+
+
+def _validation(
+    tools: SecureTools, total: npt.NDArray[np.int64], cohort_size: int, survivors: int
+) -> Validation | None:
+    """Summed held-out counts with the std of the noise that stayed in them (clause 6.2)."""
+    plan, terms = tools.plan, tools.terms
+    if not plan.evaluates(tools.record.number):
+        return None
+    correct, wrong = (float(count) / COUNT_SCALE for count in total[plan.trainable_coordinates :])
+    covered = tolerance(cohort_size, terms.quorum, terms.tolerance_steps)
+    return Validation(correct, wrong, retained_counts_std(plan, cohort_size, covered, survivors))
+
+
+def _step(tools: SecureTools, total: npt.NDArray[np.int64], survivors: Sequence[str]) -> AggregateSum:
+    """-η · (Σ clipped gradients + noise) / Σ expected batch sizes, float64 [d] (clauses 2.4, 7.6)."""
+    plan = tools.plan
+    if plan.secure is None:
+        raise InvalidMessage("A plan of mode local has no grid. Nothing was averaged.")
+    expected = sum(plan.expected_batch_size(member) for member in survivors)
+    rate = plan.training.learning_rate * plan.learning_rate_factor(tools.record.number)
+    step = total[: plan.trainable_coordinates] * (-rate * plan.secure.grid_width / expected)
+    return AggregateSum(step.data, 1.0, tuple(survivors))

@@ -1,0 +1,1 @@
+"""Attacks on one's own contribution, and a dry run that audits the mechanism: start reading at run.py."""

@@ -1,0 +1,215 @@
+"""One round of the real member code on synthetic records: charge, draw, clip, noise, and what is seen of it.
+
+Nothing here copies a step of the mechanism: a round is `local_round`, called as member.py calls it, with a
+token from a real ledger. What differs from a round of the plan is public and in the plan itself: another noise
+multiplier, sampling rate or learning rate, which the member obeys like any other numbers. Learning rates are set
+so that an update is minus the noised sum in units of the clip norm; float32 then loses nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from participant.redteam.pictures import Pixels
+from participant.training.head import HeadState
+from participant.training.local_round import local_round
+from participant.training.runtime import RuntimeOptions
+from participant.training.workbench import Indices, NoiseShare, Records, Workbench
+from shared.domain.plan import Plan
+from shared.domain.privacy import Budget, Charge
+from shared.domain.update import NoisyGridSum, Update
+from shared.extractors.vectors import get_flat, trainable_layout
+from shared.privacy.distributed import COUNT_SCALE
+from shared.privacy.ledger import Ledger
+from shared.privacy.mechanism import NoiseSource
+from shared.privacy.noise_shares import base_share, step_share
+from shared.secagg.parameters import tolerance
+from shared.wire.rounds import PROTOCOL_VERSION, RoundRequest
+
+Floats = npt.NDArray[np.float64]
+Member = Callable[..., tuple[Update | NoisyGridSum, HeadState]]
+"""What is audited; in use `local_round`."""
+_ALL_OF_IT = Budget(1e9, 1e-5)
+_SMALL_PACE = 1e-3
+"""Of several local steps, so that none moves the weights far: the next step's gradients are then the same."""
+_GRID_STEPS_IN_A_STD = 50.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one round gave away, in units of the sensitivity (C, or C' on a grid): noised sums over all steps."""
+
+    extractor: Floats
+    """[d], with this member's own noise; in mode secure that is a share of the whole, and goes under masks."""
+    head: Floats
+    """[h], bias first: what the training head was moved by. It stays at home and shapes later rounds."""
+    counts: Floats | None
+    """[2] validation counts, with this member's own noise."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a dry round asks for in place of the plan's numbers."""
+
+    noise_multiplier: float
+    sampling_rate: float = 1.0
+    local_steps: int = 1
+    evaluates: bool = False
+    augmented: bool = True
+    """As the plan says; without augmentations two rounds on the same records have the same sum."""
+
+
+class PictureRecords:
+    """Pictures in memory, all on the training side."""
+
+    def __init__(self, images_u8: Pixels, labels: Indices, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.held_out_indices: Indices = np.zeros(0, dtype=np.int64)
+        self._images, self._labels = images_u8, labels
+
+    def poisson_draw(self, noise: NoiseSource, rate: float) -> Indices:
+        """Each picture with probability `rate`; all of them at 1."""
+        return np.flatnonzero(noise.uniform(len(self._labels)) < rate)
+
+    def load(self, indices: Indices) -> tuple[Pixels, Indices]:
+        """(uint8 [B, H, W, C], int64 [B])."""
+        return self._images[indices], self._labels[indices]
+
+
+class DryRun:
+    """A member of `plan` in `folder`, with an extractor and a training head of the red team's choice."""
+
+    def __init__(
+        self, plan: Plan, extractor: nn.Module, head: HeadState, folder: Path, member: Member = local_round
+    ) -> None:
+        self.plan = plan
+        self.extractor = extractor
+        self.head = head
+        self.layout = trainable_layout(extractor)
+        self._start = get_flat(extractor)
+        self._member = member
+        self._ledger = Ledger(folder / "ledger.jsonl")
+        self._numbers = itertools.count(1)
+
+    def part(self, tensor: str) -> slice:
+        """Where a trained tensor lies in the flat vector."""
+        start = 0
+        for slot in self.layout.slots:
+            if slot.name == tensor:
+                break
+            start += slot.coordinates if slot.trainable else 0
+        return slice(start, start + slot.coordinates)
+
+    def plan_of(self, terms: Terms) -> Plan:
+        """The plan with the numbers of a dry round; its digest is what that round trains under."""
+        plan, member = self.plan, self.plan.members[0]
+        pace = 1.0 if terms.local_steps == 1 else _SMALL_PACE
+        # An update is - rate / (q·n_declared) · sum: with this rate it is - pace · sum / C.
+        rate = pace * terms.sampling_rate * member.declared_size / plan.privacy.clip_norm_l2
+        secure = plan.secure
+        if secure is not None and terms.noise_multiplier != plan.privacy.noise_multiplier:
+            finest = terms.noise_multiplier * plan.privacy.clip_norm_l2 / _GRID_STEPS_IN_A_STD
+            secure = replace(secure, grid_width=min(secure.grid_width, finest))
+        return replace(
+            plan,
+            trainable_coordinates=self.layout.trainable_coordinates,
+            training=replace(
+                plan.training,
+                local_steps=terms.local_steps,
+                learning_rate=rate,
+                head_learning_rate=rate,
+                schedule="constant",
+                augmentations=plan.training.augmentations if terms.augmented else (),
+            ),
+            privacy=replace(
+                plan.privacy,
+                noise_multiplier=terms.noise_multiplier,
+                sampling_rate=terms.sampling_rate,
+            ),
+            rounds=1,
+            evaluate_every=int(terms.evaluates),
+            secure=secure,
+        )
+
+    def round(self, records: Records, terms: Terms) -> Seen:
+        """Train one round on `records`, from the weights and the head that were given at first."""
+        plan, number = self.plan_of(terms), next(self._numbers)
+        request = RoundRequest(
+            protocol=PROTOCOL_VERSION,
+            run_id=f"run_{number:012x}",
+            round_number=1,
+            plan_digest=plan.digest,
+            weights_digest="sha256:" + "0" * 64,
+            weights_bytes=self._start.nbytes,
+            deadline_s=plan.deadline_s,
+            weights_ticket="",
+            contribution_ticket="",
+        )
+        # Every round is another data set to the ledger: what a dry run spends is of records that nobody has.
+        charge = Charge(
+            f"dat_{number:012x}",
+            plan.digest,
+            request.run_id,
+            1,
+            plan.events_of_round(1),
+            None if plan.secure is None else plan.events_alone_of_round(1),
+        )
+        token = self._ledger.charge(charge, _ALL_OF_IT)
+        before, me = self.head, plan.members[0].member_id
+        bench = Workbench(me, self.extractor, records, before, runtime=RuntimeOptions(device="cpu"))
+        share = _noise_share(plan)
+        result, after = self._member(request, plan, token, self._start, bench, share)
+        pace = 1.0 if terms.local_steps == 1 else _SMALL_PACE
+        unit = plan.privacy.clip_norm_l2 / plan.sensitivity_l2 / pace
+        moved = np.concatenate([before.bias - after.bias, (before.weight - after.weight).reshape(-1)])
+        head_moved = moved.astype(np.float64) * unit
+        if isinstance(result, NoisyGridSum) and share is not None:
+            own = _without_excess(result, plan, share)
+            d, step = plan.trainable_coordinates, self._grid_step(plan)
+            return Seen(own[:d] * step, head_moved, own[d:] / COUNT_SCALE if len(own) > d else None)
+        vector = -np.frombuffer(result.vector_f32, dtype=np.float32).astype(np.float64) * unit
+        noised = result.counts
+        counts = None if noised is None else np.array([noised.correct, noised.wrong])
+        return Seen(vector, head_moved, counts)
+
+    def with_honest_shares(self, seen: Seen, terms: Terms) -> Floats:
+        """[d] as colluders see it once the masks are lifted: with the shares of all honest members (3.2).
+
+        In mode local a member's own noise is all there is to count on.
+        """
+        plan = self.plan_of(terms)
+        share = _noise_share(plan)
+        if share is None:
+            return seen.extractor
+        others = np.zeros(plan.trainable_coordinates, dtype=np.int64)
+        for _ in range(share.cohort_size - plan.colluders - 1):
+            others += base_share(plan, 1, share.cohort_size, share.covered)[: len(others)]
+        return seen.extractor + others * self._grid_step(plan)
+
+    def _grid_step(self, plan: Plan) -> float:
+        return (0.0 if plan.secure is None else plan.secure.grid_width) / plan.sensitivity_l2
+
+
+def _noise_share(plan: Plan) -> NoiseShare | None:
+    """As the protocol would give it when every member of the plan is in the cohort."""
+    if plan.secure is None:
+        return None
+    covered = tolerance(len(plan.members), plan.quorum, plan.secure.tolerance_steps)
+    seeds = tuple(os.urandom(32) for _ in covered)
+    return NoiseShare(len(plan.members), covered, seeds)
+
+
+def _without_excess(result: NoisyGridSum, plan: Plan, share: NoiseShare) -> Floats:
+    """The member's part once all answered: unneeded noise is taken out with the revealed seeds (3.9)."""
+    vector = np.frombuffer(result.vector_i64, dtype=np.int64).copy()
+    for step, seed in enumerate(share.step_seeds, start=1):
+        vector -= step_share(plan, 1, share.cohort_size, share.covered, step, seed)
+    return vector.astype(np.float64)

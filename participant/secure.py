@@ -1,0 +1,154 @@
+"""A member's side of mode secure: one-round keys, shares, masks, and the one unmasking of a round (clause 5).
+
+The protocol itself is shared/secagg/member.py, without I/O. Here its state meets the member's folder: every step
+is on disk before its answer leaves, so that a node that was killed answers as it did before, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from participant.consents import agreed_plan, require_consent_for_run
+from participant.home import Home
+from participant.peers import approved_identities
+from participant.training.workbench import NoiseShare
+from shared.domain.errors import (
+    CommonlensError,
+    InvalidMessage,
+    NotFound,
+)
+from shared.domain.files import read_json, write_json
+from shared.domain.plan import Plan
+from shared.domain.update import NoisyGridSum
+from shared.privacy.ledger import LedgerView
+from shared.privacy.noise_shares import vector_length
+from shared.release.signing import SigningKey, verify_value
+from shared.secagg.fixed_point import to_ring
+from shared.secagg.member import MemberRound
+from shared.secagg.messages import Deal, KeyOffer
+from shared.secagg.parameters import terms_of, tolerance
+from shared.wire.rounds import MaskedAsk, RoundReply, Step, StepRequest
+
+KEPT_ROUNDS = 2
+"""Secrets of older rounds are deleted: whoever takes this machine later opens no mask of theirs."""
+
+
+class SecureRounds:
+    """The secure rounds of one member, in its home folder. The caller holds the node's lock."""
+
+    def __init__(self, home: Home, member_id: str, identity: SigningKey, ledger: LedgerView) -> None:
+        self._home = home
+        self._member_id = member_id
+        self._identity = identity
+        self._ledger = ledger
+        self._plans: dict[str, Plan] = {}
+
+    def answer(self, request: StepRequest) -> RoundReply:
+        """One small step. Raises ConsentMissing for a plan or run that this member did not agree to."""
+        require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
+        plan = self._plan(request.plan_digest)
+        if request.step is Step.OFFER:
+            return RoundReply(offer=self._fresh(plan, request.run_id, request.round_number).offer)
+        current = self._read(plan, request.run_id, request.round_number)
+        if request.step is Step.DEAL:
+            return RoundReply(deal=self._deal(plan, current, request))
+        if request.step is Step.ENDORSE:
+            endorsement = current.endorse(request.survivors)
+            self._write(current)
+            return RoundReply(endorsement=endorsement)
+        shares = current.unmask(
+            request.survivors, request.endorsements or {}, request.list_endorsements or {}, verify_value
+        )
+        self._write(current)
+        return RoundReply(shares=shares, deal=self._next_deal(plan, request))
+
+    def accept(self, plan: Plan, run_id: str, round_number: int, ask: MaskedAsk) -> NoiseShare:
+        """Check whom the round is masked against, before anything is charged; what the noise is made from."""
+        current = self._read(plan, run_id, round_number)
+        current.accept(ask.roster_digest, ask.cohort, ask.ciphertexts)
+        self._write(current)
+        terms = current.terms
+        covered = tolerance(len(ask.cohort), terms.quorum, terms.tolerance_steps)
+        return NoiseShare(len(ask.cohort), covered, current.noise_seeds)
+
+    def mask(self, plan: Plan, noisy: NoisyGridSum) -> memoryview:
+        """The bytes that leave: little-endian ring elements under all masks (clauses 3.4, 5.3).
+
+        What keeps this from happening twice with two draws is the ledger's seal over these bytes: after it no
+        second draw is made, and before it nothing leaves.
+        """
+        current = self._read(plan, noisy.run_id, noisy.round_number)
+        ring = to_ring(np.frombuffer(noisy.vector_i64, dtype=np.int64), current.terms.ring_bits)
+        masked = current.mask(ring)
+        return memoryview(np.ascontiguousarray(masked, dtype=masked.dtype.newbyteorder("<"))).cast("B")
+
+    def sealed(self, plan_digest: str, run_id: str, round_number: int) -> tuple[str, KeyOffer | None]:
+        """What goes beside a contribution that is in the outbox: its endorsement, and the next round's keys."""
+        plan = self._plan(plan_digest)
+        current = self._read(plan, run_id, round_number)
+        endorsement = current.contributed()
+        self._write(current)
+        self._forget_before(run_id, round_number - KEPT_ROUNDS + 1)
+        if round_number >= plan.rounds:
+            return endorsement, None
+        try:
+            following = self._read(plan, run_id, round_number + 1)
+        except NotFound:
+            following = self._fresh(plan, run_id, round_number + 1)
+        return endorsement, following.offer
+
+    def _deal(self, plan: Plan, current: MemberRound, request: StepRequest) -> Deal:
+        identities: Mapping[str, str] = approved_identities(self._home, plan)
+        deal = current.deal(request.roster, identities, verify_value)
+        self._write(current)
+        return deal
+
+    def _next_deal(self, plan: Plan, request: StepRequest) -> Deal | None:
+        """Shares of the next round's secrets; without them the coordinator asks again, so nothing is lost."""
+        if not request.roster:
+            return None
+        try:
+            return self._deal(plan, self._read(plan, request.run_id, request.round_number + 1), request)
+        except CommonlensError:
+            return None
+
+    def _fresh(self, plan: Plan, run_id: str, round_number: int) -> MemberRound:
+        """New keys for a round, in place of older ones: unless this member contributed under those."""
+        path = self._path(run_id, round_number)
+        if path.exists():
+            self._read(plan, run_id, round_number).require_replaceable()
+        terms = terms_of(plan, run_id, round_number, vector_length(plan, round_number))
+        fresh = MemberRound.open(terms, self._member_id, self._identity.sign_value)
+        self._write(fresh)
+        return fresh
+
+    def _plan(self, digest: str) -> Plan:
+        if digest not in self._plans:
+            self._plans[digest] = agreed_plan(self._home, digest).plan
+        plan = self._plans[digest]
+        if plan.secure is None:
+            raise InvalidMessage("A plan of mode local has no round keys. Nothing was done. Tell the admin.")
+        return plan
+
+    def _read(self, plan: Plan, run_id: str, round_number: int) -> MemberRound:
+        path = self._path(run_id, round_number)
+        if not path.exists():
+            raise NotFound(
+                f"This member has no keys for round {round_number}: none were made, or the round is over. "
+                "Nothing was done. The coordinator has to ask for new keys."
+            )
+        return MemberRound.from_plain(read_json(path), self._identity.sign_value)
+
+    def _write(self, current: MemberRound) -> None:
+        write_json(self._path(current.terms.run_id, current.terms.round_number), current.to_plain())
+
+    def _path(self, run_id: str, round_number: int) -> Path:
+        return self._home.round_keys / run_id / f"{round_number:06d}.json"
+
+    def _forget_before(self, run_id: str, round_number: int) -> None:
+        for path in (self._home.round_keys / run_id).glob("*.json"):
+            if int(path.stem) < round_number:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,211 @@
+"""Proofs 6 to 9, those of the privacy certificate: consents, cohorts, a sound plan, and every ε (clause 9.2).
+
+Each gives one line with what was compared, or raises. What the certificate claims is never merely read: both
+numbers of clause 3.7 are computed here, from the plan and from who was asked in which round.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from shared.domain.errors import CertificateWrong, ProofFailed
+from shared.domain.plan import Plan
+from shared.domain.privacy import RELATION, GaussianEvent, Mode, PrivacyGuarantee
+from shared.domain.release import REPORTED_DELTA, Certificate, CertificateMember, CohortRound
+from shared.domain.run import RoundState
+from shared.privacy import accountant
+from shared.privacy.soundness import check_soundness
+from shared.release.certificate import check_consent, group_events, spends
+from shared.release.promise import alone_text, epsilon_text
+
+EPSILON_SLACK: Final = 1e-4
+"""Relative: the same grid on another processor may differ in the last digits, never by this much."""
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """One member's ε at one δ as computed here, beside what the certificate claims.
+
+    `alone`: if every other member and the coordinator deviate (clause 3.7); in mode local the same number.
+    """
+
+    delta: float
+    epsilon: float
+    claimed: float
+    alone: float
+    alone_claimed: float
+
+
+def prove_consents(plan: Plan, certificate: Certificate) -> tuple[None, str]:
+    """Every member on the certificate, and nobody else, signed this plan's digest (clause 8.2)."""
+    consents = {consent.member_id: consent for consent in certificate.consents}
+    names = {member.member_id for member in certificate.members}
+    if set(consents) != names:
+        _fail(
+            f"The certificate has {len(names)} members and consents of {len(set(consents) & names)} of them."
+        )
+    for member in certificate.members:
+        planned = plan.member(member.member_id)
+        if planned is None or planned.name != member.name:
+            _fail(f"The certificate's member {member.member_id} is not in the plan under that name.")
+        if consents[member.member_id].plan_digest != certificate.plan_digest:
+            _fail(f"The consent of {member.member_id} is to another plan.")
+        check_consent(consents[member.member_id], member.identity_public_key)
+    return None, f"{len(names)} members signed this plan's digest"
+
+
+def prove_cohorts(plan: Plan, certificate: Certificate) -> tuple[None, str]:
+    """A run closes its rounds one after the other, each once, so a certificate cannot leave any of them out."""
+    known = {member.member_id for member in certificate.members}
+    closed = 0
+    asked: set[str] = set()
+    for cohort in certificate.rounds:
+        _check_cohort(cohort, known)
+        asked |= set(cohort.asked)
+        if cohort.number > closed + 1:
+            _fail(f"Round {cohort.number} stands there before round {closed + 1} was closed.")
+        if cohort.state is RoundState.CLOSED:
+            if len(cohort.contributed) < plan.quorum:
+                _fail(
+                    f"Round {cohort.number}: the plan needs {plan.quorum} contributions, "
+                    f"{len(cohort.contributed)} came."
+                )
+            if cohort.number != closed + 1:
+                _fail(f"Round {cohort.number} is closed twice or out of order.")
+            closed += 1
+    if not 1 <= closed <= plan.rounds:
+        _fail(f"The plan has 1 to {plan.rounds} rounds, the certificate closes {closed}.")
+    if asked != known:
+        _fail(f"The certificate names {len(known)} members, its rounds asked {len(asked)}.")
+    return None, f"{len(certificate.rounds)} rounds, {closed} averaged, quorum {plan.quorum}"
+
+
+def prove_sound(plan: Plan) -> tuple[None, str]:
+    """The plan's privacy argument holds by its own numbers: what every member checked before it consented."""
+    check_soundness(plan)
+    if plan.privacy.mode is Mode.LOCAL:
+        return None, f"mode local, noise {plan.privacy.noise_multiplier:g} times the clip at each member"
+    members = len(plan.members)
+    return None, (
+        f"mode secure, quorum {plan.quorum} is above ({members} + {plan.colluders}) / 2, noise "
+        f"{plan.privacy.noise_multiplier:g} times the sensitivity in every sum"
+    )
+
+
+def prove_epsilon(plan: Plan, certificate: Certificate) -> tuple[Mapping[str, tuple[Recomputed, ...]], str]:
+    """Every ε of every member, computed from the rounds; the certificate claims no less of any."""
+    if certificate.unit is not plan.privacy.unit or certificate.relation != RELATION:
+        _fail("The certificate's unit or relation is not the plan's.")
+    books = _Books(plan, certificate)
+    recomputed = {member.member_id: books.member(member) for member in certificate.members}
+    first = [lines[0] for lines in recomputed.values()]
+    highest, alone = max(r.epsilon for r in first), max(r.alone for r in first)
+    return recomputed, (
+        f"highest ε {epsilon_text(highest)} at δ {plan.privacy.delta:g} per {plan.privacy.unit.value}; "
+        f"{alone_text(highest, alone)}"
+    )
+
+
+class _Books:
+    """Recomputes members one after the other; equal events are composed once."""
+
+    def __init__(self, plan: Plan, certificate: Certificate) -> None:
+        self._certificate = certificate
+        self._secure = plan.privacy.mode is Mode.SECURE
+        self._deltas = tuple(dict.fromkeys((plan.privacy.delta, REPORTED_DELTA)))
+        self._spends = spends(plan, certificate.rounds)
+        self._known: dict[tuple[tuple[GaussianEvent, ...], float], float] = {}
+
+    def member(self, member: CertificateMember) -> tuple[Recomputed, ...]:
+        """At the plan's δ first. Raises ProofFailed or CertificateWrong."""
+        who, spend = member.member_id, self._spends[member.member_id]
+        self._check_events(who, member.events, spend.events)
+        numbers = self._side(who, member.events, member.guarantees)
+        alone = numbers
+        if self._secure:
+            if member.events_alone is None or member.guarantees_alone is None or spend.alone is None:
+                _fail(f"{who}: mode secure has two numbers (clause 3.7), the certificate shows one.")
+            self._check_events(f"{who}, alone", member.events_alone, spend.alone)
+            alone = self._side(f"{who}, alone", member.events_alone, member.guarantees_alone)
+        elif member.events_alone is not None or member.guarantees_alone is not None:
+            _fail(f"{who}: mode local has one number, for whoever deviates; the certificate shows two.")
+        return tuple(
+            Recomputed(delta, *both, *both_alone)
+            for delta, both, both_alone in zip(self._deltas, numbers, alone, strict=True)
+        )
+
+    def _check_events(
+        self, who: str, listed: Iterable[GaussianEvent], charged: tuple[GaussianEvent, ...]
+    ) -> None:
+        """Every round a member was asked in is in its events; in mode secure nothing else is.
+
+        Mode local lets more stand there, never less. In mode secure a list with more would let one of the two
+        fit the member's ledger and the other one not.
+        """
+        counts = {(e.noise_multiplier, e.sampling_rate): e.count for e in group_events(listed)}
+        for event in charged:
+            found = counts.get((event.noise_multiplier, event.sampling_rate), 0)
+            if found < event.count:
+                raise CertificateWrong(
+                    f"{who}: its rounds make {event.count} events of σ {event.noise_multiplier:g}, the "
+                    f"certificate lists {found}. Do not rely on it; tell the consortium."
+                )
+        if self._secure and group_events(listed) != charged:
+            raise CertificateWrong(
+                f"{who}: its rounds make {sum(e.count for e in charged)} events, the certificate lists "
+                f"{sum(counts.values())}. Do not rely on it; tell the consortium."
+            )
+
+    def _side(
+        self, who: str, listed: Iterable[GaussianEvent], guarantees: tuple[PrivacyGuarantee, ...]
+    ) -> list[tuple[float, float]]:
+        """(computed, claimed) at each δ."""
+        events = group_events(listed)
+        if len(guarantees) != len(self._deltas):
+            raise CertificateWrong(
+                f"{who}: {len(self._deltas)} guarantees are proven here, the certificate shows "
+                f"{len(guarantees)}."
+            )
+        found = []
+        for delta in self._deltas:
+            if (events, delta) not in self._known:
+                self._known[events, delta] = accountant.epsilon(events, delta)
+            computed, claimed = self._known[events, delta], self._claimed(who, guarantees, delta)
+            if not computed <= claimed * (1 + EPSILON_SLACK):
+                raise CertificateWrong(
+                    f"{who}: the certificate claims ε {claimed:.4f} at δ {delta:g}, its own events recompute "
+                    f"to {computed:.4f}. Do not rely on it; tell the consortium."
+                )
+            found.append((computed, claimed))
+        return found
+
+    def _claimed(self, who: str, guarantees: Iterable[PrivacyGuarantee], delta: float) -> float:
+        """The one ε claimed at `delta`: a second number beside it could be read instead."""
+        claims = [g for g in guarantees if g.delta == delta]
+        if len(claims) != 1 or claims[0].unit is not self._certificate.unit or claims[0].relation != RELATION:
+            raise CertificateWrong(
+                f"{who}: the certificate must claim one ε at δ {delta:g} for its own unit and "
+                f"relation; it claims {len(claims)}, or another kind."
+            )
+        if not math.isfinite(claims[0].epsilon):
+            raise CertificateWrong(f"{who}: the certificate claims no finite ε at δ {delta:g}.")
+        return claims[0].epsilon
+
+
+def _check_cohort(cohort: CohortRound, known: set[str]) -> None:
+    if not cohort.asked:
+        _fail(f"Round {cohort.number} asked nobody.")
+    for members in (cohort.asked, cohort.contributed):
+        if len(set(members)) != len(members):
+            _fail(f"Round {cohort.number} names a member twice.")
+    if not set(cohort.contributed) <= set(cohort.asked):
+        _fail(f"Round {cohort.number} has a contribution of a member that was not asked.")
+    if not set(cohort.asked) <= known:
+        _fail(f"Round {cohort.number} asked a member that is not on the certificate.")
+
+
+def _fail(why: str) -> NoReturn:
+    raise ProofFailed(why)

@@ -1,0 +1,184 @@
+"""A verified release in numbers and names that a stranger can read: what `commonlens verify --explain` shows.
+
+Facts only; explanation_page.py prints them. Everything here was proven before (a `VerifiedRelease` is the only way
+in), and every ε is the one that was computed during the verification, beside the one that the certificate claims.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared.certificate_proofs import Recomputed
+from shared.domain.plan import Plan
+from shared.domain.privacy import Mode, Unit
+from shared.domain.release import CertificateMember, CohortRound
+from shared.domain.run import RoundState
+from shared.domain.strict import to_plain
+from shared.release.fingerprint import fingerprint
+from shared.release.promise import believed, not_promised, promise
+from shared.verification import VerifiedRelease
+
+EXPLANATION_FORMAT: Final = "commonlens-explanation/1"
+SUSPICION: Final = 0.01
+"""The second prior that ε is read at, beside an even bet."""
+
+
+@dataclass(frozen=True)
+class RoundFacts:
+    """One attempt at a round. Whoever was asked is charged, also where nothing came of it (clause 7.1)."""
+
+    number: int
+    closed: bool
+    asked: tuple[str, ...]
+    """Member ids, as in `contributed` and `missing`."""
+    contributed: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MemberFacts:
+    """One member: its part in the rounds, what it spent, and whose consent was checked."""
+
+    member_id: str
+    name: str
+    identity_public_key: str
+    identity_fingerprint: str
+    """As `commonlens-participant peers` shows it."""
+    consent_checked: bool
+    """True for every member of a verified release: its identity key signed the plan's digest."""
+    asked: int
+    """Attempts, closed or abandoned."""
+    contributed: int
+    missing: int
+    charged_rounds: int
+    spent: tuple[Recomputed, ...]
+    """At the plan's δ, then at 1e-6."""
+    right_at_most: Mapping[str, float]
+    """`epsilon` and `alone`: how often a guess from an even bet can be right, at the plan's δ."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything of the page; `as_plain` is its JSON."""
+
+    release: str
+    consortium: str
+    manifest_digest: str
+    created_at: str
+    plan_digest: str
+    run_id: str
+    mode: Mode
+    unit: Unit
+    relation: str
+    accountant: str
+    quorum: int
+    colluders: int
+    planned_rounds: int
+    release_key: str
+    root_keys: tuple[str, ...]
+    root_pinned: bool
+    proofs: Mapping[str, str]
+    members: tuple[MemberFacts, ...]
+    rounds: tuple[RoundFacts, ...]
+    promise: str
+    not_promised: tuple[str, ...]
+    believed: tuple[str, ...]
+    format: str = EXPLANATION_FORMAT
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Member id → name."""
+        return {member.member_id: member.name for member in self.members}
+
+    def as_plain(self) -> dict[str, Any]:
+        """As dicts and lists, for JSON. Every number in it is finite."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+
+def explain(release: VerifiedRelease) -> Explanation:
+    """The facts of a release that was verified."""
+    certificate, plan, manifest = release.certificate, release.plan, release.manifest
+    return Explanation(
+        release=manifest.release,
+        consortium=manifest.consortium,
+        manifest_digest=release.manifest_digest,
+        created_at=manifest.created_at,
+        plan_digest=certificate.plan_digest,
+        run_id=certificate.run_id,
+        mode=plan.privacy.mode,
+        unit=certificate.unit,
+        relation=certificate.relation,
+        accountant=certificate.accountant,
+        quorum=plan.quorum,
+        colluders=plan.colluders,
+        planned_rounds=plan.rounds,
+        release_key=release.trust.release_key,
+        root_keys=release.trust.root.keys,
+        root_pinned=release.pinned,
+        proofs={proof.name: proof.line for proof in release.proofs},
+        members=tuple(
+            _member(member, plan, certificate.rounds, release.recomputed[member.member_id])
+            for member in certificate.members
+        ),
+        rounds=tuple(_round(cohort) for cohort in certificate.rounds),
+        promise=promise(plan),
+        not_promised=not_promised(plan),
+        believed=believed(plan, pinned=release.pinned),
+    )
+
+
+def right_at_most(epsilon: float, delta: float) -> float:
+    """The highest chance that a guess about one unit is right, where the chance was one half before.
+
+    (e^ε + δ) / (e^ε + 1): the trade-off of (ε, δ) at equal priors (Kairouz, Oh, Viswanath 2015, theorem 2.1).
+    """
+    if epsilon > 700.0:  # e^ε is no float any more, and the answer is 1 in all its digits
+        return 1.0
+    growth = math.exp(epsilon)
+    return (growth + delta) / (growth + 1.0)
+
+
+def belief_at_most(epsilon: float, prior: float) -> float:
+    """What a belief of `prior` about one unit can become: its odds times e^ε, except with chance about δ."""
+    return 1.0 / (1.0 + math.exp(-min(epsilon, 700.0)) * (1.0 - prior) / prior)
+
+
+def _member(
+    member: CertificateMember,
+    plan: Plan,
+    rounds: tuple[CohortRound, ...],
+    spent: tuple[Recomputed, ...],
+) -> MemberFacts:
+    asked = [cohort for cohort in rounds if member.member_id in cohort.asked]
+    contributed = sum(member.member_id in cohort.contributed for cohort in asked)
+    return MemberFacts(
+        member_id=member.member_id,
+        name=member.name,
+        identity_public_key=member.identity_public_key,
+        identity_fingerprint=fingerprint(member.identity_public_key),
+        consent_checked=True,
+        asked=len(asked),
+        contributed=contributed,
+        missing=len(asked) - contributed,
+        charged_rounds=len({cohort.number for cohort in asked}),
+        spent=spent,
+        right_at_most={
+            "epsilon": right_at_most(spent[0].epsilon, plan.privacy.delta),
+            "alone": right_at_most(spent[0].alone, plan.privacy.delta),
+        },
+    )
+
+
+def _round(cohort: CohortRound) -> RoundFacts:
+    came = set(cohort.contributed)
+    return RoundFacts(
+        number=cohort.number,
+        closed=cohort.state is RoundState.CLOSED,
+        asked=cohort.asked,
+        contributed=cohort.contributed,
+        missing=tuple(member_id for member_id in cohort.asked if member_id not in came),
+    )

@@ -1,0 +1,80 @@
+"""One member's share of the noise of a secure sum: a base component, and a step for each drop-out tolerated.
+
+What both sides must agree on to the last integer: the member draws every component, the coordinator draws
+those again whose seeds were revealed, and takes them out of the sum (clause 3.9; Jiang, Wang, Chen, "Efficient
+federated learning with dropout-resilient differential privacy", EuroSys 2024, calls this XNoise).
+
+A secure vector is int64 [d], the extractor part on the grid, followed in rounds that validate by two counts in
+units of 1/COUNT_SCALE (clause 6.2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.domain.plan import Plan
+from shared.privacy.discrete_gaussian import draw, from_seed
+from shared.privacy.distributed import (
+    COUNT_SCALE,
+    count_variance,
+    grid_variance,
+    retained_variance,
+    share_variances,
+)
+
+Integers = npt.NDArray[np.int64]
+COUNTS = 2
+"""Elements that validation adds: units right and units wrong."""
+
+
+def vector_length(plan: Plan, round_number: int) -> int:
+    """Number of ring elements of one contribution."""
+    return plan.trainable_coordinates + (COUNTS if plan.evaluates(round_number) else 0)
+
+
+def base_share(plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int]) -> Integers:
+    """The component that always stays, int64 [vector_length], from the operating system's generator."""
+    return _share(plan, round_number, cohort_size, covered, 0, lambda part, size, std: draw(size, std))
+
+
+def step_share(
+    plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], step: int, seed: bytes
+) -> Integers:
+    """Component `step`, 1 to len(covered), int64 [vector_length]: the same for every holder of its seed."""
+
+    def seeded(part: int, size: int, std: float) -> Integers:
+        # Two parts of another std are drawn from one seed: each under a key of its own.
+        return from_seed(hashlib.sha256(seed + bytes([part])).digest(), size, std)
+
+    return _share(plan, round_number, cohort_size, covered, step, seeded)
+
+
+def retained_counts_std(plan: Plan, cohort_size: int, covered: Sequence[int], survivors: int) -> float:
+    """Std of the noise on each summed count, in units, once the excess is removed (clauses 3.9, 6.2)."""
+    variance = retained_variance(
+        count_variance(plan), cohort_size, plan.quorum, plan.colluders, covered, survivors
+    )
+    return math.sqrt(variance) / COUNT_SCALE
+
+
+def _share(
+    plan: Plan,
+    round_number: int,
+    cohort_size: int,
+    covered: Sequence[int],
+    component: int,
+    drawn: Callable[[int, int, float], Integers],
+) -> Integers:
+    totals = [(plan.trainable_coordinates, grid_variance(plan))]
+    if plan.evaluates(round_number):
+        totals.append((COUNTS, count_variance(plan)))
+    parts = []
+    for part, (size, total) in enumerate(totals):
+        shares = share_variances(total, cohort_size, plan.quorum, plan.colluders, covered)
+        parts.append(drawn(part, size, math.sqrt(shares[component])))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,83 @@
+"""Real numbers to whole numbers of a grid, and those to a ring and back (clauses 3.1 and 3.4).
+
+*What rounding costs.* Rounding moves each of d coordinates by at most half a grid width γ, so two sums that
+are C apart in L2 are at most C + γ·√d apart on the grid: the C' of clause 3.1. The division by γ is in
+float64; for numbers that fit a ring of 32 bits its own rounding moves a coordinate by less than γ·2⁻²¹,
+which the slack that the accountant adds to C covers (and by nothing where γ is a power of two).
+
+*What wrapping costs.* Nothing in privacy: reduction modulo 2³² is computed from the noised sum. A sum that
+wrapped is wrong by a multiple of γ·2³², so `check_fits` keeps the plan's numbers away from that. It looks at
+bounds from the plan and never at a member's numbers: whether a member refuses must not depend on its records.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.domain.errors import InvalidMessage, InvalidWeights, UnsoundPlan
+from shared.secagg.parameters import Ring, ring_type
+
+GRID_LIMIT = 2.0**62
+"""Grid numbers stay below this, so that noise can be added to them in int64."""
+_ELEMENTS_PER_CHUNK = 1 << 17
+
+
+def to_grid(values: npt.NDArray[np.floating], grid_width: float) -> npt.NDArray[np.int64]:
+    """The nearest multiples of `grid_width` (γ, in the units of `values`), in steps of γ: int64, same shape.
+
+    Halves go to the even neighbour. Raises UnsoundPlan for a γ not finite or not above 0; InvalidWeights for
+    a value that is not finite or is 2⁶² steps or more from 0.
+    """
+    if not (np.isfinite(grid_width) and grid_width > 0.0):
+        raise UnsoundPlan(
+            f"The grid width must be finite and above 0, and is {grid_width!r}. Nothing was rounded or sent. "
+            "Correct the plan."
+        )
+    flat = np.ascontiguousarray(values).reshape(-1)
+    grid = np.empty(flat.size, dtype=np.int64)
+    for start in range(0, flat.size, _ELEMENTS_PER_CHUNK):
+        part = slice(start, min(start + _ELEMENTS_PER_CHUNK, flat.size))
+        with np.errstate(over="ignore"):  # an overflow is infinite, which is refused below
+            steps = np.rint(flat[part].astype(np.float64) / grid_width)
+        # A NaN is not below the limit either.
+        if not bool((np.abs(steps) < GRID_LIMIT).all()):
+            raise InvalidWeights(
+                "Every number must be finite and less than 2^62 grid steps from 0, and one is not. Nothing was "
+                "sent. Lower the plan's learning rate, or raise its grid width."
+            )
+        grid[part] = steps
+    return grid.reshape(values.shape)
+
+
+def to_ring(grid: npt.NDArray[np.int64], ring_bits: int) -> Ring:
+    """`grid` modulo 2³² or 2¹⁶: uint32 or uint16, same shape. Raises UnsoundPlan for other `ring_bits`."""
+    return grid.astype(ring_type(ring_bits))
+
+
+def from_ring(ring: Ring, ring_bits: int) -> npt.NDArray[np.int64]:
+    """The representative nearest 0 of each ring element, in [-2^(bits - 1), 2^(bits - 1)): int64, same shape.
+
+    Raises InvalidMessage when `ring` is not of `ring_bits`, UnsoundPlan for other `ring_bits`.
+    """
+    expected = ring_type(ring_bits)
+    if ring.dtype != expected:
+        raise InvalidMessage(
+            f"A ring of {ring_bits} bits is an array of {expected}, and this is {ring.dtype}. "
+            "Nothing was decoded. Use the plan's ring_bits on both sides."
+        )
+    return ring.view(f"i{expected.itemsize}").astype(np.int64)
+
+
+def check_fits(largest: int, contributions: int, ring_bits: int) -> None:
+    """Whether a sum of `contributions` numbers, none further than `largest` grid steps from 0, cannot wrap.
+
+    Raises UnsoundPlan when contributions · largest reaches 2^(ring_bits - 1).
+    """
+    limit = 2 ** (ring_bits - 1)
+    if contributions * largest >= limit:
+        raise UnsoundPlan(
+            f"A sum on the grid must stay below {limit} steps, and {contributions} contributions of up to "
+            f"{largest} can reach {contributions * largest}. No round may start: the sum could wrap around. "
+            "Raise the plan's grid width, or its ring_bits to 32."
+        )

@@ -1,0 +1,78 @@
+"""The stored form of one member's secure round: all that a restart needs, and nothing after the answer.
+
+It holds secrets until the member has answered: the caller stores it where only the node's own account reads.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shared.secagg.keys import RoundSecrets
+from shared.secagg.messages import Deal, KeyOffer, UnmaskShares
+from shared.secagg.parameters import RoundTerms
+
+
+class Stage(enum.Enum):
+    """How far a member is in a round. It only moves down this list."""
+
+    OFFERED = "offered"
+    """Its keys are out."""
+    DEALT = "dealt"
+    """Its shares are out, for one roster."""
+    ACCEPTED = "accepted"
+    """It knows the one cohort that it masks for."""
+    CONTRIBUTED = "contributed"
+    """Its masked bytes are in the outbox."""
+    ANSWERED = "answered"
+    """It gave the one set of shares it ever gives; its secrets are gone."""
+
+
+@dataclass(frozen=True, repr=False)
+class StoredSecrets:
+    """`RoundSecrets` in hex."""
+
+    mask_private: str
+    channel_private: str
+    self_seed: str
+    noise_seed: str
+
+    @classmethod
+    def of(cls, drawn: RoundSecrets) -> StoredSecrets:
+        """The written form of `drawn`."""
+        return cls(
+            drawn.mask_private.hex(),
+            drawn.channel_private.hex(),
+            drawn.self_seed.hex(),
+            drawn.noise_seed.hex(),
+        )
+
+    def read(self) -> RoundSecrets:
+        """The secrets themselves."""
+        return RoundSecrets(
+            *map(bytes.fromhex, (self.mask_private, self.channel_private, self.self_seed, self.noise_seed))
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class RoundState:
+    """What `MemberRound` knows, field by field in the order in which it learns it."""
+
+    terms: RoundTerms
+    member_id: str
+    stage: Stage
+    offer: KeyOffer
+    secrets: StoredSecrets | None
+    roster: tuple[KeyOffer, ...] = ()
+    identity_keys: Mapping[str, str] = field(default_factory=dict)
+    deal: Deal | None = None
+    """Kept as sent: sealing again under the same channel key would use its nonce twice."""
+    cohort: tuple[str, ...] = ()
+    bundles: Mapping[str, str] = field(default_factory=dict)
+    """Owner → base64 of the shares that this member holds of the owner's secrets; its own among them."""
+    endorsement: str = ""
+    endorsed_list: tuple[str, ...] = ()
+    list_signature: str = ""
+    answered_list: tuple[str, ...] = ()
+    answer: UnmaskShares | None = None

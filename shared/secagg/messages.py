@@ -1,0 +1,190 @@
+"""What members and coordinator tell each other in a secure round, and the statements that members sign.
+
+Frozen dataclasses that `shared.domain.strict.build` reads. `build` checks the types, `check` here the form:
+every name, key and list has a bound before anything is computed with it. Binary values travel as text: keys,
+digests and signatures as lower-case hex, sealed deals and shares as base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared.domain.canonical import Digest, digest_of
+from shared.domain.errors import InvalidMessage
+from shared.domain.strict import to_plain
+from shared.secagg.parameters import RoundTerms
+from shared.secagg.shamir import SHARE_BYTES
+
+KIND_ROUND_KEY: Final = "round-key"
+KIND_SURVIVORS: Final = "survivors"
+"""Kinds of signature (shared/release/signing.py). Both statements about lists are of the second kind."""
+
+MAXIMUM_MEMBERS: Final = 1024
+TAG_BYTES: Final = 16
+
+_MEMBER_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+_HEX_32 = re.compile(r"[0-9a-f]{64}\Z")
+_SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
+
+
+@dataclass(frozen=True)
+class KeyOffer:
+    """A member's one-round keys, signed with its identity key (clause 5.1). Public to the whole roster.
+
+    The two commitments bind the member to its secrets before anybody knows which of them will be rebuilt, so
+    that a secret rebuilt from a wrong share is noticed. Both are hashes of 256 random bits: they hide them.
+    """
+
+    member_id: str
+    mask_public_key: str
+    """X25519, 64 hex digits: pairwise masks."""
+    channel_public_key: str
+    """X25519, 64 hex digits: sealed deals."""
+    self_commitment: str
+    """SHA-256 of the self-mask seed, 64 hex digits (`keys.commit_to_self`)."""
+    noise_commitment: str
+    """The value after the last seed of the noise chain, 64 hex digits (`keys.noise_chain`)."""
+    signature: str
+
+    def statement(self, terms: RoundTerms) -> dict[str, Any]:
+        """What `signature` covers, under KIND_ROUND_KEY: this offer, for this run, round and plan only."""
+        return {
+            "run_id": terms.run_id,
+            "round_number": terms.round_number,
+            "plan_digest": terms.plan_digest,
+            "member_id": self.member_id,
+            "mask_public_key": self.mask_public_key,
+            "channel_public_key": self.channel_public_key,
+            "self_commitment": self.self_commitment,
+            "noise_commitment": self.noise_commitment,
+        }
+
+    def check(self) -> None:
+        """Raise InvalidMessage unless every field has its one written form."""
+        check_member_ids((self.member_id,))
+        for name in ("mask_public_key", "channel_public_key", "self_commitment", "noise_commitment"):
+            _check(
+                _HEX_32, getattr(self, name), f"the {name} of {self.member_id}", "64 lower-case hex digits"
+            )
+        check_signature(self.signature, f"the key offer of {self.member_id}")
+
+
+@dataclass(frozen=True)
+class Deal:
+    """One member's shares of its secrets, sealed to each other member of the roster (clause 5.2)."""
+
+    member_id: str
+    ciphertexts: Mapping[str, str]
+    """Receiver → base64 of `keys.seal` over its shares of the self seed, the mask key and each noise seed."""
+
+    def check(self, terms: RoundTerms) -> None:
+        """Raise InvalidMessage unless names and lengths are what `terms` makes them."""
+        check_member_ids((self.member_id, *self.ciphertexts))
+        size_bytes = sealed_bytes(terms)
+        for receiver, text in self.ciphertexts.items():
+            decode(text, size_bytes, f"the deal of {self.member_id} to {receiver}")
+
+
+@dataclass(frozen=True)
+class UnmaskShares:
+    """One member's only answer to an unmask request: base64 shares of others' secrets, keyed by the owner."""
+
+    member_id: str
+    self_shares: Mapping[str, str]
+    """Of the self-mask seeds of survivors."""
+    key_shares: Mapping[str, str]
+    """Of the mask keys of the dropped."""
+    noise_shares: Mapping[str, str]
+    """Of the first unneeded noise seed of each survivor; empty when every step is needed (clause 3.9)."""
+
+    def check(self) -> None:
+        """Raise InvalidMessage unless names and lengths fit."""
+        for shares in (self.self_shares, self.key_shares, self.noise_shares):
+            check_member_ids((self.member_id, *shares))
+            for owner, text in shares.items():
+                decode(text, SHARE_BYTES, f"the share of {owner} from {self.member_id}")
+
+
+def roster_digest(offers: Iterable[KeyOffer]) -> Digest:
+    """The one name of a roster: who takes part in the round and with which keys, whatever the order given."""
+    return digest_of([to_plain(offer) for offer in sorted(offers, key=lambda offer: offer.member_id)])
+
+
+def cohort_statement(terms: RoundTerms, roster: Digest, cohort: Sequence[str]) -> dict[str, Any]:
+    """What a member signs with its contribution: "I masked for exactly this roster and cohort".
+
+    Under KIND_SURVIVORS, for it is also its signature on the list of survivors that names the whole cohort:
+    a round without drop-outs needs no exchange of signatures (clause 5.4).
+    """
+    return {
+        "run_id": terms.run_id,
+        "round_number": terms.round_number,
+        "plan_digest": terms.plan_digest,
+        "roster_digest": roster,
+        "cohort": list(cohort),
+    }
+
+
+def survivors_statement(
+    terms: RoundTerms, roster: Digest, cohort: Sequence[str], survivors: Sequence[str]
+) -> dict[str, Any]:
+    """What a member signs, for one list at most, in the extra exchange: "unmask these or nothing"."""
+    return {**cohort_statement(terms, roster, cohort), "survivors": list(survivors)}
+
+
+def needs_endorsed_list(cohort: Sequence[str], survivors: Sequence[str]) -> bool:
+    """Whether unmasking `survivors` takes a quorum of list signatures: not for the whole cohort (clause 5.4)."""
+    return sorted(survivors) != sorted(cohort)
+
+
+def sealed_bytes(terms: RoundTerms) -> int:
+    """Length of one sealed bundle: shares of the self seed, the mask key and each noise seed, and a tag."""
+    return (2 + terms.tolerance_steps) * SHARE_BYTES + TAG_BYTES
+
+
+def encode(data: bytes) -> str:
+    """Base64 text of `data`."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def decode(text: str, size_bytes: int, what: str) -> bytes:
+    """The `size_bytes` bytes that `text` spells in base64. Raises InvalidMessage; `what` names it there."""
+    try:
+        data = base64.b64decode(text, validate=True) if len(text) <= 2 * size_bytes + 4 else b""
+    except (binascii.Error, ValueError):
+        data = b""
+    if len(data) != size_bytes:
+        raise InvalidMessage(
+            f"In {what}, {size_bytes} bytes in base64 were expected, and this text of {len(text)} characters "
+            "does not spell them. It was not used. The sender runs other software or is not honest."
+        )
+    return data
+
+
+def check_signature(text: str, what: str) -> None:
+    """Raise InvalidMessage unless `text` has the form of a signature."""
+    _check(_SIGNATURE, text, f"the signature of {what}", "128 lower-case hex digits")
+
+
+def check_member_ids(names: Iterable[str]) -> None:
+    """Raise InvalidMessage for a name that is none, or for more of them than MAXIMUM_MEMBERS + 1."""
+    for count, name in enumerate(names):
+        if count > MAXIMUM_MEMBERS:
+            raise InvalidMessage(
+                f"A round may name {MAXIMUM_MEMBERS} members, this message names more. It was not used. "
+                "Split the consortium into smaller runs."
+            )
+        _check(_MEMBER_ID, name, "a member's name", "1 to 64 letters, digits, '_', '.' or '-'")
+
+
+def _check(pattern: re.Pattern[str], text: str, what: str, form: str) -> None:
+    if not pattern.match(text):
+        raise InvalidMessage(
+            f"{what[0].upper()}{what[1:]} must be {form}; this one is not. The message was not used. "
+            "The sender runs other software or is not honest."
+        )

@@ -1,0 +1,86 @@
+"""Rebuild shared secrets although some who answer lie: every secret is known by a commitment of its owner.
+
+Shamir's shares carry no proof (shamir.py), but mask keys, self seeds and noise seeds each have a signed
+counterpart in the owner's key offer. So a wrong share is always noticed, and other shares are tried.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from math import comb
+from typing import Final
+
+from shared.domain.errors import InvalidMessage, UnmaskFailed
+from shared.secagg import shamir
+from shared.secagg.messages import decode
+from shared.secagg.parameters import RoundTerms
+from shared.secagg.roster import Roster
+
+MAXIMUM_TRIES: Final = 5000
+"""Sets of shares tried beyond the first of each secret, in all: a few seconds, whoever lies."""
+
+
+class Rebuilder:
+    """Rebuilds the secrets of one round, and remembers who gave a wrong share, to ask them last."""
+
+    def __init__(self, terms: RoundTerms, roster: Roster) -> None:
+        self._threshold = terms.share_threshold
+        self._roster = roster
+        self._tries_left = MAXIMUM_TRIES
+        self.suspects: set[str] = set()
+        """Members who gave a share that does not belong to what its owner committed to."""
+
+    def rebuild(self, owner: str, given: Mapping[str, str | None], fits: Callable[[bytes], bool]) -> bytes:
+        """The 32-byte secret of `owner` for which `fits`, from shares (base64) by holder. Raises UnmaskFailed."""
+        shares = {
+            holder: decode(text, shamir.SHARE_BYTES, f"the share of {owner}")
+            for holder, text in given.items()
+            if text is not None
+        }
+        trusted_first = sorted(shares, key=lambda holder: (holder in self.suspects, holder))
+        if len(shares) >= self._threshold:
+            for count, tried in enumerate(self._subsets(trusted_first)):
+                secret = self._combined({holder: shares[holder] for holder in tried})
+                if secret is not None and fits(secret):
+                    if count:
+                        self._note_liars(tried, shares, secret)
+                    return secret
+        raise UnmaskFailed(
+            f"A mask of {owner} is rebuilt from {self._threshold} right shares; {len(shares)} came, and none of "
+            f"the sets tried leads to what {owner} signed. Nothing was unmasked. It dealt wrong shares, or too "
+            "many members answered with wrong ones: ask their operators."
+        )
+
+    def _subsets(self, holders: list[str]) -> Iterator[tuple[str, ...]]:
+        """The first `threshold` holders; then all sets of that size where they are few, else random ones."""
+        size = self._threshold
+        yield tuple(holders[:size])
+        if comb(len(holders), size) <= MAXIMUM_TRIES:
+            others: Iterator[tuple[str, ...]] = itertools.islice(
+                itertools.combinations(holders, size), 1, None
+            )
+        else:
+            draw = secrets.SystemRandom().sample
+            others = (tuple(draw(holders, size)) for _ in itertools.count())
+        for tried in others:
+            if self._tries_left <= 0:
+                return
+            self._tries_left -= 1
+            yield tried
+
+    def _combined(self, shares: Mapping[str, bytes]) -> bytes | None:
+        try:
+            return shamir.combine(
+                {self._roster.x_of(holder): share for holder, share in shares.items()}, self._threshold
+            )
+        except InvalidMessage:  # a value outside the field, or a secret too large: some share is wrong
+            return None
+
+    def _note_liars(self, right: tuple[str, ...], shares: Mapping[str, bytes], secret: bytes) -> None:
+        """A right share in the place of one of `right` leads to the same secret, a wrong one does not."""
+        for holder in set(shares).difference(right):
+            swapped = {other: shares[other] for other in right[1:]} | {holder: shares[holder]}
+            if self._combined(swapped) != secret:
+                self.suspects.add(holder)

@@ -1,0 +1,163 @@
+"""fixed-mlp's trained part on features that were computed once, with the joint clip of clause 2.2.
+
+A Linear layer's gradient of one record is an outer product, so its norm is the product of two norms (Goodfellow
+2015, "Efficient per-example gradient computations"): the clip needs no gradient of a single record in memory, and a
+cell of the benchmark costs seconds. `check_against_shipped` holds it to the shipped module and the shipped engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from participant.training.dp_sgd import make_engine
+from shared.domain.extractor import ExtractorSpec
+from shared.extractors import architectures
+from shared.extractors.preprocess import to_input
+from utility_data import features
+
+AGREEMENT = 2e-5
+"""Largest relative difference from the shipped engine, both in float32."""
+
+
+@dataclass
+class Heads:
+    """Every member's training head: weight [M, K, D], bias [M, K]; -inf in `missing` for classes not held."""
+
+    weight: Tensor
+    bias: Tensor
+    missing: Tensor
+
+    @classmethod
+    def zeros(cls, held: np.ndarray, embedding_dim: int) -> Heads:
+        """`held` bool [M, K]."""
+        missing = torch.where(torch.from_numpy(held), 0.0, -torch.inf)
+        members, classes = held.shape
+        return cls(torch.zeros(members, classes, embedding_dim), torch.zeros(members, classes), missing)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records of all members, sorted by member; member m's are x[cuts[m]:cuts[m + 1]]."""
+
+    x: Tensor
+    y: Tensor
+    cuts: tuple[int, ...]
+
+    def part(self, member: int) -> slice:
+        return slice(self.cuts[member], self.cuts[member + 1])
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """Factors of the records' clipped gradients: layer k's sum over records is left_k^T · right_k."""
+
+    lefts: tuple[Tensor, Tensor, Tensor]
+    rights: tuple[Tensor, Tensor, Tensor]
+
+    def extractor_sum(self, part: slice) -> np.ndarray:
+        """float32 [d], in the order of the flat vector: hidden bias, hidden weight, out bias, out weight."""
+        flat = []
+        for left, right in zip(self.lefts[:2], self.rights[:2], strict=True):
+            flat += [left[part].sum(0), (left[part].T @ right[part]).reshape(-1)]
+        return torch.cat(flat).numpy()
+
+    def head_sum(self, part: slice) -> tuple[Tensor, Tensor]:
+        """(weight [K, D], bias [K])."""
+        return self.lefts[2][part].T @ self.rights[2][part], self.lefts[2][part].sum(0)
+
+
+class Adapter:
+    """The MLP between fixed features and heads; weights are the flat vector of the shipped module."""
+
+    def __init__(self, spec: ExtractorSpec, seed: int) -> None:
+        module = architectures.build(spec, seed)
+        self.spec = spec
+        self.start = architectures.get_flat(module)
+        self.concatenate = bool(spec.options.get("concatenate", False))
+        self._shapes = tuple(module.hidden.weight.shape), tuple(module.out.weight.shape)
+
+    def embed(self, flat: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """float32 [n, F] → [n, embedding_dim]."""
+        with torch.inference_mode():
+            features_in = torch.from_numpy(x)
+            first, second = self._layers(flat)
+            trained = self._second(self._first(features_in @ first[0].T + first[1]), second)[1]
+            return self._embedding(trained, features_in).numpy()
+
+    def clipped(self, flat: np.ndarray, heads: Heads, batch: Batch, clip_norm_l2: float) -> Clipped:
+        """Every record's gradient of (extractor, its member's head), scaled to at most the clip norm."""
+        first, second = self._layers(flat)
+        before_first = (batch.x @ first[0].T + first[1]).requires_grad_()
+        inner = self._first(before_first)
+        before_second, trained = self._second(inner, second)
+        embedding = self._embedding(trained.detach(), batch.x)
+        logits_gradient = torch.empty(len(batch.y), heads.bias.shape[1])
+        back = torch.empty_like(trained)
+        width = trained.shape[1]
+        for member in range(len(batch.cuts) - 1):
+            part = batch.part(member)
+            logits = embedding[part] @ heads.weight[member].T + heads.bias[member] + heads.missing[member]
+            difference = logits.softmax(1) - F.one_hot(batch.y[part], logits.shape[1])
+            logits_gradient[part] = difference
+            back[part] = difference @ heads.weight[member][:, :width]
+        gradients = torch.autograd.grad(trained, (before_first, before_second), back)
+        lefts, rights = (*gradients, logits_gradient), (batch.x, inner.detach(), embedding)
+        squares = sum(
+            left.square().sum(1) * (right.square().sum(1) + 1.0)
+            for left, right in zip(lefts, rights, strict=True)
+        )
+        factors = clip_norm_l2 / squares.sqrt().clamp(min=clip_norm_l2)
+        scaled = tuple(left * factors[:, None] for left in lefts)
+        return Clipped(scaled, rights)  # type: ignore[arg-type]
+
+    def _layers(self, flat: np.ndarray) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        rest, layers = torch.from_numpy(flat.astype(np.float32)), []
+        for rows, columns in self._shapes:
+            layers.append((rest[rows : rows + rows * columns].reshape(rows, columns), rest[:rows]))
+            rest = rest[rows + rows * columns :]
+        return layers[0], layers[1]
+
+    def _first(self, before: Tensor) -> Tensor:
+        return torch.tanh(F.layer_norm(before, before.shape[1:]))
+
+    def _second(self, inner: Tensor, layer: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        before = inner @ layer[0].T + layer[1]
+        return before, torch.tanh(F.layer_norm(before, before.shape[1:]))
+
+    def _embedding(self, trained: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([trained, x], dim=1) if self.concatenate else trained
+
+
+def check_against_shipped(spec: ExtractorSpec) -> float:
+    """Largest relative difference of embeddings and clipped sums from the shipped module and engine.
+
+    Raises AssertionError above AGREEMENT.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, spec.height, spec.width, spec.channels), dtype=np.uint8)
+    y = torch.from_numpy(rng.integers(0, 5, 12))
+    adapter, module = Adapter(spec, 3), architectures.build(spec, 3)
+    head = nn.Linear(spec.embedding_dim, 5)
+    x = torch.from_numpy(to_input(images, spec))
+    heads = Heads(head.weight.detach()[None].clone(), head.bias.detach()[None].clone(), torch.zeros(1, 5))
+    batch = Batch(torch.from_numpy(features(images, spec)), y, (0, 12))
+    with torch.inference_mode():
+        pairs = [(adapter.embed(adapter.start, batch.x.numpy()), module(x).numpy())]
+    for clip_norm_l2 in (0.3, 2.0):
+        engine = make_engine(module, head, 5, torch.device("cpu"))
+        extractor_sum, head_sum = engine.clipped_sum(x, y, clip_norm_l2)
+        ours = adapter.clipped(adapter.start, heads, batch, clip_norm_l2)
+        weight, bias = ours.head_sum(slice(None))
+        pairs += [
+            (ours.extractor_sum(slice(None)), extractor_sum),
+            (np.concatenate([bias.numpy(), weight.reshape(-1).numpy()]), head_sum),
+        ]
+    worst = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
+    if not worst < AGREEMENT:
+        raise AssertionError(f"expected agreement within {AGREEMENT}, found {worst}")
+    return worst

@@ -1,0 +1,493 @@
+"""A member's side of a secure round: what it answers, what it refuses, and what it remembers after a crash."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+from shared.domain.canonical import canonical_bytes
+from shared.domain.errors import (
+    AlreadyReleased,
+    BadSignature,
+    CommonlensError,
+    IllegalMove,
+    InvalidConfig,
+    InvalidMessage,
+    QuorumMissed,
+    SharesRejected,
+    UnapprovedMember,
+    UnmaskRefused,
+    UnsafeCohort,
+    UnsoundPlan,
+)
+from shared.domain.strict import build, to_plain
+from shared.release.signing import verify_value
+from shared.secagg import keys
+from shared.secagg.member import MemberRound
+from shared.secagg.member_state import Stage
+from shared.secagg.messages import KIND_ROUND_KEY, Deal, KeyOffer, UnmaskShares, encode, roster_digest
+from tests.secagg_kit import Round, identity, names, plain_sum, secret_vector, terms
+
+ALL = names(5)
+ME, FOUR, OTHER_FOUR = ALL[0], ALL[:4], [ALL[0], *ALL[2:]]
+
+
+def signed(offer: KeyOffer, **changes: Any) -> KeyOffer:
+    """`offer` changed and signed again by its own member."""
+    changed = dataclasses.replace(offer, **changes)
+    signature = identity(changed.member_id).sign_value(KIND_ROUND_KEY, changed.statement(terms()))
+    return dataclasses.replace(changed, signature=signature)
+
+
+def deal_with(play: Round, offers: list[KeyOffer]) -> Deal:
+    return play.members[ME].deal(offers, play.identity_keys, verify_value)
+
+
+# --- messages --------------------------------------------------------------------------------------
+
+
+def test_messages_survive_json_and_are_read_strictly() -> None:
+    play = Round(terms(), 5).until_contributed()
+    for kind, value in (
+        (KeyOffer, play.offers[0]),
+        (Deal, play.deals[ME]),
+        (UnmaskShares, play.unmask(ALL)[0]),
+    ):
+        plain = json.loads(canonical_bytes(to_plain(value)))
+        assert build(kind, plain, "test") == value
+        with pytest.raises(InvalidConfig):
+            build(kind, {**plain, "more": 1}, "test")
+
+
+def test_roster_digest_does_not_depend_on_the_order_and_does_on_every_key() -> None:
+    offers = Round(terms(), 5).offers
+    assert roster_digest(offers) == roster_digest(offers[::-1])
+    assert roster_digest(offers) != roster_digest(offers[1:])
+    for field in (
+        "mask_public_key",
+        "channel_public_key",
+        "self_commitment",
+        "noise_commitment",
+        "signature",
+    ):
+        changed = dataclasses.replace(offers[0], **{field: "0" * 64})
+        assert roster_digest(offers) != roster_digest([changed, *offers[1:]])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask_public_key": "AB" * 32},
+        {"channel_public_key": "ab" * 31},
+        {"self_commitment": ""},
+        {"noise_commitment": "zz" * 32},
+        {"signature": "ab" * 32},
+        {"member_id": "mem 0"},
+        {"member_id": "m" * 65},
+    ],
+)
+def test_malformed_offers_are_invalid(changes: dict[str, str]) -> None:
+    with pytest.raises(InvalidMessage):
+        dataclasses.replace(Round(terms(), 1).offers[0], **changes).check()
+
+
+def test_a_secret_sealed_for_one_place_opens_nowhere_else() -> None:
+    mine, yours = keys.RoundSecrets.draw(), keys.RoundSecrets.draw()
+    my_public, your_public = keys.public_of(mine.channel_private), keys.public_of(yours.channel_private)
+    opener = keys.load_private(yours.channel_private)
+    here, digest = terms(), roster_digest(Round(terms(), 5).offers)
+    sealed = keys.seal(here, digest, "a", "b", keys.load_private(mine.channel_private), your_public, b"share")
+    assert keys.unseal(here, digest, "a", "b", opener, my_public, sealed) == b"share"
+    others: list[tuple[Any, ...]] = [
+        (terms(round_number=2), digest, "a", "b", sealed),
+        (terms(run_id="run_2"), digest, "a", "b", sealed),
+        (here, roster_digest([]), "a", "b", sealed),
+        (here, digest, "b", "a", sealed),
+        (here, digest, "a", "c", sealed),
+        (here, digest, "a", "b", sealed[:-1] + bytes([sealed[-1] ^ 1])),
+    ]
+    for the_terms, roster, sender, receiver, data in others:
+        with pytest.raises(SharesRejected, match="do not open"):
+            keys.unseal(the_terms, roster, sender, receiver, opener, my_public, data)
+
+
+# --- deal ------------------------------------------------------------------------------------------
+
+
+def test_deal_reaches_everybody_else_on_the_roster_and_is_the_same_again() -> None:
+    play = Round(terms(), 5)
+    deal = deal_with(play, play.offers)
+    deal.check(play.terms)
+    assert sorted(deal.ciphertexts) == ALL[1:]
+    assert deal_with(play, play.offers[::-1]) == deal
+    with pytest.raises(UnsafeCohort, match="one roster"):
+        deal_with(play, play.offers[:4])
+
+
+def test_deal_refuses_members_that_nobody_approved() -> None:
+    play = Round(terms(), 5)
+    del play.identity_keys[ALL[3]]
+    with pytest.raises(UnapprovedMember, match="mem_3"):
+        deal_with(play, play.offers)
+
+
+def test_deal_refuses_an_offer_that_its_member_did_not_sign_for_this_round() -> None:
+    play = Round(terms(), 5)
+    for other in (
+        dataclasses.replace(play.offers[1], mask_public_key=keys.public_of(bytes([1] * 32))),
+        Round(terms(round_number=2), 5).offers[1],
+        Round(terms(run_id="run_2"), 5).offers[1],
+        Round(terms(plan_digest="sha256:" + "1" * 64), 5).offers[1],
+        dataclasses.replace(play.offers[1], signature=play.offers[2].signature),
+    ):
+        with pytest.raises(BadSignature):
+            deal_with(play, [play.offers[0], other, *play.offers[2:]])
+
+
+def test_deal_refuses_names_and_keys_that_stand_twice() -> None:
+    play = Round(terms(), 5)
+    mine = play.offers[0]
+    same_identity = {**play.identity_keys, ALL[1]: play.identity_keys[ALL[2]]}
+    with pytest.raises(UnsafeCohort, match="twice"):
+        play.members[ME].deal(play.offers, same_identity, lambda *_: None)
+    for copied in (
+        play.offers[2],
+        signed(play.offers[1], mask_public_key=mine.mask_public_key),
+        signed(play.offers[1], channel_public_key=mine.mask_public_key),
+        signed(play.offers[1], mask_public_key=play.offers[1].channel_public_key),
+        signed(play.offers[1], self_commitment=mine.self_commitment),
+        signed(play.offers[1], noise_commitment=mine.noise_commitment),
+    ):
+        with pytest.raises(UnsafeCohort, match="twice"):
+            deal_with(play, [mine, copied, *play.offers[2:]])
+
+
+def test_deal_refuses_a_roster_without_this_member_or_with_other_keys_of_it() -> None:
+    play = Round(terms(quorum=4), 5)
+    with pytest.raises(UnsafeCohort, match="own keys"):
+        deal_with(play, play.offers[1:])
+    older = Round(terms(), 1).offers[0]
+    with pytest.raises(UnsafeCohort, match="own keys"):
+        deal_with(play, [older, *play.offers[1:]])
+
+
+def test_every_point_of_small_order_and_no_other_is_refused() -> None:
+    points = [value.to_bytes(32, "little") for value in sorted(keys._SMALL_ORDER)]
+    high_bit = [point[:31] + bytes([point[31] | 128]) for point in points]
+    mine = keys.load_private(keys.RoundSecrets.draw().mask_private)
+    for point in [*points, *high_bit]:
+        with pytest.raises(ValueError, match="shared key"):
+            mine.exchange(X25519PublicKey.from_public_bytes(point))
+        with pytest.raises(InvalidMessage, match="small order"):
+            keys.check_public(point.hex(), "A key")
+    for other in (2, 9, 2**255 - 21):
+        keys.check_public(other.to_bytes(32, "little").hex(), "A key")
+
+
+def test_deal_refuses_a_key_of_small_order() -> None:
+    play = Round(terms(), 5)
+    for field in ("mask_public_key", "channel_public_key"):
+        bad = signed(play.offers[1], **{field: "00" * 32})
+        with pytest.raises(InvalidMessage, match="small order"):
+            deal_with(play, [play.offers[0], bad, *play.offers[2:]])
+
+
+def test_deal_refuses_rosters_that_do_not_fit_the_quorum() -> None:
+    play = Round(terms(), 7)
+    with pytest.raises(QuorumMissed, match="4"):
+        deal_with(play, play.offers[:3])
+    with pytest.raises(UnsoundPlan, match="quorum must be at least 5"):
+        deal_with(play, play.offers)
+
+
+# --- accept and mask -------------------------------------------------------------------------------
+
+
+def dealt() -> Round:
+    play = Round(terms(), 5)
+    play.deal()
+    return play
+
+
+def test_accept_takes_one_cohort_and_the_same_again() -> None:
+    play = dealt()
+    play.accept(ME, ALL)
+    play.accept(ME, ALL[::-1])
+    with pytest.raises(UnsafeCohort, match="one cohort"):
+        play.accept(ME, FOUR)
+    assert play.members[ME].stage is Stage.ACCEPTED
+
+
+def test_accept_refuses_cohorts_that_are_too_small_or_not_of_the_roster() -> None:
+    play = dealt()
+    digest = roster_digest(play.offers)
+    member, sealed = play.members[ME], play.ciphertexts_for(ME, ALL)
+    for cohort, error in (
+        (ALL[:3], QuorumMissed),
+        ([ME], QuorumMissed),
+        ([*FOUR, "mem_9"], UnsafeCohort),
+        ([*FOUR, ME], UnsafeCohort),
+        (ALL[1:], UnsafeCohort),
+        (["", *FOUR], InvalidMessage),
+    ):
+        with pytest.raises(error):
+            member.accept(digest, cohort, sealed)
+    with pytest.raises(UnsafeCohort, match="one roster"):
+        member.accept("sha256:" + "0" * 64, ALL, sealed)
+    assert member.stage is Stage.DEALT
+
+
+def test_accept_refuses_when_a_share_is_missing_swapped_or_changed() -> None:
+    play = dealt()
+    digest = roster_digest(play.offers)
+    member, sealed = play.members[ME], play.ciphertexts_for(ME, ALL)
+    with pytest.raises(InvalidMessage, match="4 other members were expected with the cohort, those of 3"):
+        member.accept(digest, ALL, {name: sealed[name] for name in ALL[1:4]})
+    with pytest.raises(InvalidMessage, match="1 of others"):
+        member.accept(digest, FOUR, sealed)
+    for changed in (sealed[ALL[2]], encode(bytes(148)), play.deals[ALL[1]].ciphertexts[ALL[2]]):
+        with pytest.raises(SharesRejected, match="mem_1's for mem_0"):
+            member.accept(digest, ALL, {**sealed, ALL[1]: changed})
+    with pytest.raises(InvalidMessage, match="148 bytes"):
+        member.accept(digest, ALL, {**sealed, ALL[1]: "AAAA"})
+    assert member.stage is Stage.DEALT
+
+
+def test_mask_works_in_place_and_once() -> None:
+    play = dealt()
+    play.accept(ME, ALL)
+    ring = secret_vector(play.terms, ME)
+    assert play.members[ME].mask(ring) is ring
+    assert not np.array_equal(ring, secret_vector(play.terms, ME))
+    with pytest.raises(AlreadyReleased, match="already masked once"):
+        play.members[ME].mask(secret_vector(play.terms, ME))
+    play.members[ME].contributed()
+    again = MemberRound.from_plain(play.members[ME].to_plain(), identity(ME).sign_value)
+    with pytest.raises(AlreadyReleased, match="already masked once"):
+        again.mask(secret_vector(play.terms, ME))
+
+
+def test_mask_refuses_another_length_or_type() -> None:
+    play = dealt()
+    play.accept(ME, ALL)
+    for ring in (np.zeros(4, np.uint32), np.zeros(5, np.uint16), np.zeros((1, 5), np.uint32)):
+        with pytest.raises(InvalidMessage, match="5 numbers of type uint32"):
+            play.members[ME].mask(ring)
+    play.members[ME].mask(np.zeros(5, np.uint32))
+
+
+def test_steps_out_of_order_are_refused() -> None:
+    play = Round(terms(), 5)
+    member = play.members[ME]
+    for step in (
+        lambda: member.accept("sha256:" + "0" * 64, ALL, {}),
+        lambda: member.mask(np.zeros(5, np.uint32)),
+        member.contributed,
+        lambda: member.endorse(ALL),
+        lambda: member.unmask(ALL, {}, {}, verify_value),
+    ):
+        with pytest.raises(IllegalMove, match="'offered'"):
+            step()
+    play.deal()
+    play.accept(ME, ALL)
+    for step in (lambda: member.endorse(ALL), lambda: member.unmask(ALL, {}, {}, verify_value)):
+        with pytest.raises(IllegalMove, match="'accepted'"):
+            step()
+
+
+def test_keys_of_a_round_are_replaced_only_before_a_cohort_was_accepted() -> None:
+    play = Round(terms(), 5)
+    play.members[ME].require_replaceable()
+    play.deal()
+    play.members[ME].require_replaceable()
+    play.accept(ME, ALL)
+    with pytest.raises(AlreadyReleased, match="one cohort"):
+        play.members[ME].require_replaceable()
+
+
+# --- endorse and unmask ----------------------------------------------------------------------------
+
+
+def contributed(count: int = 5, **changes: Any) -> Round:
+    return Round(terms(**changes), count).until_contributed()
+
+
+def test_a_member_signs_the_cohort_and_one_smaller_list() -> None:
+    play = contributed()
+    member = play.members[ME]
+    assert member.endorse(ALL) == play.told[ME]
+    signature = member.endorse(FOUR)
+    assert member.endorse(FOUR[::-1]) == signature
+    assert member.endorse(ALL) == play.told[ME]
+    with pytest.raises(UnmaskRefused, match="one list"):
+        member.endorse(OTHER_FOUR)
+    for survivors, error in ((ALL[1:], UnsafeCohort), (ALL[:3], QuorumMissed), ([*FOUR, "x"], UnsafeCohort)):
+        with pytest.raises(error):
+            play.members[ME].endorse(survivors)
+
+
+def test_an_answer_holds_one_kind_of_share_of_each_member() -> None:
+    play = contributed()
+    play.endorse(FOUR)
+    answer = play.unmask(FOUR, [ME])[0]
+    answer.check()
+    assert sorted(answer.self_shares) == FOUR
+    assert sorted(answer.key_shares) == [ALL[4]]
+    # One may drop out of five: one step, and these survivors need it.
+    assert answer.noise_shares == {}
+
+
+def test_an_answer_for_everybody_holds_no_key_share() -> None:
+    answer = contributed().unmask(ALL, [ME])[0]
+    assert (sorted(answer.self_shares), answer.key_shares, sorted(answer.noise_shares)) == (ALL, {}, ALL)
+
+
+def test_the_one_answer_is_given_again_and_no_other() -> None:
+    play = contributed()
+    first = play.unmask(ALL, [ME])[0]
+    assert play.unmask(ALL, [ME])[0] == first
+    assert play.members[ME].unmask(ALL, {}, {}, verify_value) == first
+    with pytest.raises(UnmaskRefused, match="one list"):
+        play.endorse(FOUR, [ME])
+    play.endorse(FOUR, FOUR[1:])
+    with pytest.raises(UnmaskRefused, match="one unmask request"):
+        play.unmask(FOUR, [ME])
+
+
+def test_a_member_that_signed_a_smaller_list_does_not_unmask_the_cohort() -> None:
+    play = contributed()
+    play.endorse(FOUR, [ME])
+    with pytest.raises(UnmaskRefused, match="one list"):
+        play.unmask(ALL, [ME])
+
+
+def test_a_member_unmasks_a_list_that_a_quorum_signed_without_it() -> None:
+    play = contributed(6)
+    five = names(6)[:5]
+    play.endorse(five, five[1:])
+    assert sorted(play.unmask(five, [ME])[0].self_shares) == five
+
+
+def test_unmask_refuses_missing_or_foreign_signatures() -> None:
+    play = contributed()
+    listed = play.endorse(FOUR)
+    told = {name: play.told[name] for name in FOUR}
+    member = play.members[ME]
+    without = {name: told[name] for name in FOUR[1:]}
+    three = {name: listed[name] for name in FOUR[:3]}
+    for endorsements, lists, error in (
+        (without, listed, UnmaskRefused),
+        (play.told, listed, UnmaskRefused),
+        ({}, {}, UnmaskRefused),
+        (told, three, UnmaskRefused),
+        (told, {}, UnmaskRefused),
+        (told, {**three, ALL[4]: listed[ALL[3]]}, UnmaskRefused),
+        (told, {**three, ALL[3]: listed[ALL[2]]}, BadSignature),
+        (told, {**three, ALL[3]: play.told[ALL[3]]}, BadSignature),
+        ({**told, ALL[3]: listed[ALL[3]]}, listed, BadSignature),
+        ({**told, ALL[3]: "00"}, listed, InvalidMessage),
+    ):
+        with pytest.raises(error):
+            member.unmask(FOUR, endorsements, lists, verify_value)
+    assert member.stage is Stage.CONTRIBUTED
+    assert member.unmask(FOUR, told, listed, verify_value).member_id == ME
+
+
+def test_signatures_of_another_round_unmask_nothing() -> None:
+    before = contributed(round_number=2)
+    play = contributed()
+    with pytest.raises(BadSignature):
+        play.members[ME].unmask(ALL, before.told, {}, verify_value)
+
+
+def test_without_noise_steps_nobody_may_drop_out() -> None:
+    play = contributed(tolerance_steps=0)
+    with pytest.raises(QuorumMissed, match="At least 5 of 5"):
+        play.endorse(FOUR, [ME])
+    total, excess = play.server(ALL, ALL).finish(ALL, play.unmask(ALL))
+    assert np.array_equal(total, plain_sum(play.terms, ALL))
+    assert excess == {}
+
+
+# --- stored state ----------------------------------------------------------------------------------
+
+
+def test_a_member_restarted_after_every_step_gives_the_same_sum() -> None:
+    play = Round(terms(), 5)
+
+    def restart() -> None:
+        for name in ALL:
+            stored = json.loads(canonical_bytes(play.members[name].to_plain()))
+            play.members[name] = MemberRound.from_plain(stored, identity(name).sign_value)
+
+    restart()
+    play.deal()
+    restart()
+    again = dict(play.deals)
+    play.deal()
+    assert play.deals == again
+    for name in ALL:
+        play.accept(name, ALL)
+    restart()
+    play.contribute(ALL)
+    restart()
+    assert {name: play.members[name].contributed() for name in ALL} == play.told
+    play.endorse(FOUR)
+    restart()
+    assert play.endorse(FOUR) == play.listed
+    answers = play.unmask(FOUR)
+    restart()
+    assert play.unmask(FOUR) == answers
+    total, _ = play.server(ALL, FOUR).finish(FOUR, answers)
+    assert np.array_equal(total, plain_sum(play.terms, FOUR))
+
+
+def test_a_crash_before_the_outbox_may_mask_anew_under_the_same_masks() -> None:
+    play = dealt()
+    play.accept(ME, ALL)
+    stored = play.members[ME].to_plain()
+    first = play.members[ME].mask(secret_vector(play.terms, ME))
+    again = MemberRound.from_plain(stored, identity(ME).sign_value)
+    assert np.array_equal(again.mask(secret_vector(play.terms, ME)), first)
+
+
+def test_an_answered_round_keeps_no_secret() -> None:
+    play = contributed()
+    before = json.dumps(play.members[ME].to_plain())
+    secrets = play.members[ME].to_plain()["secrets"]
+    assert all(value in before for value in secrets.values())
+    seeds = play.members[ME].noise_seeds
+    play.unmask(ALL, [ME])
+    after = json.dumps(play.members[ME].to_plain())
+    assert not any(value in after for value in secrets.values())
+    assert not any(seed.hex() in after or encode(seed) in after for seed in seeds)
+    assert play.deals[ME].ciphertexts[ALL[1]] not in after
+    with pytest.raises(AlreadyReleased, match="secrets are gone"):
+        _ = play.members[ME].noise_seeds
+    with pytest.raises(AlreadyReleased):
+        play.members[ME].mask(secret_vector(play.terms, ME))
+
+
+def test_secrets_do_not_show_in_printed_objects_or_errors() -> None:
+    play = contributed()
+    member = play.members[ME]
+    secrets = member.to_plain()["secrets"].values()
+    shown = [repr(member), repr(member._state), repr(keys.RoundSecrets.draw()), str(vars(member))]
+    for broken in ({"stage": "nowhere"}, {"member_id": 3}, {"cohort": None}):
+        with pytest.raises(CommonlensError) as caught:
+            MemberRound.from_plain({**member.to_plain(), **broken}, identity(ME).sign_value)
+        shown.append(str(caught.value))
+    assert not any(secret in text for secret in secrets for text in shown)
+
+
+def test_noise_seeds_are_a_chain_that_the_offer_commits_to() -> None:
+    member = Round(terms(tolerance_steps=3), 5).members[ME]
+    first, second, third = member.noise_seeds
+    assert keys.next_noise_seed(first) == second
+    assert keys.next_noise_seed(second) == third
+    assert keys.next_noise_seed(third).hex() == member.offer.noise_commitment
