@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +14,6 @@ from shared.domain.files import read_json, write_json
 from shared.domain.strict import build, to_plain
 
 FORMAT: Final = "commonlens-peers/1"
-_GROUPS = 8
-_GROUP_BYTES = 5
 
 
 @dataclass(frozen=True)
@@ -73,10 +70,3 @@ def forget(home: Home, wanted: str) -> Approval:
 def alike(name: str) -> str:
     """Names that a person would take for one another: capitals, width and spaces do not tell them apart."""
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())
-
-
-def fingerprint(identity_public_key: str) -> str:
-    """8 groups of 5 digits, about 133 bits of SHA-512 over the key: too many to search for a key alike."""
-    digest = hashlib.sha512(b"commonlens:peer\0" + bytes.fromhex(identity_public_key)).digest()
-    parts = (digest[i * _GROUP_BYTES : (i + 1) * _GROUP_BYTES] for i in range(_GROUPS))
-    return " ".join(f"{int.from_bytes(part, 'big') % 100_000:05d}" for part in parts)

@@ -116,12 +116,15 @@ def _refresh(home: Home) -> None:
     from participant.roll import refresh_roll
     from shared.domain.errors import Unreachable
 
+    control = MemberControl(home)
     try:
-        refresh_roll(home, MemberControl(home))
+        refresh_roll(home, control)
     except Unreachable as error:
         if not home.roll.exists():
             raise
         typer.echo(f"{error.message} This is the roll as it was last seen.", err=True)
+    finally:
+        control.client.close()
 
 
 def _show(found: Sequence[Peer]) -> None:

@@ -83,7 +83,11 @@ class MemberNode:
     """One member's node. Everything that must survive a crash is in its home folder."""
 
     def __init__(
-        self, home: Home, transfers: Transfers, report: Callable[[str], None] = lambda text: None
+        self,
+        home: Home,
+        transfers: Transfers,
+        report: Callable[[str], None] = lambda text: None,
+        look_at_roll: Callable[[], None] = lambda: None,
     ) -> None:
         self._home = home
         self._transfers = transfers
@@ -93,7 +97,9 @@ class MemberNode:
         self._ledger = Ledger(home.ledger)
         refuse_lost_ledger(home, self._ledger)
         self._outbox = Outbox(home.outbox)
-        self._secure = SecureRounds(home, self._member.member_id, self._identity, self._ledger)
+        self._secure = SecureRounds(
+            home, self._member.member_id, self._identity, self._ledger, report, look_at_roll
+        )
         self._runtime = (
             read_toml(home.settings, RuntimeOptions) if home.settings.exists() else RuntimeOptions()
         )
@@ -255,6 +261,7 @@ class MemberNode:
         """Sign the update's bytes and put them into the outbox: from here on it is a Contribution."""
         if isinstance(update, NoisyGridSum):
             payload, counts = self._secure.mask(plan, update), None
+            crash_point("7")
         else:
             payload = memoryview(np.ascontiguousarray(update.vector_f32, dtype="<f4")).cast("B")
             counts = update.counts

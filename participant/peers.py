@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from participant.approvals import Approval, alike, fingerprint, read_approvals, write_approvals
+from participant.approvals import Approval, alike, read_approvals, write_approvals
 from participant.enrol import read_link
 from participant.home import Home
 from participant.records.locking import held_lock
@@ -29,6 +29,7 @@ from shared.domain.errors import (
     Revoked,
 )
 from shared.domain.plan import Plan
+from shared.release.fingerprint import fingerprint
 from shared.release.signing import SigningKey
 
 APPROVE: Final = "commonlens-participant peers approve"

@@ -6,7 +6,7 @@ is on disk before its answer leaves, so that a node that was killed answers as i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,8 @@ from participant.consents import agreed_plan, require_consent_for_run
 from participant.home import Home
 from participant.peers import approved_identities
 from participant.training.workbench import NoiseShare
-from shared.domain.errors import (
-    CommonlensError,
-    InvalidMessage,
-    NotFound,
-)
+from shared.domain.crash_points import crash_point
+from shared.domain.errors import CommonlensError, Expired, InvalidMessage, NotFound
 from shared.domain.files import read_json, write_json
 from shared.domain.plan import Plan
 from shared.domain.update import NoisyGridSum
@@ -39,19 +36,33 @@ KEPT_ROUNDS = 2
 class SecureRounds:
     """The secure rounds of one member, in its home folder. The caller holds the node's lock."""
 
-    def __init__(self, home: Home, member_id: str, identity: SigningKey, ledger: LedgerView) -> None:
+    def __init__(
+        self,
+        home: Home,
+        member_id: str,
+        identity: SigningKey,
+        ledger: LedgerView,
+        report: Callable[[str], None],
+        look_at_roll: Callable[[], None],
+    ) -> None:
         self._home = home
         self._member_id = member_id
         self._identity = identity
         self._ledger = ledger
+        self._report = report
+        self._look_at_roll = look_at_roll
         self._plans: dict[str, Plan] = {}
+        self._looked_for: set[str] = set()
+        """Runs for which the roll was fetched, so that a revocation counts from the next run at the latest."""
 
     def answer(self, request: StepRequest) -> RoundReply:
         """One small step. Raises ConsentMissing for a plan or run that this member did not agree to."""
         require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
         plan = self._plan(request.plan_digest)
         if request.step is Step.OFFER:
-            return RoundReply(offer=self._fresh(plan, request.run_id, request.round_number).offer)
+            offer = self._fresh(plan, request.run_id, request.round_number).offer
+            crash_point("0.1")
+            return RoundReply(offer=offer)
         current = self._read(plan, request.run_id, request.round_number)
         if request.step is Step.DEAL:
             return RoundReply(deal=self._deal(plan, current, request))
@@ -59,10 +70,12 @@ class SecureRounds:
             endorsement = current.endorse(request.survivors)
             self._write(current)
             return RoundReply(endorsement=endorsement)
+        crash_point("10.2")
         shares = current.unmask(
             request.survivors, request.endorsements or {}, request.list_endorsements or {}, verify_value
         )
         self._write(current)
+        crash_point("10.3")
         return RoundReply(shares=shares, deal=self._next_deal(plan, request))
 
     def accept(self, plan: Plan, run_id: str, round_number: int, ask: MaskedAsk) -> NoiseShare:
@@ -101,9 +114,10 @@ class SecureRounds:
         return endorsement, following.offer
 
     def _deal(self, plan: Plan, current: MemberRound, request: StepRequest) -> Deal:
-        identities: Mapping[str, str] = approved_identities(self._home, plan)
+        identities = self._identities(plan, request)
         deal = current.deal(request.roster, identities, verify_value)
         self._write(current)
+        crash_point("0.2")
         return deal
 
     def _next_deal(self, plan: Plan, request: StepRequest) -> Deal | None:
@@ -112,8 +126,23 @@ class SecureRounds:
             return None
         try:
             return self._deal(plan, self._read(plan, request.run_id, request.round_number + 1), request)
-        except CommonlensError:
+        except CommonlensError as error:
+            self._report(f"no shares for round {request.round_number + 1} yet: {error.message}")
             return None
+
+    def _identities(self, plan: Plan, request: StepRequest) -> Mapping[str, str]:
+        """Whom this member sums with, by the newest roll where the one at hand does not know everybody."""
+        if request.run_id not in self._looked_for:
+            self._looked_for.add(request.run_id)
+            self._look_at_roll()
+        try:
+            identities = approved_identities(self._home, plan)
+        except (Expired, NotFound):
+            identities = {}
+        if any(offer.member_id not in identities for offer in request.roster):
+            self._look_at_roll()
+            identities = approved_identities(self._home, plan)
+        return identities
 
     def _fresh(self, plan: Plan, run_id: str, round_number: int) -> MemberRound:
         """New keys for a round, in place of older ones: unless this member contributed under those."""

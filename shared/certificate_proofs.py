@@ -13,8 +13,8 @@ from typing import Final, NoReturn
 
 from shared.domain.errors import CertificateWrong, ProofFailed
 from shared.domain.plan import Plan
-from shared.domain.privacy import RELATION, GaussianEvent, Mode, PrivacyGuarantee
-from shared.domain.release import REPORTED_DELTA, Certificate, CertificateMember, CohortRound
+from shared.domain.privacy import RELATION, REPORTED_DELTA, GaussianEvent, Mode, PrivacyGuarantee
+from shared.domain.release import Certificate, CertificateMember, CohortRound
 from shared.domain.run import RoundState
 from shared.privacy import accountant
 from shared.privacy.soundness import check_soundness
@@ -58,24 +58,30 @@ def prove_consents(plan: Plan, certificate: Certificate) -> tuple[None, str]:
 
 
 def prove_cohorts(plan: Plan, certificate: Certificate) -> tuple[None, str]:
-    """A run closes its rounds one after the other, each once, so a certificate cannot leave any of them out."""
+    """A run takes its rounds one after the other, so a certificate cannot leave any of them out.
+
+    Each is closed once. In mode secure one may also end with nothing for good, because no other cohort can take
+    it up again (clause 3.8): it stands there as abandoned, and is charged like any other.
+    """
     known = {member.member_id for member in certificate.members}
-    closed = 0
+    number, closed, is_closed = 0, 0, True
     asked: set[str] = set()
     for cohort in certificate.rounds:
         _check_cohort(cohort, known)
         asked |= set(cohort.asked)
-        if cohort.number > closed + 1:
-            _fail(f"Round {cohort.number} stands there before round {closed + 1} was closed.")
+        if cohort.number != number:
+            if cohort.number != number + 1 or not (is_closed or plan.privacy.mode is Mode.SECURE):
+                _fail(f"Round {cohort.number} stands there before round {number + is_closed} was closed.")
+            number, is_closed = cohort.number, False
         if cohort.state is RoundState.CLOSED:
             if len(cohort.contributed) < plan.quorum:
                 _fail(
                     f"Round {cohort.number}: the plan needs {plan.quorum} contributions, "
                     f"{len(cohort.contributed)} came."
                 )
-            if cohort.number != closed + 1:
+            if is_closed:
                 _fail(f"Round {cohort.number} is closed twice or out of order.")
-            closed += 1
+            closed, is_closed = closed + 1, True
     if not 1 <= closed <= plan.rounds:
         _fail(f"The plan has 1 to {plan.rounds} rounds, the certificate closes {closed}.")
     if asked != known:

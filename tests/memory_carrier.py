@@ -106,6 +106,8 @@ class MemoryCarrier:
         self.offline: set[str] = set()
         self.held: set[str] = set()
         """Members that answer only after `release`."""
+        self.notices_deaths = False
+        """Whether a node that was killed is known to be gone at once, instead of staying silent."""
         self._members: dict[str, Behaviour] = {}
         self._queue: deque[_Instruction] = deque()
         self._waiting: list[_Instruction] = []
@@ -175,6 +177,8 @@ class MemoryCarrier:
             return
         self.wire.append(instruction.body)
         request = decode_request(instruction.body)
+        if self.notices_deaths:
+            self._ready.append(Received(member_id, None, None, error="its node went away"))
         with suppress(Killed):
             body = encode(self._members[member_id](request))
             self.wire.append(body)
@@ -182,6 +186,8 @@ class MemoryCarrier:
             self.replies.append((member_id, reply))
             if instruction.round_key != self._round_key:
                 return  # its round is over
+            if self.notices_deaths:
+                self._ready.pop()
             delivery = Delivery(member_id, request, reply, self.bulk.staged(instruction.upload_ticket))
             tamper = self.tampers.get(member_id)
             self._ready.extend(tamper(delivery) if tamper else [delivery.honest()])

@@ -41,7 +41,6 @@ from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
 from shared.domain.plan import Plan, SecureTerms, TrainingTerms, least_quorum
 from shared.domain.privacy import Mode
-from shared.domain.privacy import Mode
 from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader
 from shared.privacy.ledger import Ledger

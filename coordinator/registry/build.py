@@ -16,12 +16,11 @@ from shared.domain.errors import DigestMismatch, InvalidWeights, UnsoundPlan
 from shared.domain.extractor import WeightLayout
 from shared.domain.files import write_atomically, write_json
 from shared.domain.plan import Plan
-from shared.domain.privacy import RELATION, GaussianEvent, PrivacyGuarantee
+from shared.domain.privacy import RELATION, REPORTED_DELTA, GaussianEvent, PrivacyGuarantee
 from shared.domain.release import (
     CARD_FILE,
     CERTIFICATE_FILE,
     PLAN_FILE,
-    REPORTED_DELTA,
     REQUIRED_FILES,
     TRUST_FILE,
     WEIGHTS_FILE,

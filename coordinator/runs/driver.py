@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -19,7 +18,7 @@ from coordinator.runs.store import RunRow, RunStore
 from coordinator.storage.checkpoints import CheckpointStore
 from shared.domain.consortium import Member, MemberState
 from shared.domain.crash_points import crash_point
-from shared.domain.errors import CommonlensError, QuorumMissed, RunStopped
+from shared.domain.errors import CommonlensError, QuorumMissed, RunStopped, UnmaskFailed
 from shared.domain.plan import Plan
 from shared.domain.privacy import Mode
 from shared.domain.run import RoundState, RunState
@@ -29,6 +28,8 @@ from shared.extractors.flatten import flatten
 ATTEMPTS = 3
 """How often a round without a quorum is asked again before the run waits for an admin. Members answer a
 repeated round with the same bytes (clause 3.8), so another attempt costs nobody any privacy."""
+EMPTY_ROUNDS = 3
+"""Secure rounds in a row that may end with nothing and be left behind, before the run waits for an admin."""
 LOOK_AGAIN_S = 0.2
 GRACE_S = 10.0
 """How long a round that has its quorum waits for a member that was there in the round before."""
@@ -61,6 +62,8 @@ class RunDriver(threading.Thread):
         self._ended = threading.Event()
         self._given_up: set[str] = set()
         """Members whose nodes were offline when the last round was opened."""
+        self._empty_rounds = 0
+        """Secure rounds in a row that ended with nothing."""
 
     def stop(self) -> None:
         """Leave the run where it is; the next start goes on from its last closed round."""
@@ -100,10 +103,29 @@ class RunDriver(threading.Thread):
         return ServerState(flatten(start.tensors, start.layout))
 
     def _round_with_retries(self, run_id: str, plan: Plan, number: int, state: ServerState) -> ServerState:
-        for _ in range(ATTEMPTS - 1):
-            with contextlib.suppress(QuorumMissed):
-                return self._one_round(run_id, plan, number, state)
-        return self._one_round(run_id, plan, number, state)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                moved = self._one_round(run_id, plan, number, state)
+                self._empty_rounds = 0
+                return moved
+            except (QuorumMissed, UnmaskFailed) as error:
+                if attempt == ATTEMPTS:
+                    self._give_up(run_id, number, error)
+        return state
+
+    def _give_up(self, run_id: str, number: int, error: CommonlensError) -> None:
+        """Leave a secure round that was contributed to behind; raise `error` where it can still be made good.
+
+        Its cohort is fixed, so a member that is gone for good would stop the run for ever. Nothing came of the
+        round; it stays charged (clause 5.5).
+        """
+        keys = self._round_keys.read(run_id, number)
+        if keys is None or keys.cohort is None or self._empty_rounds >= EMPTY_ROUNDS:
+            raise error
+        self._empty_rounds += 1
+        log.warning("run %s: round %d ended with nothing and is left behind: %s", run_id, number, error)
+        self._store.give_up_round(run_id, number, error.message)
+        self._round_keys.forget(run_id, number)
 
     def _one_round(self, run_id: str, plan: Plan, number: int, state: ServerState) -> ServerState:
         record = self._gather(run_id, plan, number)

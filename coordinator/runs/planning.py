@@ -17,7 +17,7 @@ from coordinator.workers.probe import Probe
 from shared.domain.consortium import Member, MemberState, Purpose
 from shared.domain.errors import NotFound, UnsoundPlan
 from shared.domain.plan import Plan, PlanMember, SecureTerms, default_colluders, least_quorum
-from shared.domain.privacy import Mode, PrivacyTerms
+from shared.domain.privacy import REPORTED_DELTA, Mode, PrivacyTerms
 from shared.privacy.accountant import calibrate_noise_multiplier, epsilon
 from shared.privacy.distributed import additive_slack
 from shared.privacy.secure_soundness import LEAST_MEMBERS, check_parties
@@ -25,8 +25,6 @@ from shared.privacy.soundness import LEAST_NOISE, check_numbers, check_soundness
 from shared.secagg.graph import choose_graph
 from shared.wire.rounds import BYTES_PER_COORDINATE
 
-SECOND_DELTA = 1e-6
-"""Clause 7.35: ε is shown at the plan's δ and at this one."""
 _NO_GRID_YET = SecureTerms(grid_width=1.0, ring_bits=32, tolerance_steps=0, mask_cycles=0, share_threshold=1)
 """Stands in until quorum and colluders are known to be sound."""
 
@@ -175,8 +173,10 @@ def _noise_multiplier(plan: Plan) -> float:
 
 def _costs(plan: Plan, probe: Probe) -> tuple[MemberCost, ...]:
     together, alone = plan.events_of_run(), plan.events_alone_of_run()
-    at_delta, at_second = (epsilon(together, delta) for delta in (plan.privacy.delta, SECOND_DELTA))
-    alone_at_delta, alone_at_second = (epsilon(alone, delta) for delta in (plan.privacy.delta, SECOND_DELTA))
+    at_delta, at_second = (epsilon(together, delta) for delta in (plan.privacy.delta, REPORTED_DELTA))
+    alone_at_delta, alone_at_second = (
+        epsilon(alone, delta) for delta in (plan.privacy.delta, REPORTED_DELTA)
+    )
     gradients = plan.training.local_steps * plan.training.augmentation_multiplicity
     return tuple(
         MemberCost(

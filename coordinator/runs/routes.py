@@ -88,7 +88,6 @@ def list_runs(service: Service, who: Anybody) -> Json:
 def show_run(service: Service, who: Anybody, run_id: str) -> Json:
     """One run with all its rounds."""
     run = service.store.run(run_id)
-    plan = service.plan(run.plan_digest)
     rounds = [_rendered_round(row) for row in service.store.rounds(run_id)]
     return _rendered_run(service, run) | {"rounds": rounds}
 

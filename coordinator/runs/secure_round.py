@@ -130,7 +130,9 @@ def run_secure_round(
 
     # Clause 5.4: who is in the sum, fixed before anybody is told, and signed by a quorum where it is smaller.
     require_quorum(plan, record, len(record.contributors), "contributed by the deadline")
+    crash_point("10.1")
     survivors = _fixed_survivors(tools, keys)
+    crash_point("10.2")
     listed = {} if survivors == cohort else _list_endorsements(tools, server, survivors)
 
     # Step 10: a quorum's shares lift the masks from the sum, or nothing (clause 5.5).
@@ -138,6 +140,7 @@ def run_secure_round(
     ring, excess = server.finish(survivors, unmasked)
     total = from_ring(_without_excess(tools, ring, len(cohort), len(survivors), excess), terms.ring_bits)
     watch.lap("unmask")
+    crash_point("10.4")
 
     # Step 11: the step of DP-SGD on the union of the survivors' records, then the server optimiser.
     record.validation = _validation(tools, total, len(cohort), len(survivors))
@@ -172,6 +175,7 @@ def _fresh_keys(tools: SecureTools) -> RoundKeys:
         else:
             offers.append(reply.offer)
     require_quorum(tools.plan, tools.record, len(offers), "sent round keys")
+    crash_point("0.1")
     roster = tuple(sorted_offers(offers))
     deals: dict[str, Deal] = {}
     for member_id, reply in _step_answers(tools, Step.DEAL, [o.member_id for o in roster], roster=roster):
@@ -179,6 +183,7 @@ def _fresh_keys(tools: SecureTools) -> RoundKeys:
             tools.record.missing[member_id] = "sent no shares of its own"
         else:
             deals[member_id] = reply.deal
+    crash_point("0.2")
     return RoundKeys(roster, deals)
 
 

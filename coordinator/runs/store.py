@@ -207,6 +207,16 @@ class RunStore:
                 )
             )
 
+    def give_up_round(self, run_id: str, number: int, note: str) -> None:
+        """Go on after a round that ended with nothing for good: no checkpoint, and it stays charged (5.5)."""
+        with writing(self._engine) as db:
+            db.execute(
+                t.runs.update()
+                .where(t.runs.c.id == run_id)
+                .values(current_round=number, updated_at=to_text(self._clock.now()))
+            )
+            self._note(db, "system", "round.give_up", f"{run_id}/{number}", {"reason": note[:500]})
+
     def rounds(self, run_id: str) -> list[dict[str, Any]]:
         """All attempts of all rounds as plain mappings, in order."""
         with reading(self._engine) as db:
@@ -246,6 +256,7 @@ class RunStore:
             .where(_of_round(run_id, record.number) & (t.rounds.c.attempt == attempt))
             .values(
                 closed_at=now,
+                cohort=list(record.cohort),
                 contributors=list(record.contributors),
                 missing=record.missing,
                 checkpoint_digest=checkpoint,

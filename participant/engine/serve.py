@@ -33,7 +33,7 @@ def serve(home: Home, report: Callable[[str], None]) -> None:
         control.announce_restart()
         watch.look()
 
-    node = MemberNode(home, HttpTransfers(control.client.http), report)
+    node = MemberNode(home, HttpTransfers(control.client.http), report, watch.look)
     loop = NodeLoop(
         connect=lambda: FleetLink(urlsplit(link.url).netloc, home.ca_file, key),
         answer=node.answer,

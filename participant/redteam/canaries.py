@@ -3,14 +3,14 @@
 A *canary* is a record with a code in its pixels. `AuditedExtractor` is the plan's own extractor with one more
 linear layer beside it, which answers to that code: the canary's gradient then points along one coordinate that
 no other record touches (a Dirac canary: Nasr et al. 2023, "Tight auditing of differentially private machine
-learning", section 4), and is far longer than any clip norm, as the worst record's may be. Everything downstream, per-example
-gradients, joint clip, sum, noise, is whatever the member runs.
+learning", section 4), and is far longer than any clip norm, as the worst record's may be. Everything
+downstream, per-example gradients, joint clip, sum, noise, is whatever the member runs.
 
 | what | real or injected |
 |---|---|
 | pictures, their codes and labels | injected: synthetic, nobody's records |
-| the layer of canary coordinates, and gains on embeddings | injected: some weights and records that a member may meet |
-| the plan's extractor with all its layers, and their gradients | real; what it computes forwards is kept out of the loss |
+| the layer of canary coordinates, and gains on embeddings | injected: weights that a member may meet |
+| the plan's extractor with all its layers, and their gradients | real; its output stays out of the loss |
 | data set, held-out split, pixel cache, draw | real: participant/records |
 | ledger, clip, sum, grid, noise, update, training head | real: participant/training, shared/privacy |
 

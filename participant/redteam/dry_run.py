@@ -171,7 +171,7 @@ class DryRun:
         unit = plan.privacy.clip_norm_l2 / plan.sensitivity_l2 / pace
         moved = np.concatenate([before.bias - after.bias, (before.weight - after.weight).reshape(-1)])
         head_moved = moved.astype(np.float64) * unit
-        if isinstance(result, NoisyGridSum) and share is not None:
+        if isinstance(result, NoisyGridSum):
             own = _without_excess(result, plan, share)
             d, step = plan.trainable_coordinates, self._grid_step(plan)
             return Seen(own[:d] * step, head_moved, own[d:] / COUNT_SCALE if len(own) > d else None)
@@ -207,9 +207,10 @@ def _noise_share(plan: Plan) -> NoiseShare | None:
     return NoiseShare(len(plan.members), covered, seeds)
 
 
-def _without_excess(result: NoisyGridSum, plan: Plan, share: NoiseShare) -> Floats:
+def _without_excess(result: NoisyGridSum, plan: Plan, share: NoiseShare | None) -> Floats:
     """The member's part once all answered: unneeded noise is taken out with the revealed seeds (3.9)."""
     vector = np.frombuffer(result.vector_i64, dtype=np.int64).copy()
-    for step, seed in enumerate(share.step_seeds, start=1):
-        vector -= step_share(plan, 1, share.cohort_size, share.covered, step, seed)
+    if share is not None:
+        for step, seed in enumerate(share.step_seeds, start=1):
+            vector -= step_share(plan, 1, share.cohort_size, share.covered, step, seed)
     return vector.astype(np.float64)

@@ -12,7 +12,7 @@ Run here on all of a full batch, where the attack is strongest. Its failure says
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from participant.policy import Policy, check_rules
 from participant.redteam.canaries import CLASSES, given_head
-from participant.redteam.dry_run import DryRun, Floats, PictureRecords, Terms
-from participant.redteam.pictures import Picture, Pixels, psnr_db, synthetic_pictures
+from participant.redteam.dry_run import DryRun, Floats, Member, PictureRecords, Terms
+from participant.redteam.pictures import Pixels, psnr_db, synthetic_pictures
 from participant.redteam.report import AttackRow
 from participant.training.dp_sgd import make_engine
 from participant.training.head import build_head
+from participant.training.local_round import local_round
 from participant.training.workbench import Indices
 from shared.domain.errors import InvalidConfig, PolicyForbids
 from shared.domain.extractor import ExtractorSpec
@@ -39,8 +40,7 @@ NAME = "imprint"
 RECOVERED_DB = 30.0
 """PSNR above which a recovered picture counts: nobody could tell it from the record."""
 UNBOUNDED = 1e30
-_MOST_COORDINATES = 4_000_000
-_LOUDNESS = 10.0
+_BINS_A_RECORD, _LEAST_RECORDS, _MOST_COORDINATES = 4, 4, 4_000_000
 
 
 class ImprintBlock(nn.Module):
@@ -54,8 +54,9 @@ class ImprintBlock(nn.Module):
         with torch.no_grad():
             self.imprint.weight.fill_(1.0 / pixels)
             self.imprint.bias.copy_(-torch.from_numpy(thresholds))
-            # Equal columns: every active row then has the same gradient for one record.
-            self.out.weight.fill_(_LOUDNESS / bins)
+            # Equal columns: every active row then has the same gradient for one record. Small ones: a head that is
+            # sure of its answer would let almost none through.
+            self.out.weight.fill_(spec.embedding_dim**-0.5 / bins)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] → [B, embedding_dim]."""
@@ -67,21 +68,35 @@ class ImprintBlock(nn.Module):
 class Robbery:
     """What came out of one sum."""
 
-    recovered: int
-    """Records that some recovered picture equals at more than RECOVERED_DB."""
-    best_db: float
-    best: tuple[Picture, Picture]
-    """The record that came out best, and what came out."""
+    psnr_db: Floats
+    """[n]: of each record, how well the closest recovered picture shows it."""
+    closest: Floats
+    """[n, height, width, channels]: that picture."""
+
+    @property
+    def recovered(self) -> int:
+        """Records that some recovered picture shows at more than RECOVERED_DB."""
+        return int((self.psnr_db > RECOVERED_DB).sum())
 
 
 def imprint_rows(
-    plan: Plan, folder: Path, pictures: Pixels | None = None, count: int = 64
-) -> tuple[list[AttackRow], dict[str, Robbery]]:
-    """The attack at each stage on `pictures` (synthetic ones where None), and the allow-list that comes first."""
+    plan: Plan,
+    folder: Path,
+    pictures: Pixels | None = None,
+    count: int = 64,
+    member: Member = local_round,
+) -> tuple[list[AttackRow], dict[str, Robbery], Pixels]:
+    """(rows, what was made at each stage, the victims): the attack on up to `count` pictures, and the allow-list.
+
+    `pictures`: uint8 [n, H, W, C] of the plan's size, synthetic ones where None; of large pictures fewer are
+    attacked, so that the block stays small.
+    """
     spec = plan.extractor
-    victims = synthetic_pictures(count, spec, number=3) if pictures is None else pictures
-    thresholds = _thresholds(spec, 4 * len(victims))
-    dry = DryRun(plan, ImprintBlock(spec, thresholds), given_head(spec.embedding_dim), folder)
+    most = _MOST_COORDINATES // (_BINS_A_RECORD * spec.channels * spec.height * spec.width)
+    count = max(_LEAST_RECORDS, min(count, most))
+    victims = (synthetic_pictures(count, spec, number=3) if pictures is None else pictures)[:count]
+    thresholds = _thresholds(spec, _BINS_A_RECORD * len(victims))
+    dry = DryRun(plan, ImprintBlock(spec, thresholds), given_head(spec.embedding_dim), folder, member)
     labels: Indices = np.arange(len(victims), dtype=np.int64) % len(CLASSES)
     sums = {
         "nothing": _plain_sum(dry, victims, labels, UNBOUNDED),
@@ -98,13 +113,13 @@ def imprint_rows(
             name="imprint (Robbing the Fed)",
             tried=stage,
             gains=f"{found.recovered} of {len(victims)} records at more than {RECOVERED_DB:g} dB; the best at "
-            f"{found.best_db:.1f} dB",
+            f"{found.psnr_db.max():.1f} dB",
             number=float(found.recovered),
             protected=None if stage in ("nothing", "clip only") else found.recovered == 0,
         )
         for stage, found in robberies.items()
     ]
-    return [*rows, allow_list_row(plan)], robberies
+    return [*rows, allow_list_row(plan)], robberies, victims
 
 
 def rob(dry: DryRun, total: Floats, victims: Pixels) -> Robbery:
@@ -121,16 +136,12 @@ def rob(dry: DryRun, total: Floats, victims: Pixels) -> Robbery:
     mean, std = (np.resize(values, spec.channels)[:, None, None] for values in (spec.mean, spec.std))
     candidates = np.clip(found.reshape(-1, *shape) * std + mean, 0.0, 1.0).transpose(0, 2, 3, 1)
     truths = victims.astype(np.float64) / 255.0
-    best = np.zeros(len(truths))
-    which = np.zeros(len(truths), dtype=np.int64)
-    for place, true in enumerate(truths):
+    likeness, closest = np.zeros(len(truths)), np.zeros_like(truths)
+    for place, true in enumerate(truths if len(candidates) else ()):
         errors = np.square(candidates - true).reshape(len(candidates), -1).mean(axis=1)
-        if len(errors):
-            which[place] = int(errors.argmin())
-            best[place] = psnr_db(candidates[which[place]], true)
-    top = int(best.argmax())
-    shown = candidates[which[top]] if len(candidates) else np.zeros_like(truths[0])
-    return Robbery(int((best > RECOVERED_DB).sum()), float(best[top]), (truths[top], shown))
+        closest[place] = candidates[int(errors.argmin())]
+        likeness[place] = psnr_db(closest[place], true)
+    return Robbery(likeness, closest)
 
 
 def allow_list_row(plan: Plan) -> AttackRow:
@@ -143,7 +154,7 @@ def allow_list_row(plan: Plan) -> AttackRow:
         refusals.append(refused.code)
     me = plan.members[0]
     policy = Policy(data_set="synthetic", epsilon=1e9)
-    proposed = Plan(**{**plan.__dict__, "extractor": crafted})
+    proposed = replace(plan, extractor=crafted)
     try:
         check_rules(policy, proposed, me.member_id, plan.privacy.unit, me.declared_size)
     except PolicyForbids as refused:
@@ -169,7 +180,7 @@ def _plain_sum(dry: DryRun, victims: Pixels, labels: Indices, clip_norm_l2: floa
 
 def _thresholds(spec: ExtractorSpec, bins: int) -> npt.NDArray[np.float64]:
     """Quantiles of a picture's mean brightness, from pictures the attacker has: public ones of the same kind."""
-    public = to_input(synthetic_pictures(2048, spec, number=4), spec).mean(axis=(1, 2, 3)).astype(np.float64)
     pixels = spec.channels * spec.height * spec.width
-    bins = max(8, min(bins, _MOST_COORDINATES // pixels))
-    return np.asarray(np.quantile(public, np.arange(bins) / bins))
+    public = synthetic_pictures(max(256, min(2048, _MOST_COORDINATES // pixels)), spec, number=4)
+    brightness = to_input(public, spec).mean(axis=(1, 2, 3)).astype(np.float64)
+    return np.asarray(np.quantile(brightness, np.arange(bins) / bins))

@@ -108,7 +108,11 @@ def invert_stages(plan: Plan, picture: Pixels, folder: Path, iterations: int) ->
     weight = generator.normal(0.0, 1.0, (len(CLASSES), spec.embedding_dim)) / spec.embedding_dim**0.5
     # A public head of no meaning: one at zero, as rounds start with, would let no gradient through.
     state = HeadState(weight.astype(np.float32), np.zeros(len(CLASSES), np.float32))
-    dry, head, label = DryRun(plan, extractor, state, folder), build_head(state), torch.zeros(1, dtype=torch.long)
+    dry, head, label = (
+        DryRun(plan, extractor, state, folder),
+        build_head(state),
+        torch.zeros(1, dtype=torch.long),
+    )
     true = picture[0].astype(np.float64) / 255.0
     x = torch.from_numpy(to_input(picture, spec))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ Picture = npt.NDArray[np.float64]
 BEST_PSNR_DB = 99.0
 """Stands for infinity: the pictures are equal."""
 _WINDOW, _WINDOW_STD, _K1, _K2 = 11, 1.5, 0.01, 0.03
-_SHOWN_PIXELS, _MARGIN, _CAPTION = 112, 8, 34
+_SHOWN_PIXELS, _MARGIN, _CAPTION_PIXELS, _CAPTION_LETTERS = 112, 8, 56, 19
 
 
 def synthetic_pictures(count: int, spec: ExtractorSpec, number: int = 0) -> Pixels:
@@ -67,16 +68,19 @@ def ssim(found: Picture, true: Picture) -> float:
 
 
 def side_by_side(path: Path, pictures: Sequence[tuple[str, Picture]]) -> None:
-    """A PNG of all pictures in a row, enlarged without smoothing, each with its caption of one or two lines."""
+    """A PNG of all pictures in a row, enlarged without smoothing, each with its caption of up to four lines."""
     step = _SHOWN_PIXELS + _MARGIN
-    sheet = Image.new("RGB", (_MARGIN + step * len(pictures), _SHOWN_PIXELS + _CAPTION + _MARGIN), "white")
+    sheet = Image.new(
+        "RGB", (_MARGIN + step * len(pictures), _SHOWN_PIXELS + _CAPTION_PIXELS + _MARGIN), "white"
+    )
     pen = ImageDraw.Draw(sheet)
     for place, (caption, picture) in enumerate(pictures):
         pixels = np.asarray(picture * 255.0 + 0.5, dtype=np.uint8)
         image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
         left = _MARGIN + place * step
         sheet.paste(image.resize((_SHOWN_PIXELS, _SHOWN_PIXELS), Image.Resampling.NEAREST), (left, _MARGIN))
-        pen.multiline_text((left, _MARGIN + _SHOWN_PIXELS + 3), caption, fill="black", font_size=11)
+        lines = [part for line in caption.split("\n") for part in textwrap.wrap(line, _CAPTION_LETTERS)]
+        pen.multiline_text((left, _MARGIN + _SHOWN_PIXELS + 3), "\n".join(lines), fill="black", font_size=11)
     data = io.BytesIO()
     sheet.save(data, format="PNG")
     write_atomically(path, data.getvalue())

@@ -18,17 +18,16 @@ An interval is wrong, and an honest member refused, about once in 10⁵ times.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2, norm
 
 from participant.redteam import one_run
 from participant.redteam.canaries import AuditedExtractor, AuditSet, Chosen, given_head, make_audit_set
 from participant.redteam.dry_run import DryRun, Floats, Member, Seen, Terms
+from participant.redteam.intervals import ERROR, Interval, Z, poisson_p_value, shift_of, std_of
 from participant.redteam.report import AuditRow
 from participant.training.local_round import local_round
 from shared.domain.errors import UnsoundPlan
@@ -39,9 +38,6 @@ from shared.extractors.files import Weights
 from shared.privacy.accountant import epsilon
 from shared.privacy.mechanism import NoiseSource
 
-ERROR = 1e-5
-"""Probability with which one interval's one end is wrong."""
-_Z = float(norm.isf(ERROR))
 _QUIET, _SILENT = 0.1, 1e-3
 """Noise multipliers of rounds in which single canaries are to be seen, and of those that measure lengths."""
 _MOST_STEPS = 3
@@ -83,7 +79,9 @@ def audited(
     """`member` with the plan's extractor, and `coordinates` canary coordinates beside it."""
     spec = plan.extractor
     inner = architectures.build(spec, seed=0) if start is None else architectures.load(spec, start)
-    return DryRun(plan, AuditedExtractor(inner, spec, coordinates), given_head(spec.embedding_dim), folder, member)
+    return DryRun(
+        plan, AuditedExtractor(inner, spec, coordinates), given_head(spec.embedding_dim), folder, member
+    )
 
 
 def _canary_part(dry: DryRun) -> slice:
@@ -118,56 +116,31 @@ def epsilon_rows(dry: DryRun, game: AuditSet) -> list[AuditRow]:
             "drawn. It refutes a claim that it exceeds; below the claim it says nothing.",
         )
     ]
-    shift = _shift(quiet, canaries[present], canaries[~present])
-    rows.append(_estimate(plan, "ε of the plan, Gaussian estimate", together, shift, canaries[present], steps))
+    shift = shift_of(quiet, canaries[present], canaries[~present])
+    rows.append(
+        _estimate(plan, "ε of the plan, Gaussian estimate", together, shift, canaries[present], steps)
+    )
     if terms.mode is Mode.SECURE:
         own = seen.extractor[_canary_part(dry)]
         rows.append(
-            _estimate(plan, "ε_alone of the plan, Gaussian estimate", own, shift, canaries[present], steps, True)
+            _estimate(
+                plan, "ε_alone of the plan, Gaussian estimate", own, shift, canaries[present], steps, True
+            )
         )
     return rows
-
-
-@dataclass(frozen=True)
-class _Interval:
-    found: float
-    low: float
-    high: float
-
-
-def _shift(
-    scores: Floats, present: npt.NDArray[np.int64], absent: npt.NDArray[np.int64]
-) -> _Interval:
-    """How far a canary moves its own coordinate, in units of the sensitivity: difference of two means."""
-    inside, outside = scores[present], np.delete(scores, np.concatenate([present, absent]))
-    outside = np.concatenate([outside, scores[absent]])
-    found = float(inside.mean() - outside.mean())
-    error = math.sqrt(inside.var(ddof=1) / len(inside) + outside.var(ddof=1) / len(outside))
-    return _Interval(found, found - _Z * error, found + _Z * error)
-
-
-def _std(samples: Sequence[Floats]) -> _Interval:
-    """Std around each sample's own mean, with the exact interval for Gaussian noise (chi-squared)."""
-    freedom = sum(len(sample) - 1 for sample in samples)
-    squares = float(sum(np.square(sample - sample.mean()).sum() for sample in samples))
-    return _Interval(
-        math.sqrt(squares / freedom),
-        math.sqrt(squares / float(chi2.isf(ERROR, freedom))),
-        math.sqrt(squares / float(chi2.ppf(ERROR, freedom))),
-    )
 
 
 def _estimate(
     plan: Plan,
     name: str,
     scores: Floats,
-    shift: _Interval,
+    shift: Interval,
     present: npt.NDArray[np.int64],
     steps: int,
     alone: bool = False,
 ) -> AuditRow:
     """ε of the whole plan if every step had the σ = std·√K/shift that the dry run had."""
-    noise = _std([scores[present], np.delete(scores, present)])
+    noise = std_of([scores[present], np.delete(scores, present)])
     events = plan.events_alone_of_run() if alone else plan.events_of_run()
     claim = epsilon(events, plan.privacy.delta)
     root = math.sqrt(steps)
@@ -221,7 +194,7 @@ def influence_row(dry: DryRun, small: AuditSet) -> AuditRow:
     per_coordinate = noise / len(first)
     length = math.sqrt(max(0.0, squared))
     error = math.sqrt(4.0 * len(first) * per_coordinate**2 + 4.0 * max(squared, 0.0) * per_coordinate)
-    low, high = (math.sqrt(max(0.0, squared + sign * _Z * error)) for sign in (-1.0, 1.0))
+    low, high = (math.sqrt(max(0.0, squared + sign * Z * error)) for sign in (-1.0, 1.0))
     limit = 1.0 + _FLOAT_SLACK
     arrived = len(loud) > 0 and high > 0.5
     says = (
@@ -231,7 +204,9 @@ def influence_row(dry: DryRun, small: AuditSet) -> AuditRow:
     )
     if not arrived:
         says = "The added record was not seen, so nothing was tested. " + says
-    return AuditRow("influence of one record", "test", 1.0, length, low, high, low > limit or not arrived, says)
+    return AuditRow(
+        "influence of one record", "test", 1.0, length, low, high, low > limit or not arrived, says
+    )
 
 
 def noise_rows(dry: DryRun, small: AuditSet, rounds: int) -> list[AuditRow]:
@@ -248,7 +223,9 @@ def noise_rows(dry: DryRun, small: AuditSet, rounds: int) -> list[AuditRow]:
     claimed = share * plan.privacy.noise_multiplier
     vectors = np.stack([one.extractor for one in seen])
     tensors = {
-        slot.name: _std(list(vectors[:, dry.part(slot.name)].T)) for slot in dry.layout.slots if slot.trainable
+        slot.name: std_of(list(vectors[:, dry.part(slot.name)].T))
+        for slot in dry.layout.slots
+        if slot.trainable
     }
     worst = min(tensors, key=lambda name: tensors[name].high)
     said = "A test: the noise's std between rounds on the same records, in units of the sensitivity. "
@@ -257,7 +234,7 @@ def noise_rows(dry: DryRun, small: AuditSet, rounds: int) -> list[AuditRow]:
         _noise_row(
             "noise on the training head",
             plan.privacy.noise_multiplier,
-            _std(list(np.stack([one.head for one in seen]).T)),
+            std_of(list(np.stack([one.head for one in seen]).T)),
             said + "It stays at home; without it later rounds would depend on raw records (clause 2.1).",
         ),
     ]
@@ -267,14 +244,14 @@ def noise_rows(dry: DryRun, small: AuditSet, rounds: int) -> list[AuditRow]:
             _noise_row(
                 "noise on validation counts",
                 share * plan.privacy.evaluation_noise_multiplier,
-                _std(list(counts.T)),
+                std_of(list(counts.T)),
                 "A test: the std of the two counts between rounds, in units (clause 6.2).",
             )
         )
     return rows
 
 
-def _noise_row(name: str, claimed: float, std: _Interval, says: str) -> AuditRow:
+def _noise_row(name: str, claimed: float, std: Interval, says: str) -> AuditRow:
     return AuditRow(name, "test", claimed, std.found, std.low, std.high, std.high < claimed, says)
 
 
@@ -289,7 +266,9 @@ def draw_row(dry: DryRun, small: AuditSet, rounds: int) -> AuditRow:
     canaries = small.canaries
     everybody = Chosen(small.reader, np.ones(len(small.codes), dtype=bool))
     terms = Terms(_QUIET, sampling_rate=rate)
-    scores = np.stack([dry.round(everybody, terms).extractor[_canary_part(dry)][canaries] for _ in range(rounds)])
+    scores = np.stack(
+        [dry.round(everybody, terms).extractor[_canary_part(dry)][canaries] for _ in range(rounds)]
+    )
     drawn = scores > 0.5
     probability, which = poisson_p_value(drawn, rate)
     return AuditRow(
@@ -303,23 +282,3 @@ def draw_row(dry: DryRun, small: AuditSet, rounds: int) -> AuditRow:
         says=f"A test: {rounds} rounds at rate {rate:g}, the presence of {len(canaries)} canaries read from what "
         f"leaves. Compared with independent coins: {which}. Refused below {ERROR:g}.",
     )
-
-
-def poisson_p_value(drawn: npt.NDArray[np.bool_], rate: float) -> tuple[float, str]:
-    """The probability that independent coins of `rate` look so unusual; bool [rounds, units].
-
-    Three statistics, each tested on both sides, the least p-value times six: how many were drawn in all; how
-    batch sizes scatter, which a fixed size does not; how often each unit came, which shuffled epochs make equal.
-    """
-    rounds, units = drawn.shape
-    coin = rate * (1.0 - rate)
-    total = (float(drawn.sum()) - rounds * units * rate) / math.sqrt(rounds * units * coin)
-    sizes = float(np.square(drawn.sum(axis=1) - units * rate).sum() / (units * coin))
-    visits = float(np.square(drawn.sum(axis=0) - rounds * rate).sum() / (rounds * coin))
-    tails = {
-        "how many were drawn": (float(norm.sf(total)), float(norm.cdf(total))),
-        "the scatter of batch sizes": (float(chi2.sf(sizes, rounds)), float(chi2.cdf(sizes, rounds))),
-        "how often each came": (float(chi2.sf(visits, units)), float(chi2.cdf(visits, units))),
-    }
-    unusual = min(tails, key=lambda name: min(tails[name]))
-    return min(1.0, 6.0 * min(tails[unusual])), f"the most unusual is {unusual}"

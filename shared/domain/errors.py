@@ -140,6 +140,12 @@ class ConsentMissing(Refused):
     code = "refused.consent-missing"
 
 
+class ExceedsClaim(Refused):
+    """An attack of the red team got through a protection, or its audit measured more than the plan claims."""
+
+    code = "refused.exceeds-claim"
+
+
 class PeersWaiting(Refused):
     """A plan sums with organisations that this member's operator has not approved as they are on the roll now."""
 

@@ -14,6 +14,8 @@ RELATION = "add-or-remove-one"
 """Neighbouring data sets: one unit added or removed (clause 1.2)."""
 MAXIMUM_DELTA = 1e-5
 """Clause 7.35: δ is at most this, and at most 1/(10·n_declared)."""
+REPORTED_DELTA = 1e-6
+"""Clause 7.35: beside the plan's δ, ε is always shown at this one too."""
 
 
 class Unit(enum.Enum):

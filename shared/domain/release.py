@@ -32,9 +32,6 @@ REQUIRED_FILES = (WEIGHTS_FILE, CERTIFICATE_FILE, PLAN_FILE, CARD_FILE)
 """What every manifest promises. `manifest.json` and `trust.json` stand beside it: the first carries the
 promise, the second vouches for the key that signed it and is replaced when keys are rotated."""
 
-REPORTED_DELTA = 1e-6
-"""Clause 7.35: beside the plan's δ, ε is always shown at this one too."""
-
 EXTRACTOR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 HIGHEST_NUMBER = 999_999

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import Extractor, Options
+from shared.extractors.layers import LARGEST_OPTION, Extractor, Options
 
 _FIRST_WIDTH_PIXELS = 1.5
 _WIDTH_RATIO = 5.0 / 3.0
@@ -28,27 +28,39 @@ _WAVELENGTH_PER_WIDTH = 2.5
 class OrientedEnergies(nn.Module):
     """[B, C, H, W] → [B, features]: energies of `scales` x `orientations` filters on a `grid` x `grid`, and
     for colour the mean of each channel on the same grid; each kind normalised within its own record.
+
+    With `order` 2 the energies of the energies come too, of each map by every wider filter: a scattering
+    transform (Oyallon and Mallat 2015, "Deep roto-translation scattering"; without their subsampling).
     """
 
     filters: Tensor
 
-    def __init__(self, channels: int, scales: int, orientations: int, kernel: int, grid: int) -> None:
+    def __init__(
+        self, channels: int, scales: int, orientations: int, kernel: int, grid: int, order: int = 1
+    ) -> None:
         super().__init__()
-        self.grid = grid
-        self.features = grid * grid * (scales * orientations + (channels if channels > 1 else 0))
+        self.grid, self.orientations = grid, orientations
+        self.wider_scales = range(1, scales) if order > 1 else range(0)
+        second = sum(scale * orientations * orientations for scale in self.wider_scales)
+        colours = channels if channels > 1 else 0
+        self.features = grid * grid * (scales * orientations + second + colours)
         self.register_buffer("filters", torch.from_numpy(gabor_pairs(scales, orientations, kernel)))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] → [B, features]."""
-        edge = self.filters.shape[-1] // 2
-        grey = F.pad(x.mean(dim=1, keepdim=True), (edge, edge, edge, edge), mode="replicate")
-        answers = F.conv2d(grey, self.filters)
-        even, odd = answers[:, 0::2], answers[:, 1::2]
-        parts = [torch.sqrt(even.square() + odd.square() + 1e-6)]
+        energies = _energies(x.mean(dim=1, keepdim=True), self.filters)
+        parts = [self._pooled(energies)]
+        for scale in self.wider_scales:
+            bank = self.filters[2 * self.orientations * scale : 2 * self.orientations * (scale + 1)]
+            # One map at a time: all of them together are many times the picture's memory.
+            finer = torch.split(energies[:, : scale * self.orientations], 1, dim=1)
+            parts.append(torch.cat([self._pooled(_energies(each, bank)) for each in finer], dim=1))
         if x.shape[1] > 1:
-            parts.append(x)
-        pooled = [F.adaptive_avg_pool2d(part, self.grid).flatten(1) for part in parts]
-        return torch.cat([F.layer_norm(part, part.shape[1:]) for part in pooled], dim=1)
+            parts.append(self._pooled(x))
+        return torch.cat([F.layer_norm(part, part.shape[1:]) for part in parts], dim=1)
+
+    def _pooled(self, maps: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(maps, self.grid).flatten(1)
 
 
 class FixedMlp(Extractor):
@@ -80,12 +92,21 @@ class FixedMlp(Extractor):
         return [self.out, self.out_norm]
 
 
+def _energies(grey: Tensor, filters: Tensor) -> Tensor:
+    """[B, 1, H, W] by pairs [2·n, 1, k, k] → [B, n, H, W]."""
+    edge = filters.shape[-1] // 2
+    answers = F.conv2d(F.pad(grey, (edge, edge, edge, edge), mode="replicate"), filters)
+    even, odd = answers[:, 0::2], answers[:, 1::2]
+    return torch.sqrt(even.square() + odd.square() + 1e-6)
+
+
 def fixed_mlp(spec: ExtractorSpec) -> Extractor:
-    """Options: scales 2, orientations 8, kernel 7 (odd), grid 4, hidden 128, concatenate false."""
+    """Options: scales 2, orientations 8, kernel 7 (odd), grid 4, order 1, hidden 128, concatenate false."""
     options = Options(spec)
     scales, orientations = options.take("scales", 2), options.take("orientations", 8)
     kernel, grid = options.take("kernel", 7), options.take("grid", 4)
     hidden, concatenate = options.take("hidden", 128), options.take("concatenate", False)
+    order = options.take("order", 1)
     options.done()
     shortest = min(spec.height, spec.width)
     if kernel % 2 == 0 or kernel > 31 or scales * orientations > 1024 or grid > shortest:
@@ -94,7 +115,12 @@ def fixed_mlp(spec: ExtractorSpec) -> Extractor:
             f"the picture; found kernel {kernel}, {scales * orientations} filters, grid {grid}. Nothing was "
             "built."
         )
-    fixed = OrientedEnergies(spec.channels, scales, orientations, kernel, grid)
+    fixed = OrientedEnergies(spec.channels, scales, orientations, kernel, grid, order)
+    if order > 2 or (order == 2 and not 2 <= scales <= fixed.features <= LARGEST_OPTION):
+        raise InvalidConfig(
+            f"fixed-mlp expects order 1, or order 2 with at least 2 scales and at most {LARGEST_OPTION} fixed "
+            f"features; found order {order}, {scales} scales, {fixed.features} features. Nothing was built."
+        )
     trained_dim = spec.embedding_dim - (fixed.features if concatenate else 0)
     if trained_dim < 1:
         raise InvalidConfig(

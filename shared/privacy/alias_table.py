@@ -43,15 +43,23 @@ class AliasTable:
     fine: Words
     """[2^bits]: the 64 lower bits of the threshold."""
 
-    def look_up(self, words: Words, more: Callable[[int], Words]) -> npt.NDArray[np.int64]:
+    def look_up(
+        self, words: Words, more: Callable[[int], Words], rooms: tuple[Words, Words] | None = None
+    ) -> npt.NDArray[np.int64]:
         """int64 [n], one integer for each of the uniform `words` uint64 [n]; `more(k)` gives k further words.
+
+        `rooms`, two arrays [n], are worked in, and the first holds the result: who draws often lends the same
+        two, because memory fresh from the system costs more than the draw.
 
         A word's high bits below the threshold's mean the bucket's own number (the word's low bits), above it
         the second value (the entry's low bits): the low bits of whichever is smaller.
         """
+        chosen, entries = rooms or (np.empty_like(words), np.empty_like(words))
         mask = np.uint64((1 << self.bits) - 1)
-        entries = self.packed.take((words & mask).view(np.int64))
-        chosen = np.minimum(words, entries)
+        np.bitwise_and(words, mask, out=chosen)
+        # No index can be out of range; "raise" would make numpy copy what it writes.
+        self.packed.take(chosen.view(np.int64), out=entries, mode="wrap")
+        np.minimum(words, entries, out=chosen)
         np.bitwise_xor(words, entries, out=entries)
         if entries.min(initial=mask + np.uint64(1)) <= mask:  # equal high bits somewhere
             tied = np.flatnonzero(entries <= mask)

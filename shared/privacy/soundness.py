@@ -12,7 +12,7 @@ import math
 
 from shared.domain.errors import UnsoundPlan
 from shared.domain.plan import AUGMENTATIONS, SCHEDULES, Plan
-from shared.domain.privacy import Mode
+from shared.domain.privacy import REPORTED_DELTA, Mode
 from shared.privacy.accountant import epsilon, highest_delta
 from shared.privacy.secure_soundness import check_grid, check_parties, secure_numbers
 
@@ -48,6 +48,11 @@ def check_soundness(plan: Plan) -> None:
         )
     if secure:
         check_grid(plan)
+    if not math.isfinite(epsilon(plan.events_alone_of_run(), REPORTED_DELTA)):
+        raise UnsoundPlan(
+            f"Should everybody else deviate, no bound on ε is left for a member at δ {REPORTED_DELTA:g} (clause "
+            f"3.7): its own share of the noise is too small. {_REFUSED} Raise the noise, or plan fewer rounds."
+        )
     spent = epsilon(plan.events_of_run(), terms.delta)
     if not spent <= terms.target_epsilon:
         raise UnsoundPlan(

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 
 from shared.domain.plan import Plan
-from shared.domain.privacy import Mode, PrivacyGuarantee
-from shared.domain.release import REPORTED_DELTA, Certificate, CertificateMember
+from shared.domain.privacy import REPORTED_DELTA, Mode, PrivacyGuarantee
+from shared.domain.release import Certificate, CertificateMember
 from shared.release.promise import epsilon_text, promise
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")

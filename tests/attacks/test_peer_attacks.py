@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from participant.enrol import COORDINATOR_FILE
 from participant.peers import (
     PeerState,
     approve,
@@ -34,6 +35,7 @@ from shared.domain.errors import (
     RolledBack,
     WrongAuthority,
 )
+from shared.domain.files import read_json, write_json
 from shared.domain.ids import MemberId
 from shared.domain.plan import Plan
 from shared.release.envelope import Envelope
@@ -302,10 +304,11 @@ def test_a_roll_with_a_trust_document_of_another_root_is_refused(place: Place, t
     before = place.victim.home.roll.read_bytes()
     with pytest.raises(NotTrusted):
         place.look(RollOfDesk(stranger))
+    assert place.victim.home.roll.read_bytes() == before
     place.victim.home.roll.unlink()
     with pytest.raises(NotTrusted):
         place.look(RollOfDesk(stranger))
-    assert not place.victim.home.roll.exists() and before
+    assert not place.victim.home.roll.exists()
 
 
 def test_a_frozen_roll_is_of_no_use_once_its_time_is_over(place: Place) -> None:
@@ -361,3 +364,13 @@ def test_a_key_swapped_while_the_operator_is_on_the_phone_is_not_approved(place:
     with pytest.raises(Invalid, match="East changed on the roll since it was shown"):
         approve(place.victim.home, [shown], place.desk.clock)
     assert len(waiting(place.victim.home, place.desk.clock)) == 1
+
+
+def test_a_roll_is_followed_from_the_pinned_root_only(place: Place, tmp_path: Path) -> None:
+    """A trust document put into the folder that the pinned root never signed vouches for nothing."""
+    prepare_home(tmp_path / "stranger")
+    stranger, link_file = open_desk(tmp_path / "stranger"), place.victim.home.root / COORDINATOR_FILE
+    write_json(link_file, read_json(link_file) | {"trust": stranger.room.authority.trust_envelope()})
+    place.victim.home.roll.unlink()
+    with pytest.raises(BadSignature, match="did not sign this trust document"):
+        place.look(RollOfDesk(stranger))

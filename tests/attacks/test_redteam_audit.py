@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from participant.redteam import one_run
 from participant.redteam.canaries import Chosen, make_audit_set
 from participant.redteam.dry_run import Terms
+from participant.redteam.intervals import poisson_p_value
 from participant.redteam.self_audit import (
     audited,
     draw_row,
     epsilon_rows,
     influence_row,
     noise_rows,
-    poisson_p_value,
 )
 from participant.training import local_round as local_round_room
 from participant.training import step as step_room
@@ -330,7 +330,9 @@ def test_one_run_bound_is_that_of_the_paper_for_perfect_guesses():
     """m = r = v and δ = 0: the p-value is (e^ε/(1 + e^ε))^m, so the bound is -ln(p^(-1/m) - 1)."""
     for canaries in (100, 1000):
         expected = -math.log(0.05 ** (-1 / canaries) - 1)
-        assert one_run.epsilon_refuted(canaries, canaries, canaries, 0.0, 0.05) == pytest.approx(expected, abs=2e-4)
+        assert one_run.epsilon_refuted(canaries, canaries, canaries, 0.0, 0.05) == pytest.approx(
+            expected, abs=2e-4
+        )
     # δ can only lower the bound.
     assert one_run.epsilon_refuted(1000, 1000, 1000, 1e-5, 0.05) < -math.log(0.05 ** (-1 / 1000) - 1)
 

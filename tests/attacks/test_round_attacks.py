@@ -110,7 +110,10 @@ LEFT_OUT: dict[str, tuple[Attack, str]] = {
     "counts beyond all": (header(counts=ValidationCounts(1e300, 0.0)), "counts that no data set has"),
     "another name": (answers_in_the_name_of_another, "answered in another member's name"),
     "an answer of another": (repeats_an_answer_of_another, "answered in another member's name"),
-    "no signature": (reply(lambda d: replace(d.reply, signature=None)), "answered without a signed contribution"),
+    "no signature": (
+        reply(lambda d: replace(d.reply, signature=None)),
+        "answered without a signed contribution",
+    ),
     "an empty signature": (reply(lambda d: replace(d.reply, signature="")), "128 lower-case hex digits"),
     "a wrong signature": (
         reply(lambda d: replace(d.reply, signature="00" * 64)),

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from utility_data import FASHION, SIGNS, Records
+from utility_model import Adapter, Batch, Clipped, Heads
 
 from coordinator.runs.averaging import ServerState, apply_average
 from coordinator.runs.draft import PlanDraft, PrivacyDraft
@@ -30,8 +32,6 @@ from shared.privacy.mechanism import NoiseSource
 from shared.privacy.noise_shares import base_share
 from shared.secagg.fixed_point import to_grid
 from shared.secagg.parameters import tolerance
-from utility_data import FASHION, SIGNS, Records
-from utility_model import Adapter, Batch, Clipped, Heads
 
 DELTA = 1e-5
 SECURE, LOCAL, CURATOR, NOT_PRIVATE = "secure", "local", "curator", "not private"
@@ -53,7 +53,7 @@ class Recipe:
 
 
 RECIPES = {
-    "fashion": Recipe(FASHION, Unit.RECORD, 40, 0.1, 4.0, 4.0),
+    "fashion": Recipe(FASHION, Unit.RECORD, 100, 0.05, 8.0, 4.0),
     "signs": Recipe(SIGNS, Unit.PERSON, 40, 0.5, 2.0, 2.0),
 }
 
@@ -64,7 +64,9 @@ def noise_multiplier(epsilon: float, rate: float, rounds: int) -> float:
     return calibrate_noise_multiplier(epsilon, DELTA, rate, rounds)
 
 
-def make_plan(recipe: Recipe, sizes: tuple[int, ...], mode: Mode, epsilon: float, colluders: int | None) -> Plan:
+def make_plan(
+    recipe: Recipe, sizes: tuple[int, ...], mode: Mode, epsilon: float, colluders: int | None
+) -> Plan:
     """The plan that `plan propose` would make for members of these sizes."""
     draft = PlanDraft(
         extractor_name="utility",
@@ -103,9 +105,10 @@ def train(adapter: Adapter, plan: Plan, arm: str, members: tuple[Records, ...], 
     held = np.stack([np.isin(np.arange(classes), records.y) for records in members])
     heads = Heads.zeros(held, plan.extractor.embedding_dim)
     state, noise = ServerState(adapter.start.copy()), NoiseSource()
+    drawer = Drawer(members, plan.privacy.sampling_rate, rng)
     expected = np.array([plan.expected_batch_size(m.member_id) for m in plan.members])
     for number in range(1, plan.rounds + 1):
-        batch = poisson(members, plan.privacy.sampling_rate, rng)
+        batch = drawer.draw()
         clipped = adapter.clipped(state.weights, heads, batch, plan.privacy.clip_norm_l2)
         pace = plan.learning_rate_factor(number)
         total = extractor_total(clipped, batch, plan, number, arm, noise)
@@ -146,16 +149,26 @@ def extractor_total(
     return noise.noised(exact, std).astype(np.float64)
 
 
-def poisson(members: tuple[Records, ...], rate: float, rng: np.random.Generator) -> Batch:
-    """Every unit with probability `rate`; of a drawn unit one record."""
-    xs, ys, cuts = [], [], [0]
-    for records in members:
-        drawn = np.flatnonzero(rng.random(records.units) < rate)
-        if records.units != len(records.y):
-            order = rng.permutation(len(records.y))
-            _, first = np.unique(records.unit[order], return_index=True)
-            drawn = order[first[drawn]]
-        xs.append(records.x[drawn])
-        ys.append(records.y[drawn])
-        cuts.append(cuts[-1] + len(drawn))
-    return Batch(torch.from_numpy(np.concatenate(xs)), torch.from_numpy(np.concatenate(ys)), tuple(cuts))
+class Drawer:
+    """Poisson batches of all members: every unit by itself, and of a drawn unit one record."""
+
+    def __init__(self, members: tuple[Records, ...], rate: float, rng: np.random.Generator) -> None:
+        self._rate, self._rng, self._members = rate, rng, members
+        self._x = torch.from_numpy(np.concatenate([records.x for records in members]))
+        self._y = torch.from_numpy(np.concatenate([records.y for records in members]))
+        self._squares = self._x.square().sum(1)
+
+    def draw(self) -> Batch:
+        """The next round's."""
+        chosen, cuts, offset = [], [0], 0
+        for records in self._members:
+            drawn = np.flatnonzero(self._rng.random(records.units) < self._rate)
+            if records.units != len(records.y):
+                order = self._rng.permutation(len(records.y))
+                _, first = np.unique(records.unit[order], return_index=True)
+                drawn = order[first[drawn]]
+            chosen.append(drawn + offset)
+            cuts.append(cuts[-1] + len(drawn))
+            offset += len(records.y)
+        rows = torch.from_numpy(np.concatenate(chosen))
+        return Batch(self._x[rows], self._y[rows], self._squares[rows], tuple(cuts))

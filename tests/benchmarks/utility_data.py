@@ -6,6 +6,7 @@ poor in labels. Which classes, who holds what and what joiners label follows fro
 
 from __future__ import annotations
 
+import functools
 import gzip
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,16 +39,17 @@ LEAST_RECORDS = 10
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-FASHION = ExtractorSpec(
-    "fixed-mlp", 1, 28, 28, 64, options={"scales": 2, "orientations": 4, "kernel": 7, "grid": 7, "hidden": 64}
-)
+_FILTERS = {"scales": 2, "orientations": 4, "kernel": 7, "grid": 7}
+FASHION = ExtractorSpec("fixed-mlp", 1, 28, 28, 128, options={**_FILTERS, "hidden": 64})
+SIGNS_FIXED = 539
 SIGNS = ExtractorSpec(
-    "fixed-mlp", 3, 48, 48, 32, options={"scales": 2, "orientations": 4, "kernel": 7, "grid": 7, "hidden": 32}
+    "fixed-mlp", 3, 48, 48, 32 + SIGNS_FIXED, options={**_FILTERS, "hidden": 32, "concatenate": True}
 )
+"""So few persons train little: fixed features stay in the embedding, so that nobody loses them."""
 SPECS = {"fashion": FASHION, "signs": SIGNS}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pool:
     """A whole data set as fixed features; `person` [n] numbers units (a record each, or a person)."""
 
@@ -150,6 +152,7 @@ def _signs(path: Path) -> tuple[np.ndarray, ...]:
     return images, stored["y"].astype(np.int64), person.astype(np.int64), images[:0], nothing
 
 
+@functools.lru_cache(maxsize=1)
 def deal(pool: Pool, members: int, skew: str, seed: int) -> Consortium:
     """Members, joiner and test of one seed; `skew` is dirichlet or disjoint."""
     rng = np.random.default_rng([seed, members, skew == "disjoint"])
@@ -236,7 +239,9 @@ def _deal_persons(
             kept = np.isin(own.y[mine], groups[place])
         else:
             mix = rng.dirichlet(np.full(len(trained), DIRICHLET))
-            mix = np.maximum(mix / np.sort(mix)[-2], 0.02).clip(max=1.0)  # its two commonest classes are kept whole
+            mix = np.maximum(mix / np.sort(mix)[-2], 0.02).clip(
+                max=1.0
+            )  # its two commonest classes are kept whole
             kept = rng.random(len(mine)) < mix[np.searchsorted(trained, own.y[mine])]
         shares.append(mine[kept])
     return shares

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from utility_data import features
 
 from participant.training.dp_sgd import make_engine
 from shared.domain.extractor import ExtractorSpec
 from shared.extractors import architectures
 from shared.extractors.preprocess import to_input
-from utility_data import features
 
 AGREEMENT = 2e-5
 """Largest relative difference from the shipped engine, both in float32."""
@@ -46,6 +46,8 @@ class Batch:
 
     x: Tensor
     y: Tensor
+    squares: Tensor
+    """[B]: squared norm of each row of x."""
     cuts: tuple[int, ...]
 
     def part(self, member: int) -> slice:
@@ -108,8 +110,10 @@ class Adapter:
         gradients = torch.autograd.grad(trained, (before_first, before_second), back)
         lefts, rights = (*gradients, logits_gradient), (batch.x, inner.detach(), embedding)
         squares = sum(
-            left.square().sum(1) * (right.square().sum(1) + 1.0)
-            for left, right in zip(lefts, rights, strict=True)
+            left.square().sum(1) * (norm + 1.0)
+            for left, norm in zip(
+                lefts, (batch.squares, *(r.square().sum(1) for r in rights[1:])), strict=True
+            )
         )
         factors = clip_norm_l2 / squares.sqrt().clamp(min=clip_norm_l2)
         scaled = tuple(left * factors[:, None] for left in lefts)
@@ -145,7 +149,8 @@ def check_against_shipped(spec: ExtractorSpec) -> float:
     head = nn.Linear(spec.embedding_dim, 5)
     x = torch.from_numpy(to_input(images, spec))
     heads = Heads(head.weight.detach()[None].clone(), head.bias.detach()[None].clone(), torch.zeros(1, 5))
-    batch = Batch(torch.from_numpy(features(images, spec)), y, (0, 12))
+    fixed = torch.from_numpy(features(images, spec))
+    batch = Batch(fixed, y, fixed.square().sum(1), (0, 12))
     with torch.inference_mode():
         pairs = [(adapter.embed(adapter.start, batch.x.numpy()), module(x).numpy())]
     for clip_norm_l2 in (0.3, 2.0):

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from utility_data import Consortium, Labels, Records
 
 from participant.heads.fit import fit_head
 from shared.domain.extractor import ExtractorSpec
-from utility_data import Consortium, Labels, Records
 
 Embed = Callable[[np.ndarray], np.ndarray]
 
@@ -55,7 +55,14 @@ def joiner_scores(embed: Embed, dealt: Consortium, seed: int, spec: ExtractorSpe
     scores = {}
     for name, draws in joiner_tasks(dealt, seed).items():
         found = [
-            accuracy(embedded[chosen], dealt.joiner.y[chosen], test, dealt.test.y, dict.fromkeys(classes, 1.0), spec)
+            accuracy(
+                embedded[chosen],
+                dealt.joiner.y[chosen],
+                test,
+                dealt.test.y,
+                dict.fromkeys(classes, 1.0),
+                spec,
+            )
             for chosen, classes in draws
         ]
         scores[name] = float(np.mean(found))
@@ -80,9 +87,7 @@ def accuracy(
     names = tuple(str(c) for c in present)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        head = fit_head(
-            fitted, np.searchsorted(present, labels), names, spec=spec, release_digest=_DIGEST
-        )
+        head = fit_head(fitted, np.searchsorted(present, labels), names, spec=spec, release_digest=_DIGEST)
     total = sum(proportions.values())
     score = 0.0
     for c, share in proportions.items():

@@ -47,6 +47,7 @@ rounds = {rounds}
 evaluate_every = 2
 deadline_s = 240.0
 quorum = {quorum}
+{more}
 [extractor]
 architecture = "fixed-mlp"
 channels = 1
@@ -230,10 +231,16 @@ class Consortium:
         self.members[name] = member
         return member
 
-    def propose(self, rounds: int, quorum: int) -> str:
-        """Propose a plan; its digest."""
+    def approve_peers(self) -> None:
+        """Each member's operator approves everybody who is on the roll now."""
+        for member in self.members.values():
+            done = member.call("peers", "approve", "--all", "--yes")
+            assert done.code == 0, done.err
+
+    def propose(self, rounds: int, quorum: int, more: str = "") -> str:
+        """Propose a plan, of mode secure unless there are too few members for it; its digest."""
         path = self.folder / "plan.toml"
-        path.write_text(PLAN.format(rounds=rounds, quorum=quorum), encoding="utf-8")
+        path.write_text(PLAN.format(rounds=rounds, quorum=quorum, more=more), encoding="utf-8")
         return self.admin("plan", "propose", path).last
 
     def start_run(self, digest: str) -> str:
@@ -286,7 +293,7 @@ class Consortium:
 
 @contextlib.contextmanager
 def consortium(folder: Path, sizes: dict[str, tuple[int, int]]) -> Iterator[Consortium]:
-    """A running coordinator whose releases are public, and joined members (records, classes)."""
+    """A running coordinator whose releases are public; joined members (records, classes) that know each other."""
     port = free_port()
     home = folder / "coordinator"
     argv = [str(BIN / "commonlens-coordinator"), "serve", "--home", str(home)]
@@ -299,6 +306,7 @@ def consortium(folder: Path, sizes: dict[str, tuple[int, int]]) -> Iterator[Cons
         made.serve()
         for name, (records, classes) in sizes.items():
             made.add_member(name, records, classes)
+        made.approve_peers()
         yield made
     finally:
         made.end()

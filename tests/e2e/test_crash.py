@@ -1,8 +1,8 @@
 """kill −9 at every numbered step of the walk (docs/architecture.md, section 3), then start again and go on.
 
 After each kill the run goes on from its last closed round, every member's ledger holds each round exactly once,
-each round was answered with one draw of noise only, and no release is ever half visible. Step 7 does not exist
-in mode local: nothing is masked.
+each round was answered with one draw of noise only, and no release is ever half visible. The run is of mode
+secure: steps 0.1 to 0.2 are its keys, 7 its masks, 10.1 to 10.4 its unmasking.
 """
 
 from __future__ import annotations
@@ -28,22 +28,28 @@ from shared.verification import verify_release
 from tests.e2e.consortium import Consortium, Organisation, call, command, consortium, wait_for
 
 ROUNDS = 4
-STEPS_OF_MEMBERS = {"a": ("1", "4", "8"), "b": ("2", "5", "9"), "c": ("3", "6")}
-STEPS_OF_COORDINATOR = ("10", "11", "12")
+STEPS_OF_MEMBERS = {
+    "a": ("0.1", "1", "4", "8"),
+    "b": ("0.2", "5", "9"),
+    "c": ("2", "7", "10.2"),
+    "d": ("3", "6", "10.3"),
+}
+STEPS_OF_COORDINATOR = ("0.1", "0.2", "10", "10.1", "10.2", "10.4", "11", "12")
 STEPS_OF_PUBLISHING = ("13.1", "13.2", "13.3", "13.4", "13.5", "13.6")
 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
-    """Three members; their nodes are started further down."""
-    with consortium(tmp_path_factory.mktemp("crash"), {"a": (60, 3), "b": (50, 2), "c": (40, 2)}) as made:
+    """Four members; their nodes are started further down."""
+    sizes = {"a": (60, 3), "b": (50, 2), "c": (40, 2), "d": (30, 3)}
+    with consortium(tmp_path_factory.mktemp("crash"), sizes) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def plan(shapes: Consortium) -> str:
-    """A plan that needs all three: a member that stays away stops it."""
-    return shapes.propose(ROUNDS, quorum=3)
+    """A plan of mode secure that needs all four: a member that stays away stops it."""
+    return shapes.propose(ROUNDS, quorum=4)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,7 @@ def survived(shapes: Consortium, plan: str) -> str:
     run = shapes.start_run(plan)
     for name, steps in STEPS_OF_MEMBERS.items():
         shapes.members[name].node.start(crash_at(shapes, name, steps[0]))
-    # All three die in turn, side by side; each comes back with its next step.
+    # All of them die in turn, side by side; each comes back with its next step.
     left = {name: list(steps) for name, steps in STEPS_OF_MEMBERS.items()}
     while any(left.values()):
         name = wait_for("a node kills itself", lambda: dead(shapes, left))

@@ -27,8 +27,9 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
-    """Three members with different classes, their nodes running."""
-    with consortium(tmp_path_factory.mktemp("walk"), {"a": (60, 3), "b": (50, 2), "c": (40, 2)}) as made:
+    """Four members with different classes, their nodes running."""
+    sizes = {"a": (60, 3), "b": (50, 2), "c": (40, 2), "d": (30, 3)}
+    with consortium(tmp_path_factory.mktemp("walk"), sizes) as made:
         for member in made.members.values():
             member.node.start()
         yield made
@@ -36,12 +37,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
 
 @pytest.fixture(scope="module")
 def plan(shapes: Consortium) -> str:
-    """The digest of a plan that goes on without one of its three members."""
+    """The digest of a plan of mode secure that goes on without one of its four members."""
     checked = shapes.folder / "check.toml"
-    digest = shapes.propose(ROUNDS, quorum=2)
+    digest = shapes.propose(ROUNDS, quorum=3)
     shutil.copyfile(shapes.folder / "plan.toml", checked)
     said = shapes.admin("plan", "check", checked).out
-    assert "quorum 2 of 3" in said
+    assert "quorum 3 of 4" in said and "mode secure" in said
     return digest
 
 
@@ -53,7 +54,7 @@ def release(shapes: Consortium, plan: str) -> str:
     assert [(r["number"], r["attempt"], r["state"]) for r in shown["rounds"]] == [
         (number, 1, "closed") for number in range(1, ROUNDS + 1)
     ]
-    assert all(len(r["contributors"]) == 3 for r in shown["rounds"])
+    assert all(len(r["contributors"]) == 4 for r in shown["rounds"])
     return shapes.admin("release", "publish", run).last
 
 
@@ -179,6 +180,20 @@ def test_run_pauses_resumes_and_stops(shapes: Consortium, plan: str, release: st
         node.send(signal.SIGCONT)
 
 
+def test_three_members_walk_the_same_way_in_mode_local(
+    shapes: Consortium, release: str, tmp_path: Path
+) -> None:
+    plan = shapes.propose(2, quorum=3, more='members = ["a", "b", "d"]')
+    run = shapes.start_run(plan)
+    assert all(len(r["contributors"]) == 3 for r in shapes.wait_run(run)["rounds"])
+    published = shapes.admin("release", "publish", run).last
+    pull = (shapes.url, published, "--ca-fingerprint", shapes.fingerprint, "--to", tmp_path)
+    assert call(anybody_app, "pull", *pull).code == 0
+    verified = call(anybody_app, "verify", tmp_path / published)
+    assert verified.code == 0, verified.err
+    assert "mode local" in verified.out
+
+
 def test_suspended_member_is_out_at_once_and_comes_back(shapes: Consortium, plan: str, release: str) -> None:
     member = shapes.members["b"]
     before = member.node.said()
@@ -197,7 +212,7 @@ def test_suspended_member_is_out_at_once_and_comes_back(shapes: Consortium, plan
     assert member.call("plan", "list").code == 0
     wait_for("its node is let in again", lambda: "connected" in member.node.said()[refusals:])
     shown = shapes.wait_run(shapes.start_run(plan))
-    assert all(len(r["contributors"]) == 3 for r in shown["rounds"])
+    assert all(len(r["contributors"]) == 4 for r in shown["rounds"])
 
 
 def test_revoked_member_is_out_for_ever(shapes: Consortium, plan: str, release: str) -> None:

@@ -65,9 +65,7 @@ def released_sum(plan: Plan, before: np.ndarray, after: np.ndarray, members: int
     return (before.astype(np.float64) - after) * expected / plan.training.learning_rate
 
 
-def test_secure_round_is_one_step_on_the_pooled_records(
-    desk: Desk, tmp_path: Path, heard: Heard
-) -> None:
+def test_secure_round_is_one_step_on_the_pooled_records(desk: Desk, tmp_path: Path, heard: Heard) -> None:
     sim = ConsortiumSimulator(desk, tmp_path, sizes=(12, 12, 12, 12))
     plan = sim.secure_plan()
     sim.consent(plan)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from shared.domain.errors import InvalidConfig, InvalidWeights, MixesRecords
 from shared.domain.extractor import ExtractorSpec
@@ -113,6 +114,24 @@ def test_plain_brightness_has_no_energy_in_the_filters():
     np.testing.assert_allclose(np.linalg.norm(filters.reshape(32, -1), axis=1), 1, rtol=1e-5)
 
 
+def test_second_order_is_the_energies_of_the_finer_scales_energies():
+    spec = tiny("fixed-mlp", channels=1, orientations=3, scales=3, grid=2, order=2)
+    module, first = build(spec, seed=0).fixed, build(tiny("fixed-mlp", 1, orientations=3, scales=3), 0).fixed
+    x = torch.randn(2, 1, 12, 12)
+    features = module(x)
+    assert features.shape == (2, module.features) == (2, 4 * (9 + 9 + 18))
+    torch.testing.assert_close(features[:, :36], first(x))
+
+    def energies(maps, filters):
+        answers = F.conv2d(F.pad(maps, (3, 3, 3, 3), mode="replicate"), filters)
+        return torch.sqrt(answers[:, 0::2].square() + answers[:, 1::2].square() + 1e-6)
+
+    maps = energies(x, module.filters)
+    second = torch.cat([energies(maps[:, k : k + 1], module.filters[12:18]) for k in range(6)], dim=1)
+    expected = F.adaptive_avg_pool2d(second, 2).flatten(1)
+    torch.testing.assert_close(features[:, 72:], F.layer_norm(expected, expected.shape[1:]))
+
+
 def test_concatenated_embedding_ends_with_the_fixed_features():
     spec = tiny("fixed-mlp", channels=1, embedding_dim=5 + 64, concatenate=True)
     module = build(spec, seed=0)
@@ -156,6 +175,9 @@ def test_instance_norm_with_running_statistics_is_refused():
         (tiny("small-gn", embedding_dim=10**9), "an embedding of 1 to 65536"),
         (tiny("vit-tiny", patch=5), "a patch that divides height and width"),
         (tiny("fixed-mlp", kernel=4), "an odd kernel of at most 31"),
+        (tiny("fixed-mlp", order=3), "found order 3, 2 scales"),
+        (tiny("fixed-mlp", order=2, scales=1), "found order 2, 1 scales"),
+        (tiny("fixed-mlp", order=2, scales=9, orientations=99, grid=12), "at most 65536 fixed features"),
     ],
 )
 def test_spec_that_cannot_be_built_is_refused_with_the_reason(spec, text):

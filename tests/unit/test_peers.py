@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coordinator.members.renewal import renew_trust
-from participant.approvals import alike, fingerprint, forget, read_approvals
+from participant.approvals import alike, forget, read_approvals
 from participant.cli import app
 from participant.cli_peers import require_settled, show_unsettled
 from participant.enrol import join
@@ -45,6 +45,7 @@ from shared.domain.errors import (
 from shared.domain.files import read_json, write_json
 from shared.domain.privacy import Mode
 from shared.release.envelope import Envelope
+from shared.release.fingerprint import fingerprint
 from shared.release.roles import sign_roll
 from shared.release.signing import SigningKey
 from tests.desk import Desk, enrolment, open_desk, served

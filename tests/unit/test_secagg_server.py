@@ -108,6 +108,21 @@ def test_one_liar_among_five_changes_nothing_and_is_named(liar: int) -> None:
     assert server.liars == (() if liar == 4 else (ALL[liar],))
 
 
+@pytest.mark.parametrize("field", ["self_shares", "key_shares", "noise_shares"])
+def test_a_lie_about_any_kind_of_share_is_noticed(field: str) -> None:
+    play = Round(terms(quorum=4, colluders=1), 6).until_contributed()
+    everybody, five = names(6), names(6)[:5]
+    play.endorse(five)
+    answers = play.unmask(five)
+    lying = dataclasses.replace(answers[1], **{field: getattr(wrong(answers[1]), field)})
+    server = play.server(everybody, five)
+    with pytest.raises(UnmaskFailed):
+        server.finish(five, [answers[0], lying, *answers[2:4]])
+    total, _ = server.finish(five, [answers[0], lying, *answers[2:]])
+    assert np.array_equal(total, plain_sum(play.terms, five))
+    assert server.liars == (lying.member_id,)
+
+
 def test_more_liars_than_there_are_shares_to_spare_make_no_sum() -> None:
     play = contributed()
     answers = play.unmask(ALL)

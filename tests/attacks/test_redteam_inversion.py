@@ -1,0 +1,87 @@
+"""Gradient inversion shows the record where nothing protects it, and shows nothing of what leaves the node."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from participant.redteam.inversion import demonstration_spec, inversion_rows, invert_stages
+from participant.redteam.pictures import synthetic_pictures
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.plan import Plan, PlanMember, SecureTerms, ServerOptimizer, TrainingTerms
+from shared.domain.privacy import Mode, PrivacyTerms, Unit
+
+SPEC = ExtractorSpec("small-gn", 1, 8, 8, 16, (0.5,), (0.25,), {"width": 32})
+ITERATIONS = 80
+
+
+def make_plan(mode):
+    return Plan(
+        consortium="c",
+        extractor_name="x",
+        extractor=SPEC,
+        starting_weights="sha256:00",
+        trainable_coordinates=0,
+        training=TrainingTerms(1, 0.5, 0.25),
+        privacy=PrivacyTerms(mode, Unit.RECORD, 8.0, 1e-5, 1.0, 1.01, 0.25, 3.0),
+        server=ServerOptimizer("fedavg"),
+        rounds=20,
+        evaluate_every=0,
+        quorum=4,
+        colluders=1,
+        deadline_s=60.0,
+        members=tuple(PlanMember(f"mem_{n}", f"Member {n}", 1000) for n in range(5)),
+        secure=SecureTerms(1e-4, 32, 2, 0, 4) if mode is Mode.SECURE else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    folder, victim = tmp_path_factory.mktemp("inversion"), synthetic_pictures(1, SPEC, number=5)
+    return {
+        mode: invert_stages(make_plan(mode), victim, folder / mode.value, ITERATIONS) for mode in list(Mode)
+    }
+
+
+def test_unprotected_gradient_shows_the_record(stages):
+    assert stages[Mode.LOCAL][0].stage == "nothing"
+    assert stages[Mode.LOCAL][0].psnr_db > 17
+    assert stages[Mode.LOCAL][0].ssim > 0.75
+
+
+def test_clip_alone_shows_the_record_just_as_well(stages):
+    """The attack compares directions, and a clip changes none."""
+    nothing, clipped = stages[Mode.LOCAL][:2]
+    assert clipped.psnr_db == pytest.approx(nothing.psnr_db, abs=2)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_leaves_shows_nothing_at_any_stage_of_protection(stages, mode):
+    protected = [one for one in stages[mode] if one.protects]
+    expected = {
+        Mode.LOCAL: ["clip and noise"],
+        Mode.SECURE: ["noise share, unmasked", "under masks", "secure sum"],
+    }
+    assert [one.stage for one in protected] == expected[mode]
+    for one in protected:
+        assert one.psnr_db < stages[mode][0].psnr_db - 6
+        assert one.ssim < 0.5 * stages[mode][0].ssim
+
+
+def test_network_of_the_demonstration_has_the_plans_pictures_at_most_32_pixels_a_side():
+    plan = make_plan(Mode.LOCAL)
+    large = replace(plan, extractor=ExtractorSpec("resnet18-gn", 3, 224, 20, 512, (0.5,), (0.2,)))
+    found = demonstration_spec(large)
+    assert (found.architecture, found.channels, found.height, found.width) == ("small-gn", 3, 32, 20)
+    assert found.std == (0.2,)
+
+
+def test_rows_and_pictures_stand_side_by_side(tmp_path):
+    rows, picture = inversion_rows(make_plan(Mode.SECURE), tmp_path / "scratch", tmp_path, iterations=2)
+    assert [row.tried for row in rows][:2] == ["nothing", "clip only"]
+    assert [row.protected is None for row in rows] == [True, True, False, False, False]
+    assert "certifies nothing" in picture.caption
+    with Image.open(tmp_path / picture.file) as shown:
+        assert shown.width > 6 * 112
+        assert np.asarray(shown).std() > 10
