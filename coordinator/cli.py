@@ -10,7 +10,7 @@ from rich.console import Console
 
 # What needs the database is imported inside its command: most commands only speak to the running server.
 from coordinator import cli_plans, cli_runs
-from coordinator.config import CONFIG_FILE, Config, check_config, config_text
+from coordinator.config import ADMIN_TOKEN_FILE, CONFIG_FILE, Config, check_config, config_text
 from coordinator.operator import Operator
 from shared import console
 from shared.domain.clock import SystemClock
@@ -57,29 +57,48 @@ def init(
     public_releases: Annotated[
         bool, typer.Option("--public-releases", help="Let anybody pull releases, not only members.")
     ] = False,
+    database_url: Annotated[
+        str,
+        typer.Option(help="postgresql://…, an empty database; left out: SQLite in the coordinator's folder."),
+    ] = "",
 ) -> None:
     """Make the consortium's keys and certificate authority, and print the fingerprint to pass on."""
     names = tuple(name) if name else ("localhost", "127.0.0.1")
-    config = Config(consortium, host, port, server_names=names, public_releases=public_releases)
+    config = Config(
+        consortium,
+        host,
+        port,
+        server_names=names,
+        database_url=database_url,
+        public_releases=public_releases,
+    )
     check_config(config)
     if (home / CONFIG_FILE).exists():
         raise AlreadyExists(
-            f"There is already a coordinator in {home}. Nothing was changed. Choose another folder."
+            f"There is already a coordinator in {home.absolute()}. Nothing was changed. Choose another folder; if "
+            f"its {ADMIN_TOKEN_FILE} is lost, `commonlens-coordinator account token admin` makes a new one."
         )
     from coordinator.members.accounts import AccountService, bootstrap_admin
-    from coordinator.members.authority import ensure_authority
+    from coordinator.members.authority import AuthorityFiles, ensure_authority
     from coordinator.storage.database import migrate, open_database
 
-    fingerprint = ensure_authority(home, consortium, names, SystemClock())
+    # The database first: no keys are made where it does not answer.
     engine = open_database(config.database(home))
     migrate(engine)
-    bootstrap_admin(home, AccountService(engine, SystemClock()))
+    accounts = AccountService(engine, SystemClock())
+    if accounts.every() and not AuthorityFiles(home).keys.exists():
+        raise AlreadyExists(
+            "The database holds the accounts of another coordinator, whose keys are not in this folder. No keys and "
+            "no accounts were made. Name an empty database, or put that coordinator's keys/ and trust.json here."
+        )
+    fingerprint = ensure_authority(home, consortium, names, SystemClock())
+    bootstrap_admin(home, accounts)
     # Last: a folder with this file is a coordinator that was set up completely.
     write_atomically(home / CONFIG_FILE, config_text(config).encode("utf-8"))
-    out.print(f"Consortium [bold]{consortium}[/] is set up in {home}.")
+    out.print(f"Consortium [bold]{consortium}[/] is set up in {home.absolute()}.", soft_wrap=True)
     out.print(f"CA fingerprint: [bold]{fingerprint}[/]", soft_wrap=True)
     out.print("Keep keys/root.pem offline; it is needed again only to change keys.")
-    out.print(f"Start it: commonlens-coordinator serve --home {home}", soft_wrap=True)
+    out.print(f"Start it: commonlens-coordinator serve --home {home.absolute()}", soft_wrap=True)
 
 
 @app.command()
@@ -147,8 +166,10 @@ def invite(
             {"member_name": name, "purpose": "use" if use_only else "contribute", "lifetime_s": lifetime_s},
         )
     )
+    # A contributor's size is the contributor's to say: without the option, join asks for it.
+    size = " --declared-size 0" if use_only else ""
     out.print(f"Invitation for [bold]{name}[/], good once, until {reply['expires_at']}.")
-    typer.echo(f"commonlens-participant join {reply['url']} --ca-fingerprint {reply['ca_fingerprint']}")
+    typer.echo(f"commonlens-participant join {reply['url']} --ca-fingerprint {reply['ca_fingerprint']}{size}")
     out.print("It asks for this secret, which is shown only now. Send it by another way than the line:")
     typer.echo(reply["secret"])
 
@@ -187,7 +208,7 @@ def account_add(
     role: Annotated[Role, typer.Option(help="What the account may do.")],
     home: Home = Path(),
 ) -> None:
-    """Add a person; asks for a password of at least 12 characters."""
+    """Add a person; asks for a password of at least 12 characters. For scripts: account token."""
     password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     _accounts(home).create(name, role, password, "operator")
     out.print(f"{name} may sign in as {role.value}.")
@@ -199,6 +220,30 @@ def account_password(name: str, home: Home = Path()) -> None:
     password = typer.prompt("New password", hide_input=True, confirmation_prompt=True)
     _accounts(home).set_password(name, password, "operator")
     out.print(f"The password of {name} was changed and its sessions ended.")
+
+
+@account_app.command("token")
+def account_token(
+    name: Annotated[str, typer.Argument(help="The account; admin is the one of these commands themselves.")],
+    lifetime_days: Annotated[float, typer.Option(min=0.01, max=3660.0, help="How long it is good.")] = 365.0,
+    home: Home = Path(),
+) -> None:
+    """A new token for an account, printed once and alone on its line; its earlier tokens and sessions end.
+
+    The one of admin is not printed: it goes into admin.token, in place of one that was lost or is over.
+    """
+    from coordinator.members.accounts import ADMIN, bootstrap_admin
+
+    lifetime_s = lifetime_days * 86400.0
+    if name == ADMIN:
+        out.print(
+            f"A new token is in {bootstrap_admin(home, _accounts(home), lifetime_s).absolute()}.",
+            soft_wrap=True,
+        )
+        return
+    token = _accounts(home).issue_token(name, lifetime_s, "operator")
+    out.print(f"Token of {name}, good for {lifetime_days:g} days, shown only now:")
+    typer.echo(token)
 
 
 @account_app.command("list")

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from coordinator.operator import Operator
+from coordinator.operator import PATIENCE_S, Operator
 from coordinator.runs.draft import PlanDraft
 from shared.domain.strict import read_toml, to_plain
 
@@ -26,13 +26,13 @@ out = Console()
 @app.command()
 def check(plan: PlanFile, home: Home = Path()) -> None:
     """Say what a plan costs each member, and refuse an unsound one. Nothing is stored."""
-    _print_check(Operator(home).client().post("/plans/check", _draft(plan)))
+    _print_check(Operator(home).client().post("/plans/check", _draft(plan), PATIENCE_S))
 
 
 @app.command()
 def propose(plan: PlanFile, home: Home = Path()) -> None:
     """Check a plan and put it before its members; prints the digest that they sign."""
-    checked = Operator(home).client().post("/plans", _draft(plan))
+    checked = Operator(home).client().post("/plans", _draft(plan), PATIENCE_S)
     _print_check(checked)
     typer.echo(checked["digest"])
 

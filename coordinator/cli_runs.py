@@ -9,14 +9,15 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from coordinator.operator import Operator
+from coordinator.operator import PATIENCE_S, Operator
+from shared.domain.clock import SystemClock
 from shared.domain.errors import Abandoned, QuorumMissed, RunStopped
 from shared.domain.plan import Plan
 from shared.domain.strict import build
 from shared.wire.client import ControlClient
 
 run_app = typer.Typer(no_args_is_help=True, help="Start, watch, pause, resume and stop runs.")
-release_app = typer.Typer(no_args_is_help=True, help="Publish releases.")
+release_app = typer.Typer(no_args_is_help=True, help="Publish, list and withdraw releases.")
 Home = Annotated[
     Path,
     typer.Option("--home", envvar="COMMONLENS_COORDINATOR_HOME", help="The coordinator's folder."),
@@ -95,7 +96,7 @@ def publish(run: RunArgument, home: Home = Path()) -> None:
     """Build, sign and verify a release of a run's last closed round, then show it; prints its id last."""
     from shared.release.promise import alone_text, epsilon_text
 
-    published = Operator(home).client().post(f"/runs/{run}/releases")
+    published = Operator(home).client().post(f"/runs/{run}/releases", timeout_s=PATIENCE_S)
     for member in published["members"]:
         spent, alone = member["epsilon"], member["epsilon_alone"]
         typer.echo(
@@ -110,6 +111,23 @@ def list_releases(home: Home = Path()) -> None:
     for entry in Operator(home).client().get("/releases")["signed"]["releases"]:
         yanked = "  yanked" if entry["yanked"] else ""
         typer.echo(f"{entry['id']}  {entry['manifest_digest']}{yanked}")
+
+
+@release_app.command()
+def yank(
+    release: Annotated[str, typer.Argument(help="The release's id, as release list shows it.")],
+    home: Home = Path(),
+) -> None:
+    """Withdraw a release, on the coordinator's machine: it stays listed, and is not offered any more."""
+    from coordinator.audit.log import append
+    from coordinator.registry.shelf import yank as withdraw
+    from coordinator.storage.database import open_database, writing
+
+    # Inside the transaction: where the audit log cannot be written to, nothing is withdrawn.
+    with writing(open_database(Operator(home).config.database(home))) as connection:
+        withdraw(home, release, SystemClock())
+        append(connection, SystemClock(), "operator", "release.yank", release)
+    typer.echo(f"{release} is withdrawn. Who pulled it before still has it: tell them why.")
 
 
 def _move(home: Path, run: str, action: str) -> None:

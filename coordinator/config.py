@@ -89,12 +89,14 @@ def check_config(config: Config) -> None:
 def config_text(config: Config) -> str:
     """A `coordinator.toml` with the settings that a new coordinator needs."""
     names = ", ".join(_quoted(name) for name in config.server_names)
+    database = f"database_url = {_quoted(config.database_url)}\n" if config.database_url else ""
     return (
         f"consortium = {_quoted(config.consortium)}\n"
         f"host = {_quoted(config.host)}\n"
         f"port = {config.port}\n"
         f"public_url = {_quoted(config.url)}\n"
         f"server_names = [{names}]\n"
+        f"{database}"
         f"public_releases = {'true' if config.public_releases else 'false'}\n"
     )
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.config import ADMIN_TOKEN_FILE, Config, read_config
+from coordinator.config import ADMIN_TOKEN_FILE, CONFIG_FILE, Config, read_config
 from coordinator.members.authority import AuthorityFiles
 from shared.domain.errors import NotFound
 from shared.wire.client import ControlClient
+
+PATIENCE_S = 960.0
+"""For what starts a process of its own, a probe or the red team: longer than that process may take."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,14 @@ class Operator:
         try:
             token = (self.home / ADMIN_TOKEN_FILE).read_text(encoding="ascii").strip()
         except FileNotFoundError as error:
+            if (self.home / CONFIG_FILE).exists():
+                raise NotFound(
+                    f"There is no {ADMIN_TOKEN_FILE} in {self.home.absolute()}. Nothing was done. Run "
+                    "`commonlens-coordinator account token admin`, which makes a new one."
+                ) from error
             raise NotFound(
-                f"There is no coordinator in {self.home}. Nothing was done. Run `commonlens-coordinator init` "
-                "there, or name its folder with --home."
+                f"There is no coordinator in {self.home.absolute()}. Nothing was done. Run "
+                "`commonlens-coordinator init` there, or name its folder with --home."
             ) from error
         return ControlClient(self._own_address(), AuthorityFiles(self.home).ca_pem(), token)
 

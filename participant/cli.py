@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from participant import cli_heads, cli_peers
+from participant import cli_heads, cli_peers, cli_redteam
 from participant.home import Home
 from shared import console
 
@@ -25,6 +26,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(plan_app, name="plan")
 app.add_typer(cli_heads.app, name="head")
 app.add_typer(cli_peers.app, name="peers")
+app.command("redteam")(cli_redteam.redteam)
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="COMMONLENS_HOME", help="This member's folder.")]
 Digest = Annotated[str, typer.Argument(help="The plan's digest.")]
@@ -41,19 +43,30 @@ def join(
     url: Annotated[str, typer.Argument(help="The coordinator's address, https://host:port.")],
     ca_fingerprint: Annotated[str, typer.Option(help="The fingerprint that came with the invitation.")],
     declared_size: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="About how many records you will train with; rounded to two digits. 0 to use only."
+            min=0,
+            help="About how many records you will train with; rounded to two digits. 0 to use only. "
+            "Left out: asked for.",
         ),
-    ] = 0,
+    ] = None,
     home: HomeOption = Path(),
 ) -> None:
     """Join with an invitation. Asks for its one-time secret, or reads it from standard input."""
     from participant.enrol import join as join_consortium
 
-    secret = (
-        typer.prompt("Invitation secret", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
-    )
+    asks = sys.stdin.isatty()
+    if declared_size is None and not asks:  # standard input holds the secret and nothing else
+        raise click.UsageError(
+            "Give --declared-size: about how many records you will train with, or 0 to use releases only. "
+            "Nothing was sent."
+        )
+    if declared_size is None:
+        declared_size = typer.prompt(
+            "About how many records will you train with (0 to use releases only; members see it, rounded)",
+            type=click.IntRange(min=0),
+        )
+    secret = typer.prompt("Invitation secret", hide_input=True) if asks else sys.stdin.readline()
     join_consortium(
         home,
         url,
@@ -148,11 +161,7 @@ def data_add(
         )
     if epsilon is not None:
         write_default_policy(Home(home).policy, name, epsilon)
-    found = added.findings
-    typer.echo(
-        f"{name}: {found.records} records of {len(added.classes)} classes, {found.training_units} units for "
-        f"training, {found.held_out_units} held out, {found.skipped} skipped, {found.duplicates} duplicates"
-    )
+    typer.echo(f"{name}: {len(added.classes)} classes, {added.findings.sentence()}")
     if epsilon is not None and (home / COORDINATOR_FILE).exists():
         declared = read_link(home).declared_size
         if not 0.5 <= added.suggested_size / max(declared, 1) <= 2.0:

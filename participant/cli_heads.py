@@ -66,7 +66,7 @@ def predict(
 
     head = load_head(home, name)
     release = open_release_of(Home(home), head.release_digest)
-    for path, label, probability in predict_files(head, release, images):
+    for path, label, probability in predict_files(Home(home), head, release, images):
         typer.echo(f"{path}\t{label}\t{probability:.3f}")
 
 
@@ -112,3 +112,15 @@ def list_all(home: HomeOption = Path()) -> None:
     for name in list_heads(home):
         head = load_head(home, name)
         typer.echo(f"{name}  {len(head.classes)} classes  on {head.release_digest}")
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of the head.")],
+    home: HomeOption = Path(),
+) -> None:
+    """Delete a head. The release that it was fitted on stays."""
+    from participant.heads.store import remove_head
+
+    remove_head(home, name)
+    typer.echo(f"{name} is removed")

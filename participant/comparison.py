@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
 from participant.consents import agreed_plan
@@ -23,11 +24,12 @@ from participant.home import Home
 from participant.records.dataset import open_data_set
 from participant.training.alone import train_alone
 from participant.training.head import HeadState
-from participant.training.runtime import RuntimeOptions
+from participant.training.runtime import RuntimeOptions, apply_threads, read_options
 from participant.training.workbench import Workbench
 from shared.domain.errors import ConsentMissing
 from shared.domain.extractor import ExtractorSpec
 from shared.extractors import architectures
+from shared.extractors.device import choose_device
 from shared.extractors.fixed_features import OrientedEnergies
 from shared.extractors.flatten import flatten
 from shared.extractors.vectors import set_flat
@@ -64,25 +66,34 @@ def compare(
     unseen: Task | None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Comparison:
-    """Measure all that apply. `alone` needs a plan this member consented to; it takes as long as the run did."""
-    spec = release.plan.extractor
+    """Measure all that apply. `alone` needs a plan this member consented to; it takes as long as the run did.
+
+    Computes on the device of participant.toml.
+    """
+    spec, options = release.plan.extractor, read_options(home.settings)
+    apply_threads(options)
+    device = choose_device(options.device)
+
+    def accuracy(task: Task, module: nn.Module, spec: ExtractorSpec) -> Accuracy:
+        return _accuracy(home, task, module, spec, device)
+
     consortium = architectures.load(spec, release.weights)
     fixed, fixed_spec = _fixed_features(spec)
     pixels = spec.channels * spec.height * spec.width
 
     progress("raw pixels, fixed features, consortium")
     results = {
-        "raw_pixels": _accuracy(home, own, nn.Flatten(), dataclasses.replace(spec, embedding_dim=pixels)),
-        "fixed_features": _accuracy(home, own, fixed, fixed_spec),
-        "consortium": _accuracy(home, own, consortium, spec),
-        "unseen_fixed_features": None if unseen is None else _accuracy(home, unseen, fixed, fixed_spec),
-        "unseen_consortium": None if unseen is None else _accuracy(home, unseen, consortium, spec),
+        "raw_pixels": accuracy(own, nn.Flatten(), dataclasses.replace(spec, embedding_dim=pixels)),
+        "fixed_features": accuracy(own, fixed, fixed_spec),
+        "consortium": accuracy(own, consortium, spec),
+        "unseen_fixed_features": None if unseen is None else accuracy(unseen, fixed, fixed_spec),
+        "unseen_consortium": None if unseen is None else accuracy(unseen, consortium, spec),
     }
     progress("alone, on the plan's terms")
-    alone = _train_alone(home, release, own.fit)
+    alone = _train_alone(home, release, own.fit, options)
     return Comparison(
         records=open_data_set(home.root, own.fit).findings.records,
-        alone=None if alone is None else _accuracy(home, own, alone, spec),
+        alone=None if alone is None else accuracy(own, alone, spec),
         **results,
     )
 
@@ -92,12 +103,14 @@ def _fixed_features(spec: ExtractorSpec) -> tuple[nn.Module, ExtractorSpec]:
     return module, dataclasses.replace(spec, embedding_dim=module.features)
 
 
-def _accuracy(home: Home, task: Task, module: nn.Module, spec: ExtractorSpec) -> Accuracy:
+def _accuracy(
+    home: Home, task: Task, module: nn.Module, spec: ExtractorSpec, device: torch.device
+) -> Accuracy:
     fit_set, test_set = open_data_set(home.root, task.fit), open_data_set(home.root, task.test)
     fit_reader, test_reader = fit_set.reader(spec), test_set.reader(spec)
     every = np.arange(fit_reader.records, dtype=np.int64)
     head = fit_head(
-        embed(module, fit_reader, spec, indices=every),
+        embed(module, fit_reader, spec, indices=every, device=device),
         fit_reader.labels(every),
         fit_set.classes,
         spec=spec,
@@ -106,14 +119,16 @@ def _accuracy(home: Home, task: Task, module: nn.Module, spec: ExtractorSpec) ->
     tested = np.arange(test_reader.records, dtype=np.int64)
     return measure(
         head,
-        embed(module, test_reader, spec, indices=tested),
+        embed(module, test_reader, spec, indices=tested, device=device),
         test_reader.labels(tested),
         test_set.classes,
         release_digest=_NOT_A_RELEASE,
     )
 
 
-def _train_alone(home: Home, release: VerifiedRelease, data: str) -> nn.Module | None:
+def _train_alone(
+    home: Home, release: VerifiedRelease, data: str, options: RuntimeOptions
+) -> nn.Module | None:
     plan = release.plan
     try:
         start = agreed_plan(home, str(plan.digest)).start
@@ -126,7 +141,7 @@ def _train_alone(home: Home, release: VerifiedRelease, data: str) -> nn.Module |
         extractor=module,
         records=reader,
         head=HeadState.zeros(len(reader.classes), plan.extractor.embedding_dim),
-        runtime=RuntimeOptions(),
+        runtime=options,
     )
     set_flat(module, train_alone(plan, flatten(start.tensors, start.layout), bench))
     return module

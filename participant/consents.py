@@ -115,6 +115,7 @@ def require_consent(home: Home, digest: str) -> None:
 
 def require_consent_for_run(home: Home, ledger: LedgerView, digest: str, run_id: str) -> None:
     """Raise ConsentMissing where the consent's runs are used up: one consent pays for one run."""
+    require_consent(home, digest)
     allowed = int(read_json(home.consents / f"{plan_file_name(digest)}.json")["runs"])
     runs = ledger.runs_of(digest) | {run_id}
     if len(runs) > allowed:

@@ -30,7 +30,7 @@ from participant.secure import SecureRounds
 from participant.spending import refuse_lost_ledger
 from participant.training.head import HeadState, load_head, save_head
 from participant.training.local_round import local_round
-from participant.training.runtime import RuntimeOptions, apply_threads
+from participant.training.runtime import apply_threads, read_options
 from participant.training.workbench import NoiseShare, Workbench
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.crash_points import crash_point
@@ -43,7 +43,7 @@ from shared.domain.errors import (
 )
 from shared.domain.plan import Plan
 from shared.domain.privacy import Charge, Mode
-from shared.domain.strict import read_toml, to_plain
+from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader, NoisyGridSum, Update
 from shared.extractors import architectures
 from shared.privacy.ledger import Ledger
@@ -100,9 +100,7 @@ class MemberNode:
         self._secure = SecureRounds(
             home, self._member.member_id, self._identity, self._ledger, report, look_at_roll
         )
-        self._runtime = (
-            read_toml(home.settings, RuntimeOptions) if home.settings.exists() else RuntimeOptions()
-        )
+        self._runtime = read_options(home.settings)
         apply_threads(self._runtime)
         self._agreed: tuple[str, AgreedPlan, DataSet, RecordReader, Workbench] | None = None
 
@@ -129,52 +127,12 @@ class MemberNode:
         return RoundReply(refusal_code=problem.code, refusal_text=problem.title)
 
     def _contribute(self, request: RoundRequest) -> RoundReply:
-        started = fetched = time.monotonic()
+        started = time.monotonic()
 
         # A round that was answered is answered with the same bytes, whatever it is asked with (clause 3.8).
-        sealed = self._outbox.get(request.run_id, request.round_number)
+        sealed, fetched = self._outbox.get(request.run_id, request.round_number), started
         if sealed is None:
-            # Step 1: consent, and the policy as it is today, before anything of the records is touched.
-            policy, me = read_policy(self._home.policy), self._member
-            agreed, data_set, bench = self._bench(request.plan_digest, policy.data_set)
-            plan = agreed.plan
-            check_rules(policy, plan, me.member_id, data_set.unit, me.declared_size)
-            require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
-            _check_round(plan, request)
-            share = self._accept(request, plan)
-            weights = self._fetch(request, plan)
-            fetched = time.monotonic()
-            crash_point("1")
-
-            # Step 2: charged and on disk before the first gradient. The same round pays once.
-            charge = Charge(
-                data_set.id,
-                request.plan_digest,
-                request.run_id,
-                request.round_number,
-                plan.events_of_round(request.round_number),
-                None if plan.secure is None else plan.events_alone_of_round(request.round_number),
-            )
-            token = self._ledger.charge(charge, policy.budget)
-            crash_point("2")
-
-            # Steps 3 to 6: local_round.py.
-            bench.head = self._head_before(request, bench)
-            try:
-                update, head = local_round(request, plan, token, weights, bench, share)
-            except Exception:
-                # Whether it failed may depend on what was drawn, so this round is never drawn again.
-                if token.spent:
-                    self._ledger.seal(data_set.id, request.run_id, request.round_number, NOTHING)
-                raise
-            crash_point("6")
-
-            # Steps 7 and 8: on the wire's form, masked in mode secure. Sealed before anything is sent, so that
-            # no second draw of noise can ever answer this round. The head is kept only after that: a head of
-            # a draw that was never sealed must not shape later rounds.
-            sealed = self._seal(update, request, plan)
-            save_head(self._head_path(request.run_id, request.round_number), head)
-            crash_point("8")
+            sealed, fetched = self._train(request)
         elif sealed.answers != _asked(request):
             raise AlreadyReleased(
                 f"Round {request.round_number} was answered for other weights, another plan or another roster. "
@@ -194,6 +152,43 @@ class MemberNode:
             return reply
         endorsement, offer = self._secure.sealed(request.plan_digest, request.run_id, request.round_number)
         return replace(reply, endorsement=endorsement, offer=offer)
+
+    def _train(self, request: RoundRequest) -> tuple[Sealed, float]:
+        """The one answer to a round, sealed in the outbox, and when its weights were here."""
+        # Step 1: consent, and the policy as it is today, before anything of the records is touched.
+        policy, me = read_policy(self._home.policy), self._member
+        agreed, data_set, bench = self._bench(request.plan_digest, policy.data_set)
+        plan = agreed.plan
+        check_rules(policy, plan, me.member_id, data_set.unit, me.declared_size)
+        require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
+        _check_round(plan, request)
+        share = self._accept(request, plan)
+        weights = self._fetch(request, plan)
+        fetched = time.monotonic()
+        crash_point("1")
+
+        # Step 2: charged and on disk before the first gradient. The same round pays once.
+        token = self._ledger.charge(_charge(data_set.id, request, plan), policy.budget)
+        crash_point("2")
+
+        # Steps 3 to 6: local_round.py.
+        bench.head = self._head_before(request, bench)
+        try:
+            update, head = local_round(request, plan, token, weights, bench, share)
+        except Exception:
+            # Whether it failed may depend on what was drawn, so this round is never drawn again.
+            if token.spent:
+                self._ledger.seal(data_set.id, request.run_id, request.round_number, NOTHING)
+            raise
+        crash_point("6")
+
+        # Steps 7 and 8: in the wire's form, masked in mode secure. Sealed before anything is sent, so that no
+        # second draw of noise can ever answer this round. The head is kept only after that: a head of a draw
+        # that was never sealed must not shape later rounds.
+        sealed = self._seal(update, request, plan)
+        save_head(self._head_path(request.run_id, request.round_number), head)
+        crash_point("8")
+        return sealed, fetched
 
     def _accept(self, request: RoundRequest, plan: Plan) -> NoiseShare | None:
         """Mode secure: whom this round is summed with, checked before anything is charged (clause 5.1)."""
@@ -293,6 +288,13 @@ class MemberNode:
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self._report(f"round {request.round_number} answered")
+
+
+def _charge(data_set_id: str, request: RoundRequest, plan: Plan) -> Charge:
+    """What this round costs, and what it would cost should everybody else deviate (clause 3.7)."""
+    alone = None if plan.secure is None else plan.events_alone_of_round(request.round_number)
+    events = plan.events_of_round(request.round_number)
+    return Charge(data_set_id, request.plan_digest, request.run_id, request.round_number, events, alone)
 
 
 def _asked(request: RoundRequest) -> tuple[str, str, str | None]:

@@ -17,7 +17,14 @@ from shared.domain.strict import read_toml
 from shared.privacy.accountant import epsilon
 from shared.privacy.soundness import check_soundness
 
-DEFAULT_ARCHITECTURES = ("fixed-mlp", "small-gn", "wrn-16-4-gn", "resnet18-gn", "vit-tiny")
+DEFAULT_ARCHITECTURES = (
+    "fixed-mlp",
+    "small-gn",
+    "wrn-16-4-gn",
+    "resnet18-gn",
+    "vit-tiny",
+    "efficientnet-lite0",
+)
 
 
 @dataclass(frozen=True)

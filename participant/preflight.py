@@ -96,13 +96,23 @@ def check_software() -> str:
 
 
 def find_device() -> str:
-    """`cuda: <name>` or `cpu: <n> cores`: what training will run on, in at most 100 characters."""
+    """`cuda: <name>`, `mps: <machine>` or `cpu: <n> cores`: what training will run on, at most 100 characters."""
     import torch  # takes seconds to load, so only once everything quicker was found good
 
-    if torch.cuda.is_available():
-        name = torch.cuda.get_device_name(0)
-        return f"cuda: {name.encode('ascii', 'replace').decode('ascii')}"[:100]
-    return f"cpu: {len(os.sched_getaffinity(0))} cores"
+    from shared.extractors.device import choose_device
+
+    kind = choose_device("auto").type
+    if kind == "cpu":
+        return f"cpu: {_usable_cores()} cores"
+    name = torch.cuda.get_device_name(0) if kind == "cuda" else platform.machine()
+    return f"{kind}: {name.encode('ascii', 'replace').decode('ascii')}"[:100]
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use; all of them where the system does not tell, as macOS does not."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def check_protocol(protocol: int, version: str) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from participant.enrol import read_link
 from participant.home import Home
 from shared.domain.clock import SystemClock
 from shared.domain.crash_points import crash_point
-from shared.domain.errors import CertificateWrong, NotFound
+from shared.domain.errors import CertificateWrong, Invalid, NotFound
+from shared.domain.release import MANIFEST_FILE
 from shared.privacy.ledger import Ledger
+from shared.release import limits
 from shared.release.certificate import group_events
+from shared.release.envelope import read_document
 from shared.release.hub_client import connect, pull
+from shared.release.manifest import parse_manifest
 from shared.verification import VerifiedRelease, verify_release
 
 
@@ -60,20 +65,30 @@ def check_against_ledger(home: Home, release: VerifiedRelease) -> None:
 def open_release(home: Home, name: str) -> VerifiedRelease:
     """A release in this folder, verified again; pulled first where it is not here yet.
 
-    Raises NotFound where nobody has it, and NotTrusted leaves when it was touched.
+    Raises NotFound where nobody has it, NotTrusted leaves when it was touched, and CertificateWrong each time
+    where it owns up to less than this member was charged: the folder is kept as evidence, not for use.
     """
     folder = home.releases / name
     if not folder.is_dir():
         return pull_release(home, name)
     # It was verified here while its trust document was in date, so a later expiry takes nothing from it.
     root = read_link(home.root).root_public_key
-    return verify_release(folder, pinned_root=root, clock=SystemClock(), allow_expired=True)
+    release = verify_release(folder, pinned_root=root, clock=SystemClock(), allow_expired=True)
+    check_against_ledger(home, release)
+    return release
 
 
 def open_release_of(home: Home, manifest_digest: str) -> VerifiedRelease:
-    """The pulled release with this manifest, verified again. Raises NotFound."""
+    """The pulled release with this manifest, verified again; others may be broken. Raises as `open_release`."""
     for folder in sorted(p for p in home.releases.glob("*-*") if p.is_dir()):
-        release = open_release(home, folder.name)
-        if release.manifest_digest == manifest_digest:
-            return release
+        if _claimed_digest(folder) == manifest_digest:
+            return open_release(home, folder.name)
     raise NotFound(f"The release {manifest_digest[:23]}… is not in this folder. Pull it first.")
+
+
+def _claimed_digest(folder: Path) -> str | None:
+    """Of the manifest, before anything of it is proven; None where there is none."""
+    try:
+        return parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES)).digest
+    except Invalid:
+        return None

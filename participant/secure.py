@@ -16,7 +16,7 @@ from participant.home import Home
 from participant.peers import approved_identities
 from participant.training.workbench import NoiseShare
 from shared.domain.crash_points import crash_point
-from shared.domain.errors import CommonlensError, Expired, InvalidMessage, NotFound
+from shared.domain.errors import AlreadyReleased, CommonlensError, Expired, InvalidMessage, NotFound
 from shared.domain.files import read_json, write_json
 from shared.domain.plan import Plan
 from shared.domain.update import NoisyGridSum
@@ -147,6 +147,12 @@ class SecureRounds:
     def _fresh(self, plan: Plan, run_id: str, round_number: int) -> MemberRound:
         """New keys for a round, in place of older ones: unless this member contributed under those."""
         path = self._path(run_id, round_number)
+        newest = max((int(known.stem) for known in path.parent.glob("*.json")), default=round_number)
+        if round_number <= newest - KEPT_ROUNDS:
+            raise AlreadyReleased(
+                f"Round {round_number} is over: this member has keys for round {newest}. Nothing was done. "
+                "The coordinator has to go on from there."
+            )
         if path.exists():
             self._read(plan, run_id, round_number).require_replaceable()
         terms = terms_of(plan, run_id, round_number, vector_length(plan, round_number))

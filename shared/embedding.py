@@ -5,45 +5,56 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from shared.domain.errors import Invalid, InvalidRecords
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.files import write_atomically
+from shared.domain.files import atomic_writer
+from shared.extractors.pictures import decode, read_file
+from shared.extractors.preprocess import fit_image
 from shared.verification import VerifiedRelease
 
 Embeddings = npt.NDArray[np.float32]
 _BATCH: Final = 64
+_LISTED_AT_MOST: Final = 10
 _SUFFIXES: Final = (".npy", ".csv")
 
 
-def embed_files(release: VerifiedRelease, images: Sequence[Path]) -> Embeddings:
-    """Embeddings float32 [len(images), embedding_dim], in the order given.
+def embed_files(release: VerifiedRelease, images: Sequence[Path], device: str = "auto") -> Embeddings:
+    """Embeddings float32 [len(images), embedding_dim], in the order given; pixels of one batch are held at once.
 
-    Every image is read before torch starts. Raises InvalidRecords naming each file that is no image.
+    Raises InvalidRecords naming each file that is no image, InvalidConfig for a device that is not here.
     """
-    spec = release.plan.extractor
-    pixels = _read_images(images, spec)
-
-    import torch
-
     from shared.extractors.architectures import load
-    from shared.extractors.preprocess import to_input
+    from shared.extractors.device import choose_device
+    from shared.extractors.embedding import embed_batches
 
-    module = load(spec, release.weights)
-    module.eval()
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(pixels), _BATCH):
-            batch = torch.from_numpy(to_input(pixels[start : start + _BATCH], spec))
-            rows.append(module(batch).numpy().astype(np.float32))
-    return np.concatenate(rows)
+    spec = release.plan.extractor
+    module, where = load(spec, release.weights), choose_device(device)
+    result = np.empty((len(images), spec.embedding_dim), np.float32)
+    faults: list[str] = []
+    done = 0
+    with warnings.catch_warnings():
+        # Pillow warns where pictures.py refuses.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for made in embed_batches(module, _batches(images, spec, faults), spec, where):
+            result[done : done + len(made)] = made
+            done += len(made)
+    if faults:
+        more = len(faults) - _LISTED_AT_MOST
+        raise InvalidRecords(
+            f"{len(images)} images were expected, {len(faults)} cannot be used: "
+            f"{'; '.join(faults[:_LISTED_AT_MOST])}{f'; and {more} more' if more > 0 else ''}. "
+            "Nothing was written. Leave them out or repair them."
+        )
+    return result
 
 
 def check_output(path: Path | None) -> None:
@@ -54,36 +65,39 @@ def check_output(path: Path | None) -> None:
 
 def write_embeddings(images: Sequence[Path], embeddings: Embeddings, path: Path | None) -> None:
     """`.npy`: the array alone. `.csv` or stdout: one line an image, its path first."""
-    if path is not None and path.suffix == ".npy":
-        buffer = io.BytesIO()
-        np.save(buffer, embeddings, allow_pickle=False)
-        write_atomically(path, buffer.getvalue(), mode=0o644)
+    if path is None:
+        _write_rows(sys.stdout, images, embeddings)
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    with atomic_writer(path, mode=0o644) as file:
+        if path.suffix == ".npy":
+            np.save(file, embeddings, allow_pickle=False)
+            return
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
+        _write_rows(text, images, embeddings)
+        text.detach()  # flushed; the file is closed by whoever opened it
+
+
+def _write_rows(file: TextIO, images: Sequence[Path], embeddings: Embeddings) -> None:
+    writer = csv.writer(file, lineterminator="\n")
     for image, row in zip(images, embeddings, strict=True):
         writer.writerow([str(image), *(repr(float(value)) for value in row)])
-    if path is None:
-        sys.stdout.write(text.getvalue())
-    else:
-        write_atomically(path, text.getvalue().encode("utf-8"), mode=0o644)
 
 
-def _read_images(images: Sequence[Path], spec: ExtractorSpec) -> npt.NDArray[np.uint8]:
-    from shared.extractors.preprocess import fit_image
-
-    pixels, faults = [], []
+def _batches(
+    images: Sequence[Path], spec: ExtractorSpec, faults: list[str]
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The pictures in portions, uint8 [B, H, W, C]. After the first fault only more faults are looked for."""
+    pixels: list[npt.NDArray[np.uint8]] = []
     for path in images:
         try:
-            with Image.open(path) as image:
-                pixels.append(fit_image(image, spec))
-        except FileNotFoundError:
-            faults.append(f"{path}: there is no such file")
-        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
-            faults.append(f"{path}: not an image that can be read")
-    if faults:
-        raise InvalidRecords(
-            f"{len(images)} images were expected, {len(faults)} cannot be read: {'; '.join(faults[:10])}. "
-            "Nothing was written. Leave them out or repair them."
-        )
-    return np.stack(pixels)
+            fitted = fit_image(decode(read_file(path)), spec)
+        except InvalidRecords as reason:
+            faults.append(f"{path} {reason.message}")
+        else:
+            pixels.append(fitted)
+        if len(pixels) == _BATCH:
+            if not faults:
+                yield np.stack(pixels)
+            pixels.clear()
+    if pixels and not faults:
+        yield np.stack(pixels)

@@ -38,10 +38,10 @@ from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader
 from shared.release.signing import SigningKey
 from shared.wire.problems import raise_for_problem
-from shared.wire.rounds import RoundReply, RoundRequest, encode
+from shared.wire.rounds import RoundReply, RoundRequest, StepRequest, encode
 from tests.desk import CONSORTIUM, enrolment, served
 
-Work = Callable[[RoundRequest, Transfers], RoundReply]
+Work = Callable[[RoundRequest | StepRequest, Transfers], RoundReply]
 COORDINATES = 10
 PATHS_SEEN: list[str] = []
 """Every path that a served fleet was asked for."""

@@ -196,7 +196,7 @@ def make_secure_kit(folder: Path, members: int = 5, **settings: Any) -> Kit:
         quorum=quorum,
         colluders=default_colluders(members),
         secure=SecureTerms(
-            grid_width=1e-4, ring_bits=32, tolerance_steps=1, mask_cycles=0, share_threshold=quorum
+            grid_width=1e-4, ring_bits=32, tolerance_steps=1, mask_reach=0, share_threshold=quorum
         ),
     )
     return kit

@@ -39,7 +39,7 @@ def terms(**changes: Any) -> RoundTerms:
         "plan_digest": "sha256:" + "0" * 64,
         "quorum": 4,
         "colluders": 1,
-        "mask_cycles": 0,
+        "mask_reach": 0,
         "tolerance_steps": 2,
         "ring_bits": 32,
         "length": 5,

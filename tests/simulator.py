@@ -177,7 +177,7 @@ class ConsortiumSimulator:
                 grid_width=2.0**-20,
                 ring_bits=32,
                 tolerance_steps=min(members - quorum, 4),
-                mask_cycles=0,
+                mask_reach=0,
                 share_threshold=quorum,
             ),
         )

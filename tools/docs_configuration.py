@@ -1,7 +1,8 @@
 """docs/configuration.md from the dataclasses that our TOML files are read into.
 
 A setting's sentence is the text right under its field in the source, or stands in docs_sentences.py where the
-field's name says it to a programmer but not to an operator. A setting with neither fails the build.
+field's name says it to a programmer but not to an operator. A setting with neither fails the build. The name of
+a tuple of the field's module, such as SCHEDULES, is replaced by the values in it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import enum
 import importlib
 import inspect
 import json
+import re
+import sys
 import textwrap
 import typing
 from collections.abc import Mapping
 
+from tools.docs_architectures import architectures_part, augmentations_part
 from tools.docs_sentences import SENTENCES
 
 INTRODUCTION = """\
@@ -56,7 +60,8 @@ FILES: tuple[ConfigFile, ...] = (
     ),
     ConfigFile(
         "plan.toml",
-        "A plan as an admin drafts it; what is left out gets the protocol's default.",
+        "A plan as an admin drafts it; what is left out gets the protocol's default. A whole one to start from is "
+        "[demo/plan.toml](../demo/plan.toml).",
         "coordinator.runs.planning",
         "PlanDraft",
     ),
@@ -88,7 +93,7 @@ def settings(kind: type, prefix: str = "") -> list[tuple[str, str, str, str]]:
             continue
         key = prefix + field.name
         text = sentences.get(field.name) or SENTENCES.get(f"{kind.__name__}.{field.name}", "")
-        rows.append((key, _label(hints[field.name]), _default(field), text))
+        rows.append((key, _label(hints[field.name]), _default(field), _with_values(text, kind)))
     return rows
 
 
@@ -100,7 +105,18 @@ def configuration_page() -> str:
         parts.append("| key | type | default | meaning |\n|---|---|---|---|\n")
         for key, label, default, text in settings(load(file)):
             parts.append(f"| `{key}` | {label} | {default} | {text.replace('<', '&lt;')} |\n")
+    parts += [architectures_part(), augmentations_part()]
     return "".join(parts)
+
+
+def _with_values(text: str, kind: type) -> str:
+    """`text` with the values of every tuple of texts that it names."""
+
+    def values(match: re.Match[str]) -> str:
+        named = getattr(sys.modules[kind.__module__], match[0], None)
+        return ", ".join(f"`{json.dumps(v)}`" for v in named) if isinstance(named, tuple) else match[0]
+
+    return re.sub(r"\b[A-Z][A-Z_]+\b", values, text)
 
 
 def load(file: ConfigFile) -> type:

@@ -1,4 +1,4 @@
-"""Sentences of settings whose field in the source has none of its own: `Dataclass.field` to text."""
+"""Sentences of settings whose field in the source has none of its own, and of the architectures' options."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SENTENCES: Mapping[str, str] = {
     "PlanDraft.colluders": "Members that may work with the coordinator; by default n / 3 in mode secure, else 0.",
     "PlanDraft.tolerance_steps": "Noise steps for drop-outs, at most 4; by default one a drop-out (mode secure).",
     "PlanDraft.ring_bits": "32, or 16 for half the upload where sums are small enough (mode secure).",
-    "ExtractorSpec.architecture": "One of the allowed architectures.",
+    "ExtractorSpec.architecture": "One of the [architectures](#architectures) that every member's policy allows.",
     "ExtractorSpec.channels": "1 for grey, 3 for colour.",
     "ExtractorSpec.height": "Pixels; images are resized to it.",
     "ExtractorSpec.width": "Pixels; images are resized to it.",
     "ExtractorSpec.embedding_dim": "Length of an embedding.",
     "ExtractorSpec.mean": "Subtracted from pixels in 0…1, per channel; a public number, never measured.",
     "ExtractorSpec.std": "Pixels are divided by it, per channel; a public number, never measured.",
-    "ExtractorSpec.options": "Options of the architecture, by name.",
+    "ExtractorSpec.options": "Of the architecture, by name: see [architectures](#architectures).",
     "TrainingTerms.local_steps": "Training steps of a member in one round; each adds full noise.",
     "TrainingTerms.head_learning_rate": "Of the training head.",
     "ServerOptimizer.name": "fedavg or fedadam.",
@@ -51,3 +51,36 @@ SENTENCES: Mapping[str, str] = {
     "PrivacyDraft.noise_multiplier": "σ; left out, it is calibrated for the target ε.",
     "PrivacyDraft.evaluation_noise_multiplier": "Std of the noise on each validation count.",
 }
+"""`Dataclass.field` to text."""
+
+OPTIONS: Mapping[str, str] = {
+    "fixed-mlp": "Public oriented filters that nobody trains, and a small MLP on top that everybody does: few "
+    "coordinates to noise, so the best start for small consortia.",
+    "small-gn": "Three convolutions, 0.07 M parameters.",
+    "wrn-16-4-gn": "Wide ResNet 16-4 as De et al. 2022 train it privately, 2.7 M parameters.",
+    "resnet18-gn": "ResNet-18 with GroupNorm, 11 M parameters.",
+    "vit-tiny": "A small vision transformer, 2.7 M parameters.",
+    "efficientnet-lite0": "Made for 224x224, 3.4 M parameters, its BatchNorm frozen. With an embedding_dim of 1280 the "
+    "embedding is the features themselves.",
+    "scales": "Sizes of filters.",
+    "orientations": "Directions of filters at each size; scales × orientations is at most 1024.",
+    "kernel": "Pixels of a filter's side; odd, at most 31.",
+    "grid": "Answers of filters are averaged over grid × grid places of the picture.",
+    "order": "2 adds the filters' answers to the answers (a scattering transform); needs 2 scales, costs time.",
+    "hidden": "Width of the trained MLP's hidden layer.",
+    "concatenate": "Whether the fixed features follow the trained ones in the embedding.",
+    "small-gn.width": "Channels of the first convolution; the others have twice as many.",
+    "resnet18-gn.width": "Channels of the first group; each next group has twice as many.",
+    "vit-tiny.width": "Length of a token; heads and 4 must divide it.",
+    "widen": "How many times as wide as a plain ResNet.",
+    "norm": "batch is there to be refused: it mixes records (clause 2.5).",
+    "stem": "small is a 3x3 convolution, for pictures up to 64 pixels; large is 7x7 and pooling.",
+    "weight_standardisation": "Whether each filter is brought to mean 0 and one variance; not with scope lora.",
+    "patch": "Pixels of a token's side; must divide height and width.",
+    "depth": "Transformer blocks, at most 64.",
+    "heads": "Attention heads of a block.",
+    "scope": "What is trained: all, the last block, the norms' scales and shifts (film), or low-rank changes (lora). "
+    "The rest stays as the starting weights have it; fewer coordinates need less noise and fewer bytes.",
+    "lora_rank": "Rank of the changes; only with scope lora.",
+}
+"""Architecture, option, or `architecture.option` to text."""

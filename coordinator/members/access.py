@@ -105,4 +105,7 @@ def _member_caller(room: MembersRoom, token: Token, member: Member | None) -> Ca
 
 
 def _not_valid() -> SignInFailed:
-    return SignInFailed("The token is not valid or its time is over. Nothing was done. Sign in again.")
+    return SignInFailed(
+        "The token is not valid or its time is over. Nothing was done. Sign in again; a token comes from the operator, "
+        "by `commonlens-coordinator account token`."
+    )

@@ -36,6 +36,8 @@ WELL_KNOWN_PASSWORDS = (
     "secret",
     "123456789012",
 )
+ADMIN = "admin"
+"""The account that the operator's own commands sign in as."""
 ADMIN_TOKEN_LIFETIME_S = 365 * 86400.0
 _HASHES_AT_ONCE = threading.BoundedSemaphore(2)
 """One argon2 hash takes 64 MiB, and anybody may ask for one by trying to sign in."""
@@ -106,9 +108,13 @@ class AccountService:
             append(connection, self._clock, actor, "session.ended", account_id)
 
     def issue_token(self, name: str, lifetime_s: float, actor: str) -> str:
-        """A token for an account, for the operator at the coordinator's own machine. Raises NotFound."""
+        """A token for an account, for the operator at the coordinator's own machine. Raises NotFound.
+
+        The account's earlier tokens and sessions end: whoever asks for a new one may have lost the old one.
+        """
         with writing(self._engine) as connection:
             account, _ = get_account(connection, name)
+            revoke_tokens(connection, self._clock, owner_id=account.id)
             token, expires_at = issue_token(
                 connection, self._clock, account.id, TokenKind.ACCOUNT, lifetime_s
             )
@@ -151,14 +157,16 @@ class AccountService:
             return False
 
 
-def bootstrap_admin(home: Path, accounts_: AccountService) -> Path:
+def bootstrap_admin(
+    home: Path, accounts_: AccountService, lifetime_s: float = ADMIN_TOKEN_LIFETIME_S
+) -> Path:
     """Put a token for the account `admin` into `admin.token` (0600); the account is made if it is missing.
 
-    Run again, it gives a new token: after a crash during init, or when the file was lost.
+    Run again, it gives a new token: after a crash during init, or by `account token admin` when the file was lost.
     """
-    if not any(account.name == "admin" for account in accounts_.every()):
-        accounts_.create("admin", Role.ADMIN, None, "operator")
-    token = accounts_.issue_token("admin", ADMIN_TOKEN_LIFETIME_S, "operator")
+    if not any(account.name == ADMIN for account in accounts_.every()):
+        accounts_.create(ADMIN, Role.ADMIN, None, "operator")
+    token = accounts_.issue_token(ADMIN, lifetime_s, "operator")
     path = home / ADMIN_TOKEN_FILE
     write_atomically(path, f"{token}\n".encode("ascii"))
     return path

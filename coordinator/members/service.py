@@ -19,7 +19,7 @@ from coordinator.members.roll import RollService
 from coordinator.members.tokens import TokenKind, issue_token, revoke_tokens
 from coordinator.storage.database import reading, writing
 from shared.domain.clock import Clock, to_text
-from shared.domain.consortium import Member, MemberState, Node, round_declared_size
+from shared.domain.consortium import Member, MemberState, Node, Purpose, round_declared_size
 from shared.domain.errors import AlreadyExists, IllegalMove, InvalidMessage
 from shared.domain.ids import MemberId, new_id
 from shared.domain.invitation import Invitation
@@ -49,7 +49,7 @@ class MemberService:
 
         A member whose reply was lost may use a new invitation of the same name with the same keys: it keeps
         its id, and its old token stops. Raises BadSignature (no proof of the identity key), InvalidMessage
-        (wrong node key), InvitationRejected, AlreadyExists.
+        (wrong node key, or a contributor that declares no size), InvitationRejected, AlreadyExists.
         """
         request.verify_proof()
         node_key = canonical_node_key(request.node_public_key_pem)
@@ -57,6 +57,7 @@ class MemberService:
         try:
             with writing(self._engine) as connection:
                 invitation = spend_invitation(connection, self._clock, request.secret)
+                refuse_unsized(invitation, request)  # raised here it leaves the invitation unspent
                 member, action = self._admit(connection, invitation, request, node_key)
                 token, _ = issue_token(connection, self._clock, member.id, TokenKind.MEMBER, None)
                 roll = self._roll.sign(connection)
@@ -169,6 +170,16 @@ class MemberService:
             self._roll.sign(connection)
             append(connection, self._clock, actor, action, member.id, {"was": member.state.value})
             return store.get_member(connection, member.id)
+
+
+def refuse_unsized(invitation: Invitation, request: EnrolmentRequest) -> None:
+    """Raise InvalidMessage for a contributor that declares no size: its steps are divided by it (clause 6.3)."""
+    if invitation.purpose is Purpose.CONTRIBUTE and request.declared_size == 0:
+        raise InvalidMessage(
+            "A contributor declares a size of at least 1 record; this one declares 0. Nothing was enrolled, and the "
+            "invitation is not spent. Join again with --declared-size; who only uses releases needs an invitation "
+            "made with --use-only."
+        )
 
 
 def canonical_node_key(pem: str) -> str:

@@ -33,7 +33,7 @@ from shared.domain.release import (
     release_id,
 )
 from shared.domain.strict import to_plain
-from shared.extractors.files import read_weights, write_weights
+from shared.extractors.files import Origin, read_weights, write_weights
 from shared.extractors.flatten import unflatten
 from shared.privacy import accountant
 from shared.release import limits
@@ -90,11 +90,11 @@ def build_files(
     certificate = make_certificate(request)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    layout = _write_weights(folder / WEIGHTS_FILE, request)
+    layout, origin = _write_weights(folder / WEIGHTS_FILE, request)
     write_json(folder / CERTIFICATE_FILE, to_plain(certificate), mode=_PUBLIC)
     write_json(folder / PLAN_FILE, to_plain(plan), mode=_PUBLIC)
     write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
-    card = write_card(release, slot.created_at, plan, request.run_id, certificate)
+    card = write_card(release, slot.created_at, plan, request.run_id, certificate, _sentence(origin))
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
     return Manifest(
         consortium=plan.consortium,
@@ -155,7 +155,14 @@ def _guarantees(
     return guarantees
 
 
-def _write_weights(path: Path, request: PublishRequest) -> WeightLayout:
+def _sentence(origin: Origin | None) -> str:
+    if origin is None:
+        return ""
+    licence = origin.licence or "no licence named"
+    return f"{origin.kind} weights {origin.name} ({licence}), {origin.digest}"
+
+
+def _write_weights(path: Path, request: PublishRequest) -> tuple[WeightLayout, Origin | None]:
     plan = request.plan
     found = digest_of_file(request.starting_weights)
     if found != plan.starting_weights:
@@ -172,8 +179,10 @@ def _write_weights(path: Path, request: PublishRequest) -> WeightLayout:
             f"{len(request.weights_f32)}. No release was made. Restore the checkpoint."
         )
     vector = np.frombuffer(request.weights_f32, dtype="<f4").astype(np.float32)
-    write_weights(path, unflatten(vector, start.layout, start.tensors), start.spec, start.layout)
-    return start.layout
+    write_weights(
+        path, unflatten(vector, start.layout, start.tensors), start.spec, start.layout, start.origin
+    )
+    return start.layout, start.origin
 
 
 def _promise(path: Path) -> ReleaseFile:

@@ -36,6 +36,8 @@ class PlanDraft:
     server: ServerOptimizer = field(default_factory=lambda: ServerOptimizer("fedavg"))
     evaluate_every: int = 0
     starting_seed: int = 1
+    starting_from: str = ""
+    """Public weights by name, a release of this coordinator by id, or a release's folder on its machine."""
     deadline_s: float = 120.0
     quorum: int | None = None
     colluders: int | None = None

@@ -25,7 +25,7 @@ from shared.privacy.soundness import LEAST_NOISE, check_numbers, check_soundness
 from shared.secagg.graph import choose_graph
 from shared.wire.rounds import BYTES_PER_COORDINATE
 
-_NO_GRID_YET = SecureTerms(grid_width=1.0, ring_bits=32, tolerance_steps=0, mask_cycles=0, share_threshold=1)
+_NO_GRID_YET = SecureTerms(grid_width=1.0, ring_bits=32, tolerance_steps=0, mask_reach=0, share_threshold=1)
 """Stands in until quorum and colluders are known to be sound."""
 
 

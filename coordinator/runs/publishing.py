@@ -14,6 +14,7 @@ from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
 from coordinator.runs.driver import RunDriver
 from coordinator.runs.store import RunRow, RunStore
+from coordinator.workers.redteam import require_gate
 from shared.domain.clock import Clock
 from shared.domain.consortium import Member, Role
 from shared.domain.crash_points import crash_point
@@ -35,7 +36,11 @@ def publish_routes(
     @router.post("/runs/{run_id}/releases", status_code=201)
     def publish_run(who: Annotated[Caller, Depends(require(Role.ADMIN))], run_id: str) -> dict[str, Any]:
         run = store.run(run_id)
-        release = publish(home, publish_request(run, store, driver, members()), clock, _after_step)
+        request = publish_request(run, store, driver, members())
+        # Before step 13: no release while an attack gets through or a measured number exceeds its claim.
+        folder = home / "redteam" / str(request.plan.digest).removeprefix("sha256:")[:16]
+        require_gate(request.plan, request.starting_weights, folder)
+        release = publish(home, request, clock, _after_step)
         store.note_release(str(release), run_id, who.actor)
         return {"release": str(release), "members": _guarantees(home, release)}
 

@@ -45,7 +45,7 @@ def provisional_terms(plan: Plan, draft: PlanDraft) -> SecureTerms:
         grid_width=_widths(plan)[0],
         ring_bits=draft.ring_bits,
         tolerance_steps=min(may_drop, MOST_TOLERANCE_STEPS) if steps is None else steps,
-        mask_cycles=graph.mask_cycles,
+        mask_reach=graph.mask_reach,
         share_threshold=graph.share_threshold,
     )
 

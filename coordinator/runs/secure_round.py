@@ -10,6 +10,7 @@ small one is needed where somebody dropped out, and two more before a round that
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from coordinator.runs.averaging import ServerState, apply_average, checked_payload
 from coordinator.runs.carrier import Carrier, RoundAsk, StepAsk
+from coordinator.runs.excess import remove_excess
 from coordinator.runs.exchange import Stopwatch, answers
 from coordinator.runs.round import (
     RoundRecord,
@@ -37,12 +39,12 @@ from shared.domain.errors import CommonlensError, InvalidMessage, QuorumMissed
 from shared.domain.plan import Plan
 from shared.domain.update import AggregateSum
 from shared.privacy.distributed import COUNT_SCALE
-from shared.privacy.noise_shares import retained_counts_std, step_share, vector_length
+from shared.privacy.noise_shares import retained_counts_std, vector_length
 from shared.release.signing import verify_value
-from shared.secagg.fixed_point import from_ring, to_ring
-from shared.secagg.keys import next_noise_seed
+from shared.secagg.fixed_point import from_ring
 from shared.secagg.messages import Deal, KeyOffer, UnmaskShares, roster_digest
-from shared.secagg.parameters import RoundTerms, needed_steps, terms_of, tolerance
+from shared.secagg.parameters import RoundTerms, terms_of, tolerance
+from shared.secagg.roster import check_offer
 from shared.secagg.server import ServerRound
 from shared.wire.rounds import PROTOCOL_VERSION, MaskedAsk, RoundReply, Step, StepRequest
 
@@ -84,46 +86,18 @@ def run_secure_round(
     tools = SecureTools(run_id, plan, record, terms, identity_keys, carrier, store, keep_going, watch)
 
     # Clauses 5.1 and 5.2: one-round keys and their shares, where they did not ride on the round before.
-    keys = _keys_at_hand(tools) or _fresh_keys(tools)
-    cohort = keys.cohort or tuple(sorted(set(keys.deals) & set(record.cohort)))
-    record.cohort = cohort
-    require_quorum(plan, record, len(cohort), "shared their round keys")
-    keys = replace(keys, cohort=cohort)
-    store.write(run_id, record.number, keys)
+    keys, cohort = _fixed_cohort(tools)
 
     # Step 9, outwards: the same weights and the same cohort for everybody.
     weights = write_weights(scratch, state)
-    ask = RoundAsk(
-        run_id,
-        record.number,
-        str(plan.digest),
-        digest_of_file(weights),
-        plan.deadline_s,
-        terms.length * terms.dtype.itemsize,
-        masked=_masked_asks(keys, cohort),
-    )
+    size_bytes, masked = terms.length * terms.dtype.itemsize, _masked_asks(keys, cohort)
+    digest = digest_of_file(weights)
+    ask = RoundAsk(run_id, record.number, terms.plan_digest, digest, plan.deadline_s, size_bytes, masked)
 
-    # Step 9, inwards: masked contributions one at a time into one sum modulo 2³² (clause 5.3).
+    # Step 9, inwards: masked contributions one at a time into one sum modulo 2³² (clause 5.3). Once the
+    # survivors were fixed in an earlier try, nobody else can come into it any more.
     server = ServerRound(terms, keys.roster, cohort)
-    endorsements: dict[str, str] = {}
-    next_offers: list[KeyOffer] = []
-    # Once the survivors were fixed, nobody else can come into the sum any more.
-    asked = keys.survivors or cohort
-    for received in answers(carrier, ask, asked, weights, keep_going, watch):
-        try:
-            contribution = checked(received, ask, identity_keys)
-            reply = answer_of(received)
-            endorsements[received.sender_id] = server.check_endorsement(
-                received.sender_id, cohort, reply.endorsement, identity_keys, verify_value
-            )
-            payload = checked_payload(contribution, payload_of(received), ask.contribution_bytes)
-            server.add(received.sender_id, np.memmap(payload, dtype=terms.dtype, mode="r"))
-            record.contributions.append(contribution)
-            if reply.offer is not None:
-                next_offers.append(reply.offer)
-            crash_point("10")
-        except CommonlensError as error:
-            record.missing[received.sender_id] = error.message
+    endorsements, next_offers = _masked_sum(tools, ask, keys.survivors or cohort, weights, server, cohort)
     note_missing(plan, record)
     record.bytes_down = weights.stat().st_size * len(cohort)
     record.bytes_up = sum(c.header.payload_bytes for c in record.contributions)
@@ -136,9 +110,9 @@ def run_secure_round(
     listed = {} if survivors == cohort else _list_endorsements(tools, server, survivors)
 
     # Step 10: a quorum's shares lift the masks from the sum, or nothing (clause 5.5).
-    unmasked, deals = _unmask(tools, survivors, endorsements, listed, tuple(sorted_offers(next_offers)))
+    unmasked, deals = _unmask(tools, survivors, endorsements, listed, next_offers)
     ring, excess = server.finish(survivors, unmasked)
-    total = from_ring(_without_excess(tools, ring, len(cohort), len(survivors), excess), terms.ring_bits)
+    total = from_ring(remove_excess(plan, terms, ring, len(cohort), len(survivors), excess), terms.ring_bits)
     watch.lap("unmask")
     crash_point("10.4")
 
@@ -146,14 +120,77 @@ def run_secure_round(
     record.validation = _validation(tools, total, len(cohort), len(survivors))
     moved = apply_average(state, _step(tools, total, survivors), plan.server)
     if deals:
-        store.write(run_id, record.number + 1, RoundKeys(tuple(sorted_offers(next_offers)), deals))
+        store.write(run_id, record.number + 1, RoundKeys(next_offers, deals))
     watch.lap("average")
     return moved
 
 
-def sorted_offers(offers: Sequence[KeyOffer]) -> list[KeyOffer]:
-    """In the roster's order: by member id."""
-    return sorted(offers, key=lambda offer: offer.member_id)
+def _masked_sum(
+    tools: SecureTools,
+    ask: RoundAsk,
+    asked: Sequence[str],
+    weights: Path,
+    server: ServerRound,
+    cohort: Sequence[str],
+) -> tuple[dict[str, str], tuple[KeyOffer, ...]]:
+    """Add what comes; every contributor's signature for this cohort, and its keys for the next round."""
+    record, identity_keys = tools.record, tools.identity_keys
+    endorsements: dict[str, str] = {}
+    following = _Offers(tools, record.number + 1)
+    for received in answers(tools.carrier, ask, asked, weights, tools.keep_going, tools.watch):
+        member_id = received.sender_id
+        try:
+            contribution = checked(received, ask, identity_keys)
+            reply = answer_of(received)
+            endorsements[member_id] = server.check_endorsement(
+                member_id, cohort, reply.endorsement, identity_keys, verify_value
+            )
+            payload = checked_payload(contribution, payload_of(received), ask.contribution_bytes)
+            server.add(member_id, np.memmap(payload, dtype=tools.terms.dtype, mode="r"))
+            record.contributions.append(contribution)
+            crash_point("10")
+        except CommonlensError as error:
+            record.missing[member_id] = error.message
+            continue
+        # Keys that no member would accept only cost the next round two more exchanges.
+        with contextlib.suppress(CommonlensError):
+            following.add(member_id, reply)
+    return endorsements, following.roster
+
+
+class _Offers:
+    """Round keys that every member would accept on one roster: one bad offer makes all of them refuse it."""
+
+    def __init__(self, tools: SecureTools, round_number: int) -> None:
+        self._terms = terms_of(
+            tools.plan, tools.run_id, round_number, vector_length(tools.plan, round_number)
+        )
+        self._identity_keys = tools.identity_keys
+        self._offers: list[KeyOffer] = []
+        self._seen: set[str] = set()
+
+    def add(self, member_id: str, reply: RoundReply) -> None:
+        """Raises InvalidMessage for none or another member's, and what check_offer raises."""
+        if reply.offer is None or reply.offer.member_id != member_id:
+            raise InvalidMessage("sent no round keys of its own")
+        self._seen |= check_offer(self._terms, reply.offer, self._identity_keys, self._seen, verify_value)
+        self._offers.append(reply.offer)
+
+    @property
+    def roster(self) -> tuple[KeyOffer, ...]:
+        """In the roster's order: by member id."""
+        return tuple(sorted(self._offers, key=lambda offer: offer.member_id))
+
+
+def _fixed_cohort(tools: SecureTools) -> tuple[RoundKeys, tuple[str, ...]]:
+    """Who is masked against whom in this round, on disk before anybody is asked to contribute."""
+    record = tools.record
+    keys = _keys_at_hand(tools) or _fresh_keys(tools)
+    record.cohort = keys.cohort or tuple(sorted(set(keys.deals) & set(record.cohort)))
+    require_quorum(tools.plan, record, len(record.cohort), "shared their round keys")
+    keys = replace(keys, cohort=record.cohort)
+    tools.store.write(tools.run_id, record.number, keys)
+    return keys, record.cohort
 
 
 def _keys_at_hand(tools: SecureTools) -> RoundKeys | None:
@@ -168,15 +205,15 @@ def _keys_at_hand(tools: SecureTools) -> RoundKeys | None:
 
 def _fresh_keys(tools: SecureTools) -> RoundKeys:
     """Two small exchanges: keys signed by each member, then their shares for the others."""
-    offers: list[KeyOffer] = []
+    offers = _Offers(tools, tools.record.number)
     for member_id, reply in _step_answers(tools, Step.OFFER, tools.record.cohort):
-        if reply.offer is None or reply.offer.member_id != member_id:
-            tools.record.missing[member_id] = "sent no round keys of its own"
-        else:
-            offers.append(reply.offer)
-    require_quorum(tools.plan, tools.record, len(offers), "sent round keys")
+        try:
+            offers.add(member_id, reply)
+        except CommonlensError as error:
+            tools.record.missing[member_id] = error.message
+    roster = offers.roster
+    require_quorum(tools.plan, tools.record, len(roster), "sent round keys")
     crash_point("0.1")
-    roster = tuple(sorted_offers(offers))
     deals: dict[str, Deal] = {}
     for member_id, reply in _step_answers(tools, Step.DEAL, [o.member_id for o in roster], roster=roster):
         if reply.deal is None or reply.deal.member_id != member_id:
@@ -278,24 +315,6 @@ def _step_answers(
         except CommonlensError as error:
             tools.record.missing[received.sender_id] = error.message
     return replies
-
-
-def _without_excess(
-    tools: SecureTools,
-    ring: npt.NDArray[np.unsignedinteger],
-    cohort_size: int,
-    survivors: int,
-    excess: Mapping[str, bytes],
-) -> npt.NDArray[np.unsignedinteger]:
-    """The sum less every noise component that its survivors do not need (clause 3.9), in place."""
-    plan, number, terms = tools.plan, tools.record.number, tools.terms
-    covered = tolerance(cohort_size, terms.quorum, terms.tolerance_steps)
-    first = needed_steps(cohort_size, terms.quorum, terms.tolerance_steps, survivors) + 1
-    for seed in excess.values():
-        for step in range(first, len(covered) + 1):
-            ring -= to_ring(step_share(plan, number, cohort_size, covered, step, seed), terms.ring_bits)
-            seed = next_noise_seed(seed)
-    return ring
 
 
 def _validation(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from coordinator.registry.shelf import Shelf
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.planning import PlanCheck, complete
 from coordinator.runs.store import RunRow, RunStore
-from coordinator.workers.probe import probe_extractor
+from coordinator.workers.probe import Probe, find_start, probe_extractor
 from shared.domain.consortium import Member
 from shared.domain.errors import ConsentMissing, NotAllowed
 from shared.domain.plan import Plan
+from shared.domain.release import EXTRACTOR_NAME
 from shared.domain.run import RunState
 from shared.release.signing import verify_value
 
@@ -33,15 +35,23 @@ class RunService:
 
     def check(self, draft: PlanDraft) -> PlanCheck:
         """What the plan would cost. Raises UnsoundPlan, MixesRecords, InvalidConfig; stores nothing."""
-        probe = probe_extractor(draft.extractor, draft.starting_seed, self.starting_folder)
-        return complete(draft, self._consortium, self._members(), probe)
+        return complete(draft, self._consortium, self._members(), self._probe(draft))
 
     def propose(self, draft: PlanDraft, actor: str) -> PlanCheck:
         """Check the plan and put it before its members."""
-        probe = probe_extractor(draft.extractor, draft.starting_seed, self.starting_folder)
+        probe = self._probe(draft)
         check = complete(draft, self._consortium, self._members(), probe)
         self.store.add_plan(check.plan, actor, probe.file_name)
         return check
+
+    def _probe(self, draft: PlanDraft) -> Probe:
+        """Starting weights and speed, from what `starting_from` names. Raises InvalidConfig, a NotTrusted leaf."""
+        wanted = draft.starting_from
+        name, _, number = wanted.rpartition("-")
+        if EXTRACTOR_NAME.match(name) and number.isdecimal():
+            shown = Shelf(self.starting_folder.parent).folder(name, int(number))
+            wanted = str(shown) if shown.is_dir() else wanted
+        return probe_extractor(draft.extractor, draft.starting_seed, self.starting_folder, find_start(wanted))
 
     def consent(self, digest: str, member_id: str, signature: str) -> None:
         """Record a member's signed consent (clause 8.2). Raises NotFound, NotAllowed, BadSignature."""

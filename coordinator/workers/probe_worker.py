@@ -24,7 +24,9 @@ from shared.extractors.flatten import Tensors
 from shared.extractors.public_weights import public_weights
 from shared.extractors.scopes import split_scope
 
-TIMED_RECORDS = 32
+LEAST_TIMED_RECORDS, MOST_TIMED_RECORDS = 2, 32
+TIMING_S = 5.0
+"""No larger batch is timed that would take longer than what is left of this."""
 PER_EXAMPLE_SLOWDOWN = 2.0
 """Exact per-example gradients run at about half of plain training's speed."""
 
@@ -86,13 +88,16 @@ def _release_base(spec: ExtractorSpec, start: ReleaseStart) -> tuple[Tensors, Or
 
 
 def _seconds_per_record(module: torch.nn.Module, spec: ExtractorSpec) -> float:
-    images = torch.zeros(TIMED_RECORDS, spec.channels, spec.height, spec.width)
-    fastest = float("inf")
-    for _ in range(3):
+    """Of the fastest of batches that double: an admin waits for it, and a large extractor takes seconds a record."""
+    fastest, records, left_s = float("inf"), LEAST_TIMED_RECORDS, TIMING_S
+    while True:
+        images = torch.zeros(records, spec.channels, spec.height, spec.width)
         started = time.perf_counter()
         module(images).square().mean().backward()
-        fastest = min(fastest, time.perf_counter() - started)
-    return fastest / TIMED_RECORDS
+        seconds = time.perf_counter() - started
+        fastest, left_s, records = min(fastest, seconds / records), left_s - seconds, 2 * records
+        if records > MOST_TIMED_RECORDS or 2 * seconds > left_s:
+            return fastest
 
 
 if __name__ == "__main__":

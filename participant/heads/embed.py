@@ -10,12 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from shared.domain.errors import Invalid, InvalidWeights
+from shared.domain.errors import Invalid
 from shared.domain.extractor import ExtractorSpec
+from shared.extractors.embedding import embed_batches
 
 Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+CPU = torch.device("cpu")
 
 
 class Images(Protocol):
@@ -33,17 +35,14 @@ def embed(
     *,
     indices: npt.NDArray[np.int64] | None = None,
     batch: int = 256,
-    device: str = "cpu",
+    device: torch.device = CPU,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float32]:
     """Embeddings float32 [n, D] of the records at `indices` of a reader, or of an array uint8 [n, H, W, C].
 
-    `module` runs in evaluation mode without gradients and is put back into the mode it was in; it is moved
-    to `device`. With a reader `indices` is required: which side of the split is meant must be said.
-    Raises Invalid without them, InvalidWeights when an output has another shape than [B, D] or is not finite.
+    With a reader `indices` is required: which side of the split is meant must be said. `module` is moved to
+    `device`. Raises Invalid without indices, InvalidWeights as `embed_batches`.
     """
-    from shared.extractors.preprocess import to_input
-
     if isinstance(images, np.ndarray):
         chosen = np.arange(len(images), dtype=np.int64) if indices is None else indices
     elif indices is None:
@@ -51,20 +50,12 @@ def embed(
     else:
         chosen = indices
     result = np.empty((len(chosen), spec.embedding_dim), np.float32)
-    was_training = module.training
-    module.to(device).eval()
-    try:
-        with torch.inference_mode():
-            done = 0
-            for pixels in _batches(images, chosen, batch):
-                made = module(torch.from_numpy(to_input(pixels, spec)).to(device)).float().cpu().numpy()
-                _check(made, (len(pixels), spec.embedding_dim))
-                result[done : done + len(pixels)] = made
-                done += len(pixels)
-                if progress is not None:
-                    progress(done, len(chosen))
-    finally:
-        module.train(was_training)
+    done = 0
+    for made in embed_batches(module, _batches(images, chosen, batch), spec, device):
+        result[done : done + len(made)] = made
+        done += len(made)
+        if progress is not None:
+            progress(done, len(chosen))
     return result
 
 
@@ -74,15 +65,3 @@ def _batches(
     for start in range(0, len(chosen), batch):
         part = chosen[start : start + batch]
         yield images[part] if isinstance(images, np.ndarray) else images.load(part)[0]
-
-
-def _check(made: npt.NDArray[np.float32], expected: tuple[int, int]) -> None:
-    if made.shape != expected:
-        raise InvalidWeights(
-            f"The extractor was expected to give {list(expected)} for a batch, and gave {list(made.shape)}. "
-            "Nothing was embedded. Check that spec and weights are of the same release."
-        )
-    if not np.isfinite(made).all():
-        raise InvalidWeights(
-            "The extractor gave an embedding that is not finite. Nothing was embedded. Use another release."
-        )

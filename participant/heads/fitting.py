@@ -16,24 +16,29 @@ from participant.heads.store import save_head
 from participant.home import Home
 from participant.records.dataset import open_data_set
 from participant.records.reader import RecordReader
+from participant.training.runtime import apply_threads, read_options
 from shared.domain.crash_points import crash_point
 from shared.embedding import embed_files
 from shared.extractors.architectures import load
+from shared.extractors.device import choose_device
 from shared.verification import VerifiedRelease
 
 
 def fit_on_release(home: Home, release: VerifiedRelease, data: str, test: str | None, name: str) -> Head:
     """A head fitted on the training side of `data`, measured on `test` or on the held-out side, and saved.
 
-    Where nothing is held out the accuracy stays None. Raises NotFound, Invalid as `fit_head`.
+    Embeds on the device of participant.toml. Where nothing is held out the accuracy stays None. Raises
+    NotFound, Invalid as `fit_head`.
     """
-    spec = release.plan.extractor
+    spec, options = release.plan.extractor, read_options(home.settings)
+    apply_threads(options)
+    device = choose_device(options.device)
     data_set = open_data_set(home.root, data)
     reader = data_set.reader(spec)
     module = load(spec, release.weights)
 
     def embedded(source: RecordReader, indices: Labels) -> Floats:
-        return embed(module, source, spec, indices=indices)
+        return embed(module, source, spec, indices=indices, device=device)
 
     # A data set that is measured on another one gives all its records to the fit.
     fitted_on = reader.training_indices if test is None else np.arange(reader.records, dtype=np.int64)
@@ -61,10 +66,13 @@ def fit_on_release(home: Home, release: VerifiedRelease, data: str, test: str | 
 
 
 def predict_files(
-    head: Head, release: VerifiedRelease, images: Sequence[Path]
+    home: Home, head: Head, release: VerifiedRelease, images: Sequence[Path]
 ) -> list[tuple[Path, str, float]]:
     """(file, likeliest class, its probability) for each image. Raises HeadMismatch, InvalidRecords."""
-    probabilities = head.probabilities(embed_files(release, images), release_digest=release.manifest_digest)
+    options = read_options(home.settings)
+    apply_threads(options)
+    embeddings = embed_files(release, images, options.device)
+    probabilities = head.probabilities(embeddings, release_digest=release.manifest_digest)
     best = probabilities.argmax(axis=1)
     return [
         (path, head.classes[k], float(row[k]))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from participant.records.dataset import DataSet
-from participant.records.decode import decode, digest_of_file_bytes
+from participant.records.digests import digest_of_file_bytes
 from participant.records.index import references
 from participant.records.locking import held_lock
 from participant.records.scan import Progress, in_order, quiet
@@ -23,6 +23,7 @@ from participant.records.source import Rejected, listing, read_content
 from shared.domain.errors import InvalidRecords
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import atomic_writer
+from shared.extractors.pictures import decode
 
 Pixels = npt.NDArray[np.uint8]
 _REPORT_EVERY = 64

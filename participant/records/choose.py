@@ -14,15 +14,14 @@ def choose_source(path: Path, labels_csv: Path | None, person_column: str | None
     """The form of source that `path` is. Raises NotFound, or InvalidConfig where options do not fit it."""
     if not path.exists():
         raise NotFound(f"There is nothing at {path}. Nothing was read. Check the path.")
-    shards = shards_of(path)
     if labels_csv is not None and path.is_dir():
         return LabelledFolder(path, labels_csv, person_column)
     if labels_csv is not None:
         raise InvalidConfig(
             f"A CSV of labels goes with a folder of images, and {path} is a file. Nothing was read."
         )
-    if shards:
-        return ParquetShards(shards, person_column)
+    if shards_of(path):
+        return ParquetShards(path, person_column)
     if not path.is_dir():
         raise InvalidConfig(f"Expected a folder or a .parquet file, found {path}. Nothing was read.")
     if person_column is not None:

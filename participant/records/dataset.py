@@ -53,7 +53,15 @@ class Findings:
     conflicting: int
     """Pictures that stand there under more than one label."""
     unlabelled: int
-    """Image files in the folder that the CSV does not name; they are not used."""
+    """Files in the folder that the CSV does not name; they are not used."""
+
+    def sentence(self) -> str:
+        """All of it for a person: whatever was not used, or may be a mistake, has its number."""
+        return (
+            f"{self.records} records, {self.training_units} units for training, {self.held_out_units} held out; "
+            f"{self.skipped} skipped (rejected.csv lists them), {self.unlabelled} files not named by the CSV and "
+            f"not used; {self.duplicates} duplicates, {self.conflicting} pictures under more than one label"
+        )
 
 
 @dataclass(frozen=True)

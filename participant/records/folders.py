@@ -11,13 +11,12 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from participant.records.decode import SUFFIXES
-from participant.records.source import Entry, Rejected, printable
+from participant.records.source import Entry, Rejected, is_system_file, printable
 from shared.domain.errors import InvalidRecords
 
-SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-"""Left by file browsers, never anybody's record; the only names that are passed over unlisted (with
-`._*`)."""
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
+)
 
 
 def find_inside(root: Path, ref: str) -> Path:
@@ -66,7 +65,7 @@ class _Files:
                 if (here / name).is_symlink():
                     yield (here / name).relative_to(self.root).as_posix(), here / name
             for name in sorted(files):
-                if name not in SYSTEM_FILES and not name.startswith("._"):
+                if not is_system_file(name):
                     yield (here / name).relative_to(self.root).as_posix(), None
 
 
@@ -82,7 +81,7 @@ class ClassFolders(_Files):
     def entries(self) -> Iterator[Entry | Rejected]:
         for child in sorted(self.root.iterdir()):
             name = printable(child.name)
-            if child.name in SYSTEM_FILES or child.name.startswith("._"):
+            if is_system_file(child.name):
                 continue
             if child.is_symlink():
                 yield Rejected(
@@ -122,11 +121,11 @@ class LabelledFolder(_Files):
 
     def unlabelled(self) -> int:
         named = {PurePosixPath(path).as_posix() for _, path, _, _ in self._rows()}
-        return sum(
-            1
-            for ref, link in self._walk(self.root)
-            if link is None and ref not in named and Path(ref).suffix.lower() in SUFFIXES
-        )
+        # A folder behind a link is not walked: it counts once, unless a row of the CSV leads through it.
+        named |= {parent.as_posix() for path in named for parent in PurePosixPath(path).parents}
+        if self.labels_csv.resolve().is_relative_to(self.root):
+            named.add(self.labels_csv.resolve().relative_to(self.root).as_posix())
+        return sum(ref not in named for ref, _ in self._walk(self.root))
 
     def entries(self) -> Iterator[Entry | Rejected]:
         first_line: dict[str, int] = {}

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from participant.records.decode import DIGEST_BYTES
+from participant.records.digests import DIGEST_BYTES
 from participant.records.scan import Scanned
 from participant.records.source import Rejected
 from participant.records.split import is_held_out

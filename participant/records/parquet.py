@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from participant.records.source import Entry, Rejected
+from participant.records.source import Entry, Rejected, is_system_file, printable
 from shared.domain.errors import InvalidRecords
 
 _ROWS_AT_ONCE = 64
@@ -23,19 +23,20 @@ _ROWS_AT_ONCE = 64
 def shards_of(path: Path) -> list[Path]:
     """The Parquet files at `path`: itself, or those in the folder, by name; empty where there are none."""
     if path.is_dir():
-        return sorted(child for child in path.glob("*.parquet") if child.is_file())
-    return [path] if path.suffix.lower() == ".parquet" else []
+        return [child for child in _children(path) if _is_shard(child) and child.is_file()]
+    return [path] if _is_shard(path) else []
 
 
 class ParquetShards:
-    """A record's reference is `<shard file>#<row>`, rows counted from 0."""
+    """A record's reference is `<shard file>#<row>`, rows counted from 0. Whatever lies beside shards is listed."""
 
-    def __init__(self, shards: list[Path], person_column: str | None) -> None:
-        self.shards = shards
+    def __init__(self, path: Path, person_column: str | None) -> None:
+        self.shards = shards_of(path)
+        self.beside = [child for child in _children(path) if child not in self.shards]
         self.person_column = person_column
 
     def count(self) -> int:
-        return sum(self._open(shard).metadata.num_rows for shard in self.shards)
+        return len(self.beside) + sum(self._open(shard).metadata.num_rows for shard in self.shards)
 
     def unlabelled(self) -> int:
         return 0
@@ -45,6 +46,8 @@ class ParquetShards:
             names = _class_names(self._open(shard).schema_arrow)
             for ref, row in self._rows(shard):
                 yield self._entry(ref, row, names)
+        for child in self.beside:
+            yield Rejected(printable(child.name), "lies beside Parquet files, which are the source here")
 
     def contents(self, refs: Iterable[str]) -> Iterator[Path | bytes | Rejected]:
         rows = self._every_row()
@@ -106,6 +109,17 @@ class ParquetShards:
                 "the columns."
             )
         return file
+
+
+def _children(path: Path) -> list[Path]:
+    """What is in a folder, by name; empty for a file."""
+    if not path.is_dir():
+        return []
+    return sorted(child for child in path.iterdir() if not is_system_file(child.name))
+
+
+def _is_shard(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
 
 
 def _bytes_of(value: Any) -> bytes | None:

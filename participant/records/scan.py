@@ -12,9 +12,10 @@ from typing import TypeVar
 
 from PIL import Image
 
-from participant.records.decode import decode, digest_of_file_bytes, digest_of_pixels
+from participant.records.digests import digest_of_file_bytes, digest_of_pixels
 from participant.records.source import Entry, Rejected, Source, read_content
 from shared.domain.errors import InvalidRecords
+from shared.extractors.pictures import decode
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work goes on; shown to the operator, sent to nobody."""
@@ -54,7 +55,7 @@ def in_order(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
     threads = min(4, os.cpu_count() or 1)
     waiting: deque[Future[_R]] = deque()
     with ThreadPoolExecutor(threads) as pool, warnings.catch_warnings():
-        # Pillow warns where decode.py refuses; a warning printed between progress lines helps nobody.
+        # Pillow warns where pictures.py refuses; a warning printed between progress lines helps nobody.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for item in items:
             waiting.append(pool.submit(function, item))

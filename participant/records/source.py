@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from participant.records.decode import MAXIMUM_FILE_BYTES
-from shared.domain.errors import InvalidRecords
+from shared.extractors.pictures import read_file
 
 LISTED_AT_MOST = 20
+_SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,18 @@ class Source(Protocol):
         ...
 
     def unlabelled(self) -> int:
-        """Number of image files that the labels do not name."""
+        """Number of files (and linked folders) that the labels do not name."""
         ...
 
 
 def read_content(content: Path | bytes) -> bytes:
     """The encoded image. Raises InvalidRecords (a reason) when it is too large or cannot be read."""
-    if isinstance(content, bytes):
-        return content
-    try:
-        size_bytes = content.stat().st_size
-        if size_bytes > MAXIMUM_FILE_BYTES:
-            raise InvalidRecords(f"is larger than {MAXIMUM_FILE_BYTES} bytes (it has {size_bytes})")
-        return content.read_bytes()
-    except OSError as error:
-        raise InvalidRecords(f"cannot be read: {error.strerror or type(error).__name__}") from error
+    return content if isinstance(content, bytes) else read_file(content)
+
+
+def is_system_file(name: str) -> bool:
+    """Left by file browsers, never anybody's record; the only names that are passed over unlisted."""
+    return name in _SYSTEM_FILES or name.startswith("._")
 
 
 def listing(rejected: list[Rejected]) -> str:

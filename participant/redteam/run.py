@@ -1,4 +1,4 @@
-"""The whole red team for one plan: imprint, inversion, self-audit, report. Start reading here.
+"""The whole red team for one plan: imprint, inversion, self-audit, coordinator table, report. Start reading here.
 
 A pure function of a plan: it needs no member's folder, no network and no records. Everything it trains on is
 synthetic, unless the operator asks for pictures of its own records, which then stay in the report's folder.
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from participant.records.reader import RecordReader
+from participant.redteam.coordinator_table import coordinator_table
 from participant.redteam.imprint import Robbery, imprint_rows
 from participant.redteam.inversion import demonstration_spec, inversion_rows
 from participant.redteam.pictures import Pixels, side_by_side, synthetic_pictures
@@ -99,6 +100,8 @@ def run_redteam(
         )
         progress("self-audit")
         audit = self_audit(audited, start, Path(scratch) / "audit", depth.audit)
+    progress("malicious coordinator")
+    coordinators = coordinator_table(plan)
     caption = (
         "The imprint attack: a record, and the closest to it of what was read out of the sum at each stage."
     )
@@ -108,7 +111,7 @@ def run_redteam(
         depth=depth.name,
         epsilon=epsilon(plan.events_of_run(), plan.privacy.delta),
         delta=plan.privacy.delta,
-        attacks=(*attacks, *inverted, *more),
+        attacks=(*attacks, *inverted, *coordinators, *more),
         audit=tuple(audit),
         pictures=(PictureFile("imprint.png", caption), picture),
         notes=(*notes, *_notes(plan, own)),

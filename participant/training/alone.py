@@ -15,10 +15,11 @@ from collections.abc import Callable
 
 from participant.training.dp_sgd import make_engine
 from participant.training.head import HeadState, build_head
-from participant.training.runtime import apply_threads, choose_device
+from participant.training.runtime import apply_threads
 from participant.training.step import Vector, clipped_sum, descend, noisy_mean
 from participant.training.workbench import Workbench
 from shared.domain.plan import Plan
+from shared.extractors.device import choose_device
 from shared.extractors.flatten import check_vector
 from shared.extractors.vectors import get_flat, set_flat, trainable_layout
 

@@ -5,9 +5,12 @@ Its other half, what happens to the contributions, is coordinator/runs/round.py.
 
 from __future__ import annotations
 
-from participant.training.dp_sgd import make_engine
+import torch
+from torch import nn
+
+from participant.training.dp_sgd import PerExampleEngine, make_engine
 from participant.training.head import HeadState, build_head, check_head, head_state
-from participant.training.runtime import apply_threads, choose_device
+from participant.training.runtime import apply_threads
 from participant.training.step import Vector, clipped_sum, descend, noisy_grid_sum, noisy_mean
 from participant.training.validation import exact_counts, noised_counts
 from participant.training.workbench import NoiseShare, Workbench
@@ -15,7 +18,8 @@ from shared.domain.crash_points import crash_point
 from shared.domain.errors import ChargeMismatch, ConsentMissing, UnsoundPlan
 from shared.domain.plan import Plan
 from shared.domain.privacy import Mode
-from shared.domain.update import NoisyGridSum, Update
+from shared.domain.update import NoisyGridSum, Update, ValidationCounts
+from shared.extractors.device import choose_device
 from shared.extractors.flatten import check_vector
 from shared.extractors.vectors import get_flat, set_flat, trainable_layout
 from shared.privacy.ledger import ChargeToken
@@ -32,38 +36,27 @@ def local_round(
 ) -> tuple[Update | NoisyGridSum, HeadState]:
     """Train from `weights_vector` float32 [d], the weights that the coordinator sent.
 
-    Public: request, plan, weights. Private: everything on the bench, and `share`, which mode secure needs. Of
-    what comes back an Update may leave (it carries its own full noise, clause 4.1), a NoisyGridSum only under
-    masks (clause 3.2); the head state stays and goes on the next round's bench.
+    Public: request, plan, weights. Private: everything on the bench, and `share` in mode secure. An Update may
+    leave (clause 4.1), a NoisyGridSum only under masks (clause 3.2); the head state stays for the next round.
 
     | case | result |
     |---|---|
     | nothing was drawn | an update of noise alone, charged like any other |
     | request for another plan, or the member is not in the plan | ConsentMissing, token unspent |
-    | token for another round or other events | ChargeMismatch, token unspent |
+    | token for another round or other events; spent before | ChargeMismatch, token unspent; TokenRejected |
     | mode secure without a noise share, or local with one | UnsoundPlan, token unspent |
-    | token spent before | TokenRejected |
-    | weights or head of another length, or not finite | InvalidWeights, token unspent |
-    | BatchNorm or the like in the extractor | MixesRecords, token unspent |
+    | weights or head of another length or not finite; BatchNorm | InvalidWeights; MixesRecords; unspent |
     """
     _check_request(request, plan, bench.member_id)
-    _check_charge(token, request, plan)
-    _check_share(share, plan)
-    layout = trainable_layout(bench.extractor)
-    check_vector(weights_vector, layout)
-    check_head(bench.head, len(bench.records.classes), plan.extractor.embedding_dim)
-    apply_threads(bench.runtime)
-    device, head = choose_device(bench.runtime.device), build_head(bench.head)
-    engine = make_engine(bench.extractor, head, bench.runtime.micro_batch, device)
-    set_flat(bench.extractor, weights_vector)
+    _check_charge(token, request, plan, share)
+    engine, head, device = _set_up(plan, weights_vector, bench)
 
     # 2 charge: on disk before this token existed; without it nothing below runs (clauses 7.1, 7.2).
     token.spend()
 
     # Validation, when it is due: the weights received and the present head, on held-out units (clause 6.2).
-    counts = None
-    if plan.evaluates(request.round_number):
-        counts = exact_counts(bench.extractor, head, plan, bench.records, device)
+    due = plan.evaluates(request.round_number)
+    counts = exact_counts(bench.extractor, head, plan, bench.records, device) if due else None
 
     pace = plan.learning_rate_factor(request.round_number)
     for _ in range(plan.training.local_steps):
@@ -76,8 +69,7 @@ def local_round(
         crash_point("4")
 
         # 5 noise, before anything else sees the sums. The extractor's part in mode local: in full (clause 4.1);
-        # in mode secure: on the grid, with this member's share, which is all that follows a secure round's
-        # one step: where it leads depends on the other members too (clauses 3.2, 3.5).
+        # in mode secure: on the grid, with this member's share; K is 1 then (clauses 3.2, 3.5).
         if share is None:
             extractor_mean = noisy_mean(extractor_sum, plan, bench.member_id, bench.noise)
             descend(bench.extractor, extractor_mean, pace * plan.training.learning_rate)
@@ -92,10 +84,30 @@ def local_round(
     if share is not None:
         leaving = NoisyGridSum(request.run_id, request.round_number, plan.digest, noisy_sum.data)
         return leaving, head_state(head)
-    update = get_flat(bench.extractor) - weights_vector
-    check_vector(update, layout)
     noised = None if counts is None else noised_counts(counts, plan, bench.noise)
-    return Update(request.run_id, request.round_number, plan.digest, update.data, noised), head_state(head)
+    return _update_since(weights_vector, request, bench, noised), head_state(head)
+
+
+def _update_since(
+    weights_vector: Vector, request: RoundRequest, bench: Workbench, counts: ValidationCounts | None
+) -> Update:
+    """Weights after minus weights before. Raises InvalidWeights unless every coordinate is finite."""
+    update = get_flat(bench.extractor) - weights_vector
+    check_vector(update, trainable_layout(bench.extractor))
+    return Update(request.run_id, request.round_number, request.plan_digest, update.data, counts)
+
+
+def _set_up(
+    plan: Plan, weights_vector: Vector, bench: Workbench
+) -> tuple[PerExampleEngine, nn.Linear, torch.device]:
+    """The bench's extractor at the round's weights, the training head as it was left, and what clips for both."""
+    check_vector(weights_vector, trainable_layout(bench.extractor))
+    check_head(bench.head, len(bench.records.classes), plan.extractor.embedding_dim)
+    apply_threads(bench.runtime)
+    device, head = choose_device(bench.runtime.device), build_head(bench.head)
+    engine = make_engine(bench.extractor, head, bench.runtime.micro_batch, device)
+    set_flat(bench.extractor, weights_vector)
+    return engine, head, device
 
 
 def _check_request(request: RoundRequest, plan: Plan, member_id: str) -> None:
@@ -112,7 +124,7 @@ def _check_request(request: RoundRequest, plan: Plan, member_id: str) -> None:
         )
 
 
-def _check_charge(token: ChargeToken, request: RoundRequest, plan: Plan) -> None:
+def _check_charge(token: ChargeToken, request: RoundRequest, plan: Plan, share: NoiseShare | None) -> None:
     paid, due = token.charge, plan.events_of_round(request.round_number)
     names_it = (paid.run_id, paid.round_number, paid.plan_digest) == (
         request.run_id,
@@ -125,9 +137,6 @@ def _check_charge(token: ChargeToken, request: RoundRequest, plan: Plan) -> None
             f"round {paid.round_number} of run {paid.run_id} and {list(paid.events)}. Nothing was trained. "
             "Charge the round."
         )
-
-
-def _check_share(share: NoiseShare | None, plan: Plan) -> None:
     if (share is None) == (plan.privacy.mode is Mode.SECURE):
         raise UnsoundPlan(
             f"A round of mode {plan.privacy.mode.value} is trained "

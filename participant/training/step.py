@@ -16,7 +16,7 @@ from shared.extractors.preprocess import to_input
 from shared.extractors.vectors import get_flat, set_flat
 from shared.privacy.distributed import COUNT_SCALE
 from shared.privacy.mechanism import NoiseSource
-from shared.privacy.noise_shares import base_share, step_share
+from shared.privacy.noise_shares import base_share, step_blocks
 from shared.secagg.fixed_point import to_grid
 
 LOADED_AT_ONCE = 512
@@ -64,9 +64,11 @@ def noisy_grid_sum(
         raise UnsoundPlan("A plan of mode local has no grid. Nothing was noised and nothing may leave.")
     on_grid = to_grid(extractor_sum, plan.secure.grid_width)
     exact = on_grid if counts is None else np.concatenate([on_grid, counts * COUNT_SCALE])
-    noised = exact + base_share(plan, round_number, share.cohort_size, share.covered)
+    noised = base_share(plan, round_number, share.cohort_size, share.covered)
+    noised += exact
     for step, seed in enumerate(share.step_seeds[: len(share.covered)], start=1):
-        noised += step_share(plan, round_number, share.cohort_size, share.covered, step, seed)
+        for part, noise in step_blocks(plan, round_number, share.cohort_size, share.covered, step, seed):
+            noised[part] += noise
     return noised
 
 

@@ -56,10 +56,10 @@ class SecureTerms:
     """Sums are taken modulo 2 to this power, 32 or 16 (clause 3.4)."""
     tolerance_steps: int
     """Noise components above the base one, whose excess is removed when fewer drop out (clause 3.9)."""
-    mask_cycles: int
-    """Random cycles that make the graph of pairwise masks; 0 is the full graph."""
+    mask_reach: int
+    """m: each member shares a mask with m before and m after it in the order of ids; 0 is with everybody (5.3)."""
     share_threshold: int
-    """Shares that rebuild one secret: the quorum on the full graph, fewer on a sparse one (clause 5.2)."""
+    """Shares that rebuild one secret: the quorum; written out because it is what keeps a sum shut (clause 5.2)."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from shared.domain.errors import InvalidConfig, InvalidRecords
 from shared.domain.extractor import ExtractorSpec
 
 _MODES = {1: "L", 3: "RGB"}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by its EXIF orientation; any other value says that it is."""
 
 
 def fit_image(picture: Image.Image, spec: ExtractorSpec) -> npt.NDArray[np.uint8]:
@@ -26,8 +36,7 @@ def fit_image(picture: Image.Image, spec: ExtractorSpec) -> npt.NDArray[np.uint8
             f"The extractor expects {spec.channels} channels; pictures can be made into 1 (grey) or 3 (RGB). "
             "Nothing was read. Correct the plan's extractor."
         )
-    upright = ImageOps.exif_transpose(picture)
-    plain = _without_transparency(_eight_bits(upright)).convert(_MODES[spec.channels])
+    plain = _without_transparency(_eight_bits(_upright(picture))).convert(_MODES[spec.channels])
     if plain.size != (spec.width, spec.height):
         plain = ImageOps.fit(plain, (spec.width, spec.height), Image.Resampling.BILINEAR)
     return np.asarray(plain, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
@@ -59,6 +68,12 @@ def _per_channel(values: tuple[float, ...], spec: ExtractorSpec, name: str) -> n
             "read."
         )
     return np.asarray(values, dtype=np.float32)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    # Pillow's own function also writes the EXIF data anew, and fails where they are not in order.
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.domain.plan import Plan
-from shared.privacy.discrete_gaussian import draw, from_seed
+from shared.privacy.discrete_gaussian import blocks_from_seed, draw, from_seed
 from shared.privacy.distributed import (
     COUNT_SCALE,
     count_variance,
@@ -48,10 +48,23 @@ def step_share(
     """Component `step`, 1 to len(covered), int64 [vector_length]: the same for every holder of its seed."""
 
     def seeded(part: int, size: int, std: float) -> Integers:
-        # Two parts of another std are drawn from one seed: each under a key of its own.
-        return from_seed(hashlib.sha256(seed + bytes([part])).digest(), size, std)
+        return from_seed(_part_seed(seed, part), size, std)
 
     return _share(plan, round_number, cohort_size, covered, step, seeded)
+
+
+def step_blocks(
+    plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], step: int, seed: bytes
+) -> Iterator[tuple[slice, Integers]]:
+    """`step_share`, block by block in little memory: consecutive slices of [0, vector_length) and what stands there.
+
+    A block is one array that is used again for the next: use it up at once.
+    """
+    first = 0
+    for part, (size, std) in enumerate(_parts(plan, round_number, cohort_size, covered, step)):
+        for where, integers in blocks_from_seed(_part_seed(seed, part), size, std):
+            yield slice(first + where.start, first + where.stop), integers
+        first += size
 
 
 def retained_counts_std(plan: Plan, cohort_size: int, covered: Sequence[int], survivors: int) -> float:
@@ -70,11 +83,25 @@ def _share(
     component: int,
     drawn: Callable[[int, int, float], Integers],
 ) -> Integers:
+    sizes = _parts(plan, round_number, cohort_size, covered, component)
+    parts = [drawn(part, size, std) for part, (size, std) in enumerate(sizes)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _parts(
+    plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], component: int
+) -> list[tuple[int, float]]:
+    """(size, std) of the parts of a secure vector, in their order."""
     totals = [(plan.trainable_coordinates, grid_variance(plan))]
     if plan.evaluates(round_number):
         totals.append((COUNTS, count_variance(plan)))
     parts = []
-    for part, (size, total) in enumerate(totals):
+    for size, total in totals:
         shares = share_variances(total, cohort_size, plan.quorum, plan.colluders, covered)
-        parts.append(drawn(part, size, math.sqrt(shares[component])))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        parts.append((size, math.sqrt(shares[component])))
+    return parts
+
+
+def _part_seed(seed: bytes, part: int) -> bytes:
+    # Two parts of another std are drawn from one seed: each under a key of its own.
+    return hashlib.sha256(seed + bytes([part])).digest()

@@ -27,7 +27,7 @@ def secure_numbers(secure: SecureTerms | None, wanted: bool) -> dict[str, bool]:
         rules |= {
             "secure.grid_width must be above 0 and finite": 0.0 < secure.grid_width < math.inf,
             "secure.ring_bits must be 16 or 32": secure.ring_bits in (16, 32),
-            "secure.mask_cycles must be 0 or more": secure.mask_cycles >= 0,
+            "secure.mask_reach must be 0 or more": secure.mask_reach >= 0,
             f"secure.tolerance_steps must be 0 to {MOST_TOLERANCE_STEPS}": (
                 0 <= secure.tolerance_steps <= MOST_TOLERANCE_STEPS
             ),
@@ -79,10 +79,10 @@ def check_grid(plan: Plan) -> None:
             f"{secure.share_threshold} (clause 5.2). {_REFUSED} Ask for a plan made by `plan propose`."
         )
     least_degree = members - quorum + plan.colluders + 1
-    if secure.mask_cycles != 0 and 2 * secure.mask_cycles < min(least_degree, members - 1):
+    if secure.mask_reach != 0 and 2 * secure.mask_reach < min(least_degree, members - 1):
         raise UnsoundPlan(
             f"Each member must share masks with at least {least_degree} others, or drop-outs and colluders "
-            f"could cut one off; the plan says {2 * secure.mask_cycles} (clause 5.3). {_REFUSED} "
+            f"could cut one off; the plan says {2 * secure.mask_reach} (clause 5.3). {_REFUSED} "
             "Ask for a plan made by `plan propose`."
         )
     _check_range(plan, secure)

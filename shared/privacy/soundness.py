@@ -23,6 +23,7 @@ LEAST_CLIP, MOST_CLIP = 1e-4, 1e4
 MOST_LEARNING_RATE = 1e4
 MOST_STEPS = 1_000_000
 """Rounds times local steps; also what keeps the accountant fast."""
+MOST_COPIES = 64
 LEAST_BATCH = 1.0
 """Expected units a step: the divisor of clause 2.4 must not blow the noise up."""
 _REFUSED = "The plan was not accepted."
@@ -85,7 +86,9 @@ def check_numbers(plan: Plan) -> None:
         f"training.augmentations must be among {', '.join(AUGMENTATIONS)}": (
             set(training.augmentations) <= set(AUGMENTATIONS)
         ),
-        "training.augmentation_multiplicity must be at least 1": training.augmentation_multiplicity >= 1,
+        f"training.augmentation_multiplicity must be 1 to {MOST_COPIES}, and 1 without augmentations": (
+            1 <= training.augmentation_multiplicity <= (MOST_COPIES if training.augmentations else 1)
+        ),
         "privacy.sampling_rate must be above 0 and at most 1": 0.0 < terms.sampling_rate <= 1.0,
         f"sampling_rate times declared size must be at least {LEAST_BATCH:g} for each member": (
             smallest >= LEAST_BATCH

@@ -14,9 +14,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+|<>!])")
 
 
-def write_card(release: str, created_at: str, plan: Plan, run_id: str, certificate: Certificate) -> str:
-    """Markdown: what this is, the sentence of clause 10, both ε of every member, how to use it."""
+def write_card(
+    release: str, created_at: str, plan: Plan, run_id: str, certificate: Certificate, started_from: str = ""
+) -> str:
+    """Markdown: what this is, the sentence of clause 10, both ε of every member, how to use it.
+
+    `started_from`: what the plan's starting weights say of where they came from; a claim of who proposed it.
+    """
     spec = plan.extractor
+    origin = f"\n- Started from {_escape(started_from)}." if started_from else ""
     closed = sum(1 for cohort in certificate.rounds if cohort.state.value == "closed")
     return f"""# {_escape(release)}
 
@@ -26,7 +32,7 @@ leaving them.
 - Made at {created_at} by run {_escape(run_id)}: {len(certificate.rounds)} rounds, {closed} of them closed.
 - Architecture `{_escape(spec.architecture)}`: image [{spec.channels}, {spec.height}, {spec.width}] to an
   embedding of {spec.embedding_dim} numbers; {plan.trainable_coordinates} trained coordinates.
-- Plan {certificate.plan_digest}.
+- Plan {certificate.plan_digest}.{origin}
 
 ## What is promised
 

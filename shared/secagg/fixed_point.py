@@ -20,7 +20,7 @@ from shared.secagg.parameters import Ring, ring_type
 
 GRID_LIMIT = 2.0**62
 """Grid numbers stay below this, so that noise can be added to them in int64."""
-_ELEMENTS_PER_CHUNK = 1 << 17
+_ELEMENTS_PER_CHUNK = 1 << 15
 
 
 def to_grid(values: npt.NDArray[np.floating], grid_width: float) -> npt.NDArray[np.int64]:
@@ -36,12 +36,16 @@ def to_grid(values: npt.NDArray[np.floating], grid_width: float) -> npt.NDArray[
         )
     flat = np.ascontiguousarray(values).reshape(-1)
     grid = np.empty(flat.size, dtype=np.int64)
+    room = np.empty(min(flat.size, _ELEMENTS_PER_CHUNK), dtype=np.float64)
     for start in range(0, flat.size, _ELEMENTS_PER_CHUNK):
         part = slice(start, min(start + _ELEMENTS_PER_CHUNK, flat.size))
+        steps = room[: part.stop - start]
+        steps[:] = flat[part]
         with np.errstate(over="ignore"):  # an overflow is infinite, which is refused below
-            steps = np.rint(flat[part].astype(np.float64) / grid_width)
-        # A NaN is not below the limit either.
-        if not bool((np.abs(steps) < GRID_LIMIT).all()):
+            steps /= grid_width
+        np.rint(steps, out=steps)
+        # A NaN is the least and the greatest, and within no limits.
+        if not -GRID_LIMIT < steps.min() <= steps.max() < GRID_LIMIT:
             raise InvalidWeights(
                 "Every number must be finite and less than 2^62 grid steps from 0, and one is not. Nothing was "
                 "sent. Lower the plan's learning rate, or raise its grid width."

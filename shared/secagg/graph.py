@@ -39,7 +39,7 @@ FULL_GRAPH_UP_TO = 16
 class GraphChoice:
     """What a plan says of masks and shares. Both promises hold by count, with failure probability 0."""
 
-    mask_cycles: int
+    mask_reach: int
     """m neighbours on either side; 0 is the full graph."""
     share_threshold: int
     """The quorum: any quorum of survivors can unmask, and no two disjoint sets of honest members can."""
@@ -90,16 +90,16 @@ def neighbours(terms: RoundTerms, cohort: Sequence[str]) -> dict[str, tuple[str,
 def _reach(terms: RoundTerms, size: int) -> int:
     """Members to either side that one masks with; half the circle, rounded up, is everybody."""
     everybody = size // 2
-    if terms.mask_cycles == 0 or terms.mask_cycles >= everybody:
+    if terms.mask_reach == 0 or terms.mask_reach >= everybody:
         return everybody
     least = _least_degree(size, terms.quorum, terms.colluders)
-    if 2 * terms.mask_cycles < least:
+    if 2 * terms.mask_reach < least:
         raise UnsoundPlan(
             f"Each of {size} members must share masks with at least {least} others, and the plan says "
-            f"{2 * terms.mask_cycles}: drop-outs and colluders could cut a member off. Nothing was masked. "
-            f"Set mask_cycles to {(least + 1) // 2} or more, or to 0."
+            f"{2 * terms.mask_reach}: drop-outs and colluders could cut a member off. Nothing was masked. "
+            f"Set mask_reach to {(least + 1) // 2} or more, or to 0."
         )
-    return terms.mask_cycles
+    return terms.mask_reach
 
 
 def _least_degree(members: int, quorum: int, colluders: int) -> int:

@@ -155,7 +155,7 @@ def encode(data: bytes) -> str:
 def decode(text: str, size_bytes: int, what: str) -> bytes:
     """The `size_bytes` bytes that `text` spells in base64. Raises InvalidMessage; `what` names it there."""
     try:
-        data = base64.b64decode(text, validate=True) if len(text) <= 2 * size_bytes + 4 else b""
+        data = binascii.a2b_base64(text, strict_mode=True) if len(text) <= 2 * size_bytes + 4 else b""
     except (binascii.Error, ValueError):
         data = b""
     if len(data) != size_bytes:

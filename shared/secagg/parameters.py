@@ -41,7 +41,7 @@ class RoundTerms:
     """Members assumed to share all they hold with the coordinator."""
     share_threshold: int
     """Shares that rebuild a secret. Every member of the roster holds one of each, also its owner."""
-    mask_cycles: int
+    mask_reach: int
     """m: each member shares a mask with m members on either side (graph.py); 0 is with everybody."""
     tolerance_steps: int
     """Noise components above the base one (clause 3.9)."""
@@ -64,10 +64,10 @@ class RoundTerms:
                 f"Secrets must be rebuilt by exactly a quorum of {self.quorum} shares, and the plan says "
                 f"{self.share_threshold}. The round did not start. Set share_threshold to the quorum."
             )
-        if self.length < 1 or self.mask_cycles < 0 or self.tolerance_steps < 0:
+        if self.length < 1 or self.mask_reach < 0 or self.tolerance_steps < 0:
             raise UnsoundPlan(
                 "A round has at least 1 element, and 0 or more mask cycles and tolerance steps; the terms say "
-                f"{self.length}, {self.mask_cycles} and {self.tolerance_steps}. The round did not start. "
+                f"{self.length}, {self.mask_reach} and {self.tolerance_steps}. The round did not start. "
                 "Correct the plan."
             )
 
@@ -114,7 +114,7 @@ def terms_of(plan: Plan, run_id: str, round_number: int, length: int) -> RoundTe
         quorum=plan.quorum,
         colluders=plan.colluders,
         share_threshold=plan.secure.share_threshold,
-        mask_cycles=plan.secure.mask_cycles,
+        mask_reach=plan.secure.mask_reach,
         tolerance_steps=plan.secure.tolerance_steps,
         ring_bits=plan.secure.ring_bits,
         length=length,

@@ -68,32 +68,43 @@ def check_roster(
     terms.check_size(len(offers))
     keys_seen: set[str] = set()
     for offer in offers:
-        offer.check()
-        if offer.member_id not in identity_keys:
-            raise UnapprovedMember(
-                f"The roster of round {terms.round_number} names {offer.member_id}, which is not an approved "
-                "member of this plan here. Nothing was shared with anybody. If the organisation is real, "
-                "approve it first."
-            )
-        fresh = {
-            offer.member_id,
-            identity_keys[offer.member_id],
-            offer.mask_public_key,
-            offer.channel_public_key,
-            offer.self_commitment,
-            offer.noise_commitment,
-        }
-        if len(fresh) != 6 or fresh & keys_seen:
-            raise UnsafeCohort(
-                f"On the roster of round {terms.round_number} every member and key may stand once; those of "
-                f"{offer.member_id} stand there twice. Nothing was shared with anybody. "
-                "Ask the coordinator's operator who that is."
-            )
-        keys_seen |= fresh
-        verify(identity_keys[offer.member_id], KIND_ROUND_KEY, offer.statement(terms), offer.signature)
-        check_public(offer.mask_public_key, f"The mask key of {offer.member_id}")
-        check_public(offer.channel_public_key, f"The channel key of {offer.member_id}")
+        keys_seen |= check_offer(terms, offer, identity_keys, keys_seen, verify)
     return Roster.of(offers)
+
+
+def check_offer(
+    terms: RoundTerms,
+    offer: KeyOffer,
+    identity_keys: Mapping[str, str],
+    keys_seen: Collection[str],
+    verify: Verify,
+) -> set[str]:
+    """Names and keys of one offer, if it may stand on a roster beside those with `keys_seen`. Raises as above."""
+    offer.check()
+    if offer.member_id not in identity_keys:
+        raise UnapprovedMember(
+            f"The roster of round {terms.round_number} names {offer.member_id}, which is not an approved "
+            "member of this plan here. Nothing was shared with anybody. If the organisation is real, "
+            "approve it first."
+        )
+    fresh = {
+        offer.member_id,
+        identity_keys[offer.member_id],
+        offer.mask_public_key,
+        offer.channel_public_key,
+        offer.self_commitment,
+        offer.noise_commitment,
+    }
+    if len(fresh) != 6 or not fresh.isdisjoint(keys_seen):
+        raise UnsafeCohort(
+            f"On the roster of round {terms.round_number} every member and key may stand once; those of "
+            f"{offer.member_id} stand there twice. Nothing was shared with anybody. "
+            "Ask the coordinator's operator who that is."
+        )
+    verify(identity_keys[offer.member_id], KIND_ROUND_KEY, offer.statement(terms), offer.signature)
+    check_public(offer.mask_public_key, f"The mask key of {offer.member_id}")
+    check_public(offer.channel_public_key, f"The channel key of {offer.member_id}")
+    return fresh
 
 
 def check_list(

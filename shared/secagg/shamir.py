@@ -79,9 +79,10 @@ def lagrange_at_zero(xs: tuple[int, ...]) -> tuple[int, ...]:
 
 def _value_at(coefficients: Sequence[int], x: int) -> int:
     value = 0
+    # Places are small numbers in use, so it is cheaper to let the value grow than to reduce it each time.
     for coefficient in coefficients:
-        value = (value * x + coefficient) % PRIME
-    return value
+        value = value * x + coefficient
+    return value % PRIME
 
 
 def _field_element(share: bytes) -> int:

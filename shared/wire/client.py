@@ -13,6 +13,13 @@ from shared.wire.problems import raise_for_problem
 API = "/api/v1"
 TIMEOUT_S = 60.0
 MAXIMUM_REPLY_BYTES = 64 * 2**20
+_BEFORE_IT_WAS_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
 
 
 class ControlClient:
@@ -31,11 +38,14 @@ class ControlClient:
 
     def get(self, path: str) -> Any:
         """GET `path` under /api/v1, parsed. Raises what the coordinator raised, or Unreachable."""
-        return self._call("GET", path, None)
+        return self._call("GET", path, None, TIMEOUT_S)
 
-    def post(self, path: str, body: Any = None) -> Any:
-        """POST `body` as JSON; the parsed answer, None when there is none."""
-        return self._call("POST", path, body)
+    def post(self, path: str, body: Any = None, timeout_s: float = TIMEOUT_S) -> Any:
+        """POST `body` as JSON; the parsed answer, None when there is none. Raises as `get`.
+
+        `timeout_s` is for answers that take long by nature; connecting has the usual time.
+        """
+        return self._call("POST", path, body, timeout_s)
 
     def get_bytes(self, path: str, maximum_bytes: int) -> bytes:
         """GET a file of at most `maximum_bytes`. Raises InvalidMessage for a larger one."""
@@ -54,17 +64,18 @@ class ControlClient:
                         )
                 return bytes(data)
         except httpx.TransportError as error:
-            raise self._no_answer(error) from error
+            raise self._no_answer("GET", error) from error
 
     def close(self) -> None:
         """Close the connection."""
         self.http.close()
 
-    def _call(self, method: str, path: str, body: Any) -> Any:
+    def _call(self, method: str, path: str, body: Any, timeout_s: float) -> Any:
+        timeout = httpx.Timeout(TIMEOUT_S, read=timeout_s)
         try:
-            response = self.http.request(method, API + path, json=body)
+            response = self.http.request(method, API + path, json=body, timeout=timeout)
         except httpx.TransportError as error:
-            raise self._no_answer(error) from error
+            raise self._no_answer(method, error) from error
         raise_for_problem(response)
         if len(response.content) > MAXIMUM_REPLY_BYTES:
             raise InvalidMessage(
@@ -78,11 +89,21 @@ class ControlClient:
                 f"{self._url} answered something that is not JSON. Nothing was read. Check the address."
             ) from error
 
-    def _no_answer(self, error: httpx.TransportError) -> Exception:
+    def _no_answer(self, method: str, error: httpx.TransportError) -> Exception:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return WrongAuthority(
                 f"The server at {self._url} has a certificate that the consortium's CA did not sign. Nothing "
                 "was sent. Check the address; if it is right, tell the consortium's admin."
+            )
+        if method != "GET" and not isinstance(error, _BEFORE_IT_WAS_SENT):
+            ended = (
+                "within the time for it"
+                if isinstance(error, httpx.TimeoutException)
+                else "before the line broke"
+            )
+            return Unreachable(
+                f"{self._url} was asked and gave no answer {ended}. It is not known whether it did, or still does, "
+                "what was asked. Look with the list or show command of the same name before you ask again."
             )
         return Unreachable(
             f"{self._url} did not answer. Nothing was done. Check that the coordinator runs and that this "

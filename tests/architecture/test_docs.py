@@ -11,6 +11,8 @@ import click
 import pytest
 
 from shared.domain.errors import every_error
+from shared.extractors.architectures import ARCHITECTURES
+from tools.docs_architectures import common_options, options_of, sentence_of
 from tools.docs_commands import APPS, leaves, load
 from tools.docs_configuration import FILES, settings
 from tools.docs_configuration import load as load_config
@@ -75,6 +77,28 @@ def test_commands_in_text_can_be_typed(page: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.name))
 def test_every_setting_has_a_sentence(file: object) -> None:
     assert [row[0] for row in settings(load_config(file)) if not row[3]] == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_option_of_an_architecture_stands_in_the_page_with_its_sentence(architecture: str) -> None:
+    page = (DOCS / "configuration.md").read_text("utf-8")
+    section = page.partition(f"\n### {architecture}\n")[2].partition("\n### ")[0]
+    assert section.strip() and not section.strip().startswith(("|", "No options")), "no sentence"
+    for option in options_of(architecture):
+        assert f"| `{option.name}` |" in section and sentence_of(architecture, option)
+
+
+def test_the_scope_stands_in_the_page_with_all_its_values() -> None:
+    page = (DOCS / "configuration.md").read_text("utf-8")
+    assert [option.name for option in common_options()] == ["scope", "lora_rank"]
+    for name in ("all", "last_block", "film", "lora"):
+        assert f'`"{name}"`' in page
+
+
+def test_configuration_shows_values_and_never_the_name_of_a_constant() -> None:
+    page = (DOCS / "configuration.md").read_text("utf-8")
+    assert re.findall(r"\b(?:SCHEDULES|AUGMENTATIONS|SCOPES|ARCHITECTURES)\b", page) == []
+    assert '`"cosine"`' in page and "`shift2`" in page
 
 
 def test_every_dependency_has_its_sentence_and_no_other_has_one() -> None:

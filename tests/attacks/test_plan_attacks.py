@@ -134,7 +134,7 @@ def secure(plan: Plan) -> Plan:
         members=(*plan.members, *others),
         quorum=3,
         colluders=1,
-        secure=SecureTerms(2.0**-16, 32, tolerance_steps=1, mask_cycles=0, share_threshold=3),
+        secure=SecureTerms(2.0**-16, 32, tolerance_steps=1, mask_reach=0, share_threshold=3),
     )
 
 

@@ -17,7 +17,7 @@ import pytest
 from coordinator.registry.build import make_certificate
 from participant.enrol import COORDINATOR_FILE, CoordinatorLink
 from participant.home import Home
-from participant.releases import check_against_ledger
+from participant.releases import check_against_ledger, open_release, open_release_of
 from shared.certificate_proofs import prove_cohorts, prove_consents, prove_epsilon
 from shared.domain.errors import CertificateWrong, CommonlensError, ProofFailed
 from shared.domain.files import write_json
@@ -224,6 +224,31 @@ def test_a_lie_that_agrees_with_itself_is_caught_by_the_members_own_ledger(kit: 
     lying = published(kit, "without East in round 1", (unasked, *others))
     with pytest.raises(CertificateWrong, match=r"paid for 4 steps at σ 1\.5, the certificate lists 3"):
         check_against_ledger(home, lying)
+
+
+def test_a_lying_release_already_in_the_folder_is_not_used_and_stops_no_other(
+    kit: Kit, tmp_path: Path
+) -> None:
+    """As after CertificateWrong in a pull, or a kill between the folder's rename and the comparison."""
+    kit, east = kit.copy(tmp_path / "coordinator"), "mem_000000000004"
+    (tmp_path / "east").mkdir()
+    home = Member(tmp_path / "east", kit, east).home
+    first_round, *others = kit.rounds()
+    unasked = replace(
+        first_round,
+        asked=tuple(i for i in first_round.asked if i != east),
+        contributed=tuple(i for i in first_round.contributed if i != east),
+    )
+    lying = published(kit, "without East in round 1", (unasked, *others)).manifest
+    # Sorted before the honest one, so that a search meets it first.
+    shutil.copytree(kit.folder(lying.number), home.releases / "digits-0")
+    shutil.copytree(kit.folder(), home.releases / "digits-1")
+
+    for _ in range(2):
+        with pytest.raises(CertificateWrong, match=r"paid for 4 steps at σ 1\.5, the certificate lists 3"):
+            open_release(home, "digits-0")
+    honest = open_release(home, "digits-1")
+    assert open_release_of(home, honest.manifest_digest).manifest == honest.manifest
 
 
 def test_a_list_that_ends_early_is_what_a_stranger_cannot_see(kit: Kit, tmp_path: Path) -> None:

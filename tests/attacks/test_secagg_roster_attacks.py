@@ -1,4 +1,4 @@
-"""A dishonest coordinator chooses who is in a secure round, or what each is told: each attack works on a variant without the rule.
+"""Who is in a secure round and what each is told, chosen by a dishonest coordinator; without the rule it works.
 
 `mem_0` is the victim; colluders are the last members, and hand the coordinator all they hold.
 """

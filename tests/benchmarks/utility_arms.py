@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from utility_data import FASHION, SIGNS, Records
+from utility_data import FASHION, FASHION_BOTH, SIGNS, Records
 from utility_model import Adapter, Batch, Clipped, Heads
 
 from coordinator.runs.averaging import ServerState, apply_average
@@ -27,13 +27,12 @@ from shared.domain.ids import MemberId
 from shared.domain.plan import Plan, ServerOptimizer, TrainingTerms
 from shared.domain.privacy import Mode, Unit
 from shared.domain.update import AggregateSum
-from shared.privacy.accountant import calibrate_noise_multiplier
+from shared.privacy.accountant import calibrate_noise_multiplier, highest_delta
 from shared.privacy.mechanism import NoiseSource
 from shared.privacy.noise_shares import base_share
 from shared.secagg.fixed_point import to_grid
 from shared.secagg.parameters import tolerance
 
-DELTA = 1e-5
 SECURE, LOCAL, CURATOR, NOT_PRIVATE = "secure", "local", "curator", "not private"
 
 
@@ -54,27 +53,32 @@ class Recipe:
 
 RECIPES = {
     "fashion": Recipe(FASHION, Unit.RECORD, 100, 0.05, 8.0, 4.0),
-    "signs": Recipe(SIGNS, Unit.PERSON, 40, 0.5, 2.0, 2.0),
+    "fashion, concatenated": Recipe(FASHION_BOTH, Unit.RECORD, 100, 0.05, 8.0, 4.0),
+    "signs": Recipe(SIGNS, Unit.PERSON, 40, 1.0, 2.0, 2.0),
 }
 
 
-@functools.lru_cache(maxsize=32)
-def noise_multiplier(epsilon: float, rate: float, rounds: int) -> float:
+@functools.lru_cache(maxsize=64)
+def noise_multiplier(epsilon: float, delta: float, rate: float, rounds: int) -> float:
     """sigma of the whole run without validation."""
-    return calibrate_noise_multiplier(epsilon, DELTA, rate, rounds)
+    return calibrate_noise_multiplier(epsilon, delta, rate, rounds)
 
 
 def make_plan(
     recipe: Recipe, sizes: tuple[int, ...], mode: Mode, epsilon: float, colluders: int | None
 ) -> Plan:
-    """The plan that `plan propose` would make for members of these sizes."""
+    """The plan that `plan propose` would make for members of these sizes.
+
+    delta is 1e-5, or less where a member holds more than 10,000 units (clause 7.35).
+    """
+    delta = min(highest_delta(two_digits(size)) for size in sizes)
     draft = PlanDraft(
         extractor_name="utility",
         extractor=recipe.spec,
         training=TrainingTerms(1, recipe.learning_rate, recipe.head_learning_rate, recipe.schedule),
         privacy=PrivacyDraft(
-            epsilon, recipe.clip_norm_l2, recipe.sampling_rate, mode, recipe.unit, DELTA,
-            noise_multiplier(epsilon, recipe.sampling_rate, recipe.rounds),
+            epsilon, recipe.clip_norm_l2, recipe.sampling_rate, mode, recipe.unit, delta,
+            noise_multiplier(epsilon, delta, recipe.sampling_rate, recipe.rounds),
         ),
         rounds=recipe.rounds,
         server=ServerOptimizer("fedavg", averaging_decay=recipe.averaging_decay),

@@ -22,7 +22,7 @@ from shared.domain.privacy import Mode
 from shared.privacy.mechanism import NoiseSource
 
 EPSILON = 3.0
-ROUNDS, RATE = 200, 0.1
+ROUNDS, RATE = 600, 0.1
 
 
 def accuracy(pool: Pool, recipe: Recipe, arm: str, seed: int) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,13 +14,32 @@ import numpy as np
 import pytest
 
 from coordinator.engine.bulk import BulkTransfers
-from coordinator.runs.carrier import Carrier, Received
+from coordinator.runs.carrier import Carrier, Received, StepAsk
 from participant.member import Transfers
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.errors import NotAllowed
 from shared.release.signing import SigningKey
-from shared.wire.rounds import RoundReply, RoundRequest
-from tests.fleet import ASK, WEIGHTS, Fleet, Work, ask_of, contribute, fleet_served, sign_header
+from shared.wire.rounds import (
+    PROTOCOL_VERSION,
+    MaskedAsk,
+    RoundReply,
+    RoundRequest,
+    Step,
+    StepRequest,
+    decode_request,
+)
+from tests.fleet import (
+    ASK,
+    WEIGHTS,
+    Fleet,
+    Work,
+    active,
+    ask_of,
+    contribute,
+    fleet_served,
+    reply_to,
+    sign_header,
+)
 from tests.memory_carrier import MemoryCarrier
 
 REFUSAL = RoundReply(refusal_code="refused.consent-missing", refusal_text="No consent.")
@@ -265,3 +286,103 @@ def test_late_answer_is_dropped_and_the_next_round_is_answered(harness: Harness)
     assert received.reply.header.round_number == 2
     assert [r.round_number for r in seen] in ([1, 2], [2])
     assert len(refused) == len(seen) - 1
+
+
+def test_secure_rounds_two_exchanges_reach_each_member_with_what_is_for_it_only(harness: Harness) -> None:
+    seen: list[RoundRequest | StepRequest] = []
+    honest = doing(harness)
+
+    def work(request: RoundRequest | StepRequest, transfers: Transfers) -> RoundReply:
+        seen.append(request)
+        return answered(request) if isinstance(request, StepRequest) else honest(request, transfers)
+
+    members = [harness.join(work), harness.join(work)]
+    masked = {m: MaskedAsk("sha256:" + "b" * 64, tuple(members), {m: f"for {m}"}) for m in members}
+    harness.carrier.ask(replace(ASK, masked=masked), members, harness.weights)
+    payloads = [received.payload for received in gathered(harness, 2).values()]
+    assert all(payload is not None and payload.exists() for payload in payloads)
+    asks = [request.masked for request in seen if isinstance(request, RoundRequest)]
+    assert sorted(map(repr, asks)) == sorted(map(repr, masked.values()))
+
+    harness.carrier.close_exchange()
+    assert not any(payload.exists() for payload in payloads if payload is not None)
+    unmask = step_ask(Step.UNMASK, members)
+    harness.carrier.ask(unmask, members, None)
+    for member_id, received in gathered(harness, 2).items():
+        assert received == Received(member_id, answered(unmask.requests[member_id]), None)
+    assert {r for r in seen if isinstance(r, StepRequest)} == set(unmask.requests.values())
+
+
+def test_late_answer_to_a_step_does_not_count_for_the_next_step(harness: Harness) -> None:
+    member, release = harness.join_slow(answer_step)
+    harness.carrier.ask(step_ask(Step.ENDORSE, [member]), [member], None)
+    assert harness.carrier.next_answer(0.3) is None
+    harness.carrier.close_exchange()
+    unmask = step_ask(Step.UNMASK, [member])
+    harness.carrier.ask(unmask, [member], None)
+    release()
+    assert gathered(harness, 1)[member].reply == answered(unmask.requests[member])
+
+
+def test_answer_that_was_not_collected_does_not_count_for_the_next_exchange(harness: Harness) -> None:
+    member = harness.join(answer_step)
+    harness.carrier.ask(step_ask(Step.ENDORSE, [member]), [member], None)
+    time.sleep(0.3)  # over Flower it is there by now; the claim holds wherever it is
+    harness.carrier.close_exchange()
+    unmask = step_ask(Step.UNMASK, [member])
+    harness.carrier.ask(unmask, [member], None)
+    assert gathered(harness, 1)[member].reply == answered(unmask.requests[member])
+
+
+@pytest.mark.parametrize("step", list(Step))
+def test_node_that_restarts_in_a_step_is_asked_the_same_again(fleet: Fleet, step: Step) -> None:
+    member, link = active(fleet)
+    ask = step_ask(step, [member.id])
+    fleet.carrier.ask(ask, [member.id], None)
+    first = link.receive()
+    assert first is not None  # its process took the request with it
+    seen: list[RoundRequest | StepRequest] = []
+    member.start(lambda request, transfers: (seen.append(request), answer_step(request, transfers))[1])
+    assert fleet.answers(1)[member.id].reply == answered(ask.requests[member.id])
+    assert seen == [decode_request(first.content["commonlens"]["body"])]  # type: ignore[arg-type]
+    fleet.carrier.close_exchange()
+
+
+def test_node_that_restarts_between_two_exchanges_answers_the_second(fleet: Fleet) -> None:
+    member, link = active(fleet)
+    fleet.carrier.ask(step_ask(Step.ENDORSE, [member.id]), [member.id], None)
+    instruction = link.receive()
+    assert instruction is not None
+    link.send(reply_to(instruction, answered(step_ask(Step.ENDORSE, [member.id]).requests[member.id])))
+    fleet.answers(1)
+    fleet.carrier.close_exchange()
+    # Killed here. Its record says that it is online until it starts again.
+    unmask = step_ask(Step.UNMASK, [member.id])
+    fleet.carrier.ask(unmask, [member.id], None)
+    member.start(answer_step)
+    assert fleet.answers(1)[member.id].reply == answered(unmask.requests[member.id])
+    fleet.carrier.close_exchange()
+
+
+def step_ask(step: Step, members: Sequence[str]) -> StepAsk:
+    """A request that names the member it is for."""
+    return StepAsk(
+        ASK.round_number,
+        ASK.deadline_s,
+        {
+            member_id: StepRequest(
+                PROTOCOL_VERSION, step, ASK.run_id, ASK.round_number, ASK.plan_digest, survivors=(member_id,)
+            )
+            for member_id in members
+        },
+    )
+
+
+def answered(request: StepRequest) -> RoundReply:
+    """An answer that says what it is the answer to."""
+    return RoundReply(endorsement=f"{request.step.value} {request.survivors}")
+
+
+def answer_step(request: RoundRequest | StepRequest, transfers: Transfers) -> RoundReply:
+    assert isinstance(request, StepRequest)
+    return answered(request)

@@ -243,13 +243,13 @@ class Consortium:
         path.write_text(PLAN.format(rounds=rounds, quorum=quorum, more=more), encoding="utf-8")
         return self.admin("plan", "propose", path).last
 
-    def start_run(self, digest: str) -> str:
-        """Every active member consents, because one consent pays for one run; then the run begins; its id."""
+    def start_run(self, digest: str, but: str = "") -> str:
+        """Every active member `but` one consents, as one consent pays for one run; then it begins; its id."""
         active = [
             line.split()[-1] for line in self.admin("member", "list").out.splitlines() if "active" in line
         ]
         for member in self.members.values():
-            if member.name in active:
+            if member.name in active and member.name != but:
                 done = member.call("plan", "consent", digest)
                 assert done.code == 0, done.err
         return self.admin("run", "start", digest).last

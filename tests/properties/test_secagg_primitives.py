@@ -32,7 +32,7 @@ def rounds(draw: st.DrawFn) -> tuple[RoundTerms, list[str]]:
     members = draw(st.integers(3, 60))
     colluders = draw(st.integers(0, members // 3))
     quorum = draw(st.integers((members + colluders) // 2 + 1, members))
-    cycles = choose_graph(members, quorum, colluders).mask_cycles
+    cycles = choose_graph(members, quorum, colluders).mask_reach
     bits = draw(st.sampled_from([16, 32]))
     size = draw(st.integers(quorum, members))
     names = draw(

@@ -165,7 +165,9 @@ def test_embed_names_every_file_that_is_no_image(
     good = images(tmp_path)[0]
     assert run("embed", folder, good, tmp_path / "text.png", tmp_path / "gone.png") == 2
     err = capsys.readouterr().err
-    assert "3 images were expected, 2 cannot be read" in err and "gone.png: there is no such file" in err
+    assert (
+        "3 images were expected, 2 cannot be used" in err and "gone.png cannot be read: No such file" in err
+    )
     assert run("embed", folder, good, "--out", tmp_path / "out.txt") == 2
     assert "--out ends in .npy or .csv, not '.txt'" in capsys.readouterr().err
 

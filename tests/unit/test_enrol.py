@@ -32,6 +32,7 @@ from shared.domain.errors import (
     WrongAuthority,
 )
 from shared.release.roles import sign_roll
+from shared.wire.rounds import PROTOCOL_VERSION
 from tests.desk import Desk, served
 
 NOON = from_text("2026-11-21T12:00:00Z")
@@ -167,8 +168,11 @@ def test_missing_torch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_protocol_is_said_with_both_versions() -> None:
-    with pytest.raises(VersionMismatch, match=r"speaks protocol 1, the coordinator's \(9.0\) speaks 2"):
-        check_protocol(2, "9.0")
+    ours, theirs = PROTOCOL_VERSION, PROTOCOL_VERSION + 1
+    with pytest.raises(
+        VersionMismatch, match=rf"speaks protocol {ours}, the coordinator's \(9.0\) speaks {theirs}"
+    ):
+        check_protocol(theirs, "9.0")
 
 
 def test_nobody_at_the_address_is_unreachable(place: Place) -> None:

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from participant import approvals
+from participant.peers import Peer, PeerState
 from shared.cli import app
 from shared.console import run_arguments
 from shared.domain.plan import PlanMember
@@ -220,7 +220,7 @@ def test_page_is_the_same_on_a_terminal_but_for_colour(kit: Kit, capsys: pytest.
 
 def test_a_stranger_sees_the_fingerprint_that_members_read_out_to_each_other(kit: Kit) -> None:
     for key in kit.identities.values():
-        assert fingerprint(key.public_hex) == approvals.fingerprint(key.public_hex)
+        assert fingerprint(key.public_hex) == Peer("m", "n", key.public_hex, PeerState.NEW).fingerprint
 
 
 def test_odds_are_those_of_the_definition() -> None:

@@ -10,7 +10,7 @@ from participant.records.add import add_data_set
 from participant.training.alone import train_alone
 from participant.training.head import HeadState, build_head, load_head, save_head
 from participant.training.local_round import local_round
-from participant.training.runtime import RuntimeOptions, choose_device
+from participant.training.runtime import RuntimeOptions
 from participant.training.workbench import Workbench
 from shared.domain.errors import (
     ChargeMismatch,
@@ -24,6 +24,7 @@ from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
 from shared.domain.privacy import Budget, Charge, Mode, PrivacyTerms, Unit
 from shared.extractors.architectures import build
+from shared.extractors.device import choose_device
 from shared.extractors.preprocess import to_input
 from shared.extractors.vectors import get_flat, set_flat
 from shared.privacy.ledger import Ledger

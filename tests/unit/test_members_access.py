@@ -87,6 +87,14 @@ def test_a_lost_admin_token_file_is_made_again(desk: Desk) -> None:
     assert len(desk.room.accounts.every()) == 1
 
 
+def test_a_new_token_ends_the_one_that_was_lost(desk: Desk) -> None:
+    lost = desk.person(Role.AUDITOR)
+    found = desk.room.accounts.issue_token("the auditor", 60, "operator")
+    assert desk.client(lost).get("/members").status_code == 401
+    assert desk.client(found).get("/members").status_code == 200
+    assert desk.audit_actions()[-1] == "token.issued"
+
+
 def test_the_public_page_of_trust_says_what_a_newcomer_needs(desk: Desk) -> None:
     reply = desk.client().get("/trust").json()
     assert ca_fingerprint(reply["ca_pem"]) == desk.fingerprint

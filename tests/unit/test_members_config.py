@@ -20,6 +20,8 @@ def test_what_init_writes_is_read_back(tmp_path: Path) -> None:
     found = read_config(write(tmp_path, config_text(config)))
     assert found.consortium == config.consortium and found.server_names == config.server_names
     assert found.url == config.url == "https://lens.example.org:9000"
+    url = "postgresql://lens:p%40ss@db/lens"
+    assert read_config(write(tmp_path, config_text(Config("x", database_url=url)))).database_url == url
 
 
 def test_the_database_is_in_the_home_unless_said_otherwise(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from coordinator.audit.log import verify_chain
 from coordinator.members.service import canonical_node_key
 from coordinator.storage.database import reading
-from shared.domain.consortium import MemberState, Roll
+from shared.domain.consortium import MemberState, Purpose, Roll
 from shared.domain.errors import (
     AlreadyExists,
     BadSignature,
@@ -183,6 +183,23 @@ def test_an_invitation_ends_when_it_said(desk: Desk) -> None:
     desk.clock.advance(60)
     with pytest.raises(InvitationRejected, match="unknown, already used, or over"):
         desk.room.members.enrol(enrolment(secret))
+
+
+def test_a_contributor_without_a_size_is_refused_and_its_invitation_stays_good(desk: Desk) -> None:
+    secret = desk.secret()
+    with pytest.raises(
+        InvalidMessage, match=r"at least 1 record; this one declares 0.*invitation is not spent"
+    ):
+        desk.room.members.enrol(enrolment(secret, size=0))
+    assert desk.room.members.every() == [] and desk.audit_actions() == ["invitation.created"]
+    reply = desk.room.members.enrol(enrolment(secret, size=4321))
+    assert desk.room.members.get(reply.member_id).declared_size == 4300
+
+
+def test_who_only_uses_releases_declares_no_size(desk: Desk) -> None:
+    _, secret = desk.room.invitations.invite("Reader", Purpose.USE, "operator")
+    reply = desk.room.members.enrol(enrolment(secret, size=0))
+    assert desk.room.members.get(reply.member_id).declared_size == 0
 
 
 def test_no_secret_is_in_the_database(desk: Desk, tmp_path: Path) -> None:

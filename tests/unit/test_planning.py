@@ -95,7 +95,10 @@ def test_cost_is_shown_at_two_deltas_with_bytes_and_seconds() -> None:
     assert cost.epsilon_at_second_delta > cost.epsilon
     assert check.bytes_per_round == 2 * 4 * 1000 * 4
     copies = complete(
-        replace(DRAFT, training=replace(TRAINING, augmentation_multiplicity=4)), "Testing", MEMBERS, PROBE
+        replace(DRAFT, training=replace(TRAINING, augmentations=("flip",), augmentation_multiplicity=4)),
+        "Testing",
+        MEMBERS,
+        PROBE,
     )
     assert copies.costs[0].seconds_per_round == pytest.approx(200 * 4 * 0.01)
 
@@ -134,8 +137,8 @@ def test_organisation_named_twice_is_refused() -> None:
         (privacy(sampling_rate=1e-9), "sampling_rate times declared size must be at least 1"),
         (replace(DRAFT, rounds=2_000_000), "rounds times local_steps must be at most"),
         (
-            replace(DRAFT, training=replace(TRAINING, augmentation_multiplicity=0)),
-            "training.augmentation_multiplicity must be at least 1",
+            replace(DRAFT, training=replace(TRAINING, augmentation_multiplicity=2)),
+            "training.augmentation_multiplicity must be 1 to 64, and 1 without augmentations",
         ),
         (
             replace(DRAFT, training=replace(TRAINING, augmentations=("cutmix",))),

@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from participant.policy import Policy, check_plan, check_rules, read_policy, write_default_policy
+from participant.policy import (
+    DEFAULT_ARCHITECTURES,
+    Policy,
+    check_plan,
+    check_rules,
+    read_policy,
+    write_default_policy,
+)
 from shared.domain.errors import InvalidConfig, PolicyForbids, UnsoundPlan
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import Plan, PlanMember, SecureTerms, ServerOptimizer, TrainingTerms
 from shared.domain.privacy import Budget, GaussianEvent, Mode, PrivacyTerms, Unit
+from shared.extractors.architectures import ARCHITECTURES
 from shared.privacy.accountant import epsilon
 
 PLAN = Plan(
@@ -36,7 +44,7 @@ SECURE = replace(
     privacy=replace(PLAN.privacy, mode=Mode.SECURE),
     quorum=3,
     members=tuple(PlanMember(f"mem_{n}", f"Org {n}", 100) for n in range(1, 5)),
-    secure=SecureTerms(2.0**-12, 32, tolerance_steps=1, mask_cycles=0, share_threshold=3),
+    secure=SecureTerms(2.0**-12, 32, tolerance_steps=1, mask_reach=0, share_threshold=3),
 )
 SPENT = (GaussianEvent(2.0, 1.0, 1),)
 TWO_STEPS = replace(PLAN.training, local_steps=2)
@@ -157,3 +165,7 @@ def test_without_a_policy_or_with_a_misspelt_one_nothing_is_allowed(tmp_path: Pa
     path.write_text('data_set = "own"\nepsilon = 3.0\nleast_quorom = 3\n', "utf-8")
     with pytest.raises(InvalidConfig, match="unknown key 'least_quorom'.*Did you mean 'least_quorum'"):
         read_policy(path)
+
+
+def test_a_first_policy_allows_every_architecture_that_is_installed() -> None:
+    assert tuple(ARCHITECTURES) == DEFAULT_ARCHITECTURES

@@ -74,6 +74,43 @@ def test_csv_names_labels_and_persons_and_counts_what_it_leaves_out(tmp_path: Pa
     assert added.findings.training_units + added.findings.held_out_units == 2
 
 
+def test_everything_that_was_found_is_told(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos", 30)
+    rows = [(f"{'cat' if n % 2 else 'dog'}/{n:03d}.png", "x") for n in range(20)]
+    (root / "again.png").write_bytes(picture(0))
+    (root / "notes.heic").write_bytes(b"x")
+    (root / "elsewhere").symlink_to(tmp_path)
+    labels = labelled(root, [*rows, ("again.png", "y"), ("gone.png", "y")])
+    labels = labels.rename(root / "labels.csv")
+    told = add_data_set(tmp_path / "home", "pets", root, labels, skip_bad=True).findings.sentence()
+    assert "21 records" in told and "1 skipped (rejected.csv lists them)" in told
+    # Ten pictures, a kind of file that nobody reads, and a folder behind a link; the CSV itself is no record.
+    assert "12 files not named by the CSV and not used" in told
+    assert "1 duplicates, 1 pictures under more than one label" in told
+
+
+def test_a_folder_of_two_forms_is_refused_and_what_lies_beside_is_listed(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos")
+    pq.write_table(pa.table({"image": [picture(50)], "label": ["dog"]}), root / "more.parquet")
+    with pytest.raises(InvalidRecords) as caught:
+        add_data_set(tmp_path / "home", "pets", root)
+    for name in ("cat", "dog"):
+        assert f"  {name}: lies beside Parquet files, which are the source here" in caught.value.message
+    added = add_data_set(tmp_path / "home", "pets", root, skip_bad=True)
+    assert added.findings.records == 1 and added.findings.skipped == 2
+    assert 'cat,"lies beside' in (tmp_path / "home/data/pets/rejected.csv").read_text()
+
+
+def test_a_picture_whose_orientation_cannot_be_read_is_listed_and_stops_nothing_later(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    broken = exif.tobytes().replace(b"MM", b"M\n").replace(b"II", b"I\n")
+    Image.new("RGB", (4, 4)).save(root / "cat" / "odd.png", exif=broken)
+    with pytest.raises(InvalidRecords, match="cat/odd.png: cannot be decoded: not a TIFF file"):
+        add_data_set(tmp_path / "home", "pets", root)
+
+
 @pytest.mark.parametrize("form", ["bytes", "struct"])
 def test_parquet_of_encoded_images_becomes_a_data_set(tmp_path: Path, form: str) -> None:
     images = [picture(n) for n in range(6)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.runs.round import RoundRecord
+from coordinator.runs.round import RoundRecord, Validation
 from coordinator.runs.store import RunStore
 from shared.domain.errors import IllegalMove, NotFound
 from shared.domain.run import RoundState, RunState
@@ -36,6 +36,7 @@ def record(number: int, *members: str) -> RoundRecord:
             "sha256:w",
         )
         made.contributions.append(Contribution(header, b"\x01" * 64))
+    made.validation = Validation(7.0, 2.0, 28.0)
     return made
 
 

@@ -17,8 +17,8 @@ from shared.secagg.parameters import RoundTerms
 Graph = Mapping[str, tuple[str, ...]]
 
 
-def terms(quorum: int, colluders: int, mask_cycles: int) -> RoundTerms:
-    return RoundTerms("run_1", 1, "sha256:plan", quorum, colluders, quorum, mask_cycles, 0, 32, 4)
+def terms(quorum: int, colluders: int, mask_reach: int) -> RoundTerms:
+    return RoundTerms("run_1", 1, "sha256:plan", quorum, colluders, quorum, mask_reach, 0, 32, 4)
 
 
 def ids(members: int) -> list[str]:
@@ -99,7 +99,7 @@ def test_a_coordinator_that_drops_all_neighbours_reads_a_member_only_off_a_graph
     known_colluders: int,
 ) -> None:
     members, quorum, colluders = 40, 33, 5
-    cycles = choose_graph(members, quorum, known_colluders).mask_cycles
+    cycles = choose_graph(members, quorum, known_colluders).mask_reach
     graph = neighbours(terms(quorum, known_colluders, cycles), ids(members))
     keys = {frozenset((a, b)): os.urandom(32) for a in graph for b in graph[a] if a < b}
     rng = np.random.default_rng(5)
@@ -137,7 +137,7 @@ def test_the_choice_is_the_sparsest_sound_graph(
     choice = choose_graph(members, quorum, colluders)
     assert choice == expected
     if 2 * quorum > members + colluders:
-        graph = neighbours(terms(quorum, colluders, choice.mask_cycles), ids(members))
+        graph = neighbours(terms(quorum, colluders, choice.mask_reach), ids(members))
         assert {len(peers) for peers in graph.values()} == {expected.neighbours}
 
 
@@ -148,7 +148,7 @@ def test_a_choice_for_numbers_that_make_no_sense_is_refused(quorum: int, collude
 
 
 def test_a_graph_that_is_sound_for_all_is_sound_for_every_smaller_cohort() -> None:
-    cycles = choose_graph(40, 30, 5).mask_cycles
+    cycles = choose_graph(40, 30, 5).mask_reach
     for size in range(30, 41):
         neighbours(terms(30, 5, cycles), ids(size))
 

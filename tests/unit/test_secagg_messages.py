@@ -35,9 +35,6 @@ ALL = names(5)
 ME, FOUR, OTHER_FOUR = ALL[0], ALL[:4], [ALL[0], *ALL[2:]]
 
 
-# --- messages --------------------------------------------------------------------------------------
-
-
 def test_messages_survive_json_and_are_read_strictly() -> None:
     play = Round(terms(), 5).until_contributed()
     for kind, value in (

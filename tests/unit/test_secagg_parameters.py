@@ -14,7 +14,7 @@ def terms(**changes: int) -> RoundTerms:
         "quorum": 7,
         "colluders": 3,
         "share_threshold": 7,
-        "mask_cycles": 0,
+        "mask_reach": 0,
         "tolerance_steps": 3,
         "ring_bits": 32,
         "length": 5,
@@ -36,7 +36,7 @@ def test_the_type_of_a_contribution_follows_ring_bits() -> None:
         ({"share_threshold": 6}, "a quorum of 7 shares, and the plan says 6"),
         ({"share_threshold": 8}, "the plan says 8"),
         ({"length": 0}, "0, 0 and 3"),
-        ({"mask_cycles": -1}, "5, -1 and 3"),
+        ({"mask_reach": -1}, "5, -1 and 3"),
         ({"tolerance_steps": -1}, "5, 0 and -1"),
     ],
 )

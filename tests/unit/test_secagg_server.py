@@ -232,7 +232,7 @@ def test_endorsements_are_checked_for_the_list_they_name() -> None:
 
 def test_sparse_graph_gives_the_same_sum() -> None:
     # Nine members, of whom two may drop out and one collude: four neighbours each are enough.
-    play = Round(terms(quorum=7, colluders=1, mask_cycles=2), 9).until_contributed()
+    play = Round(terms(quorum=7, colluders=1, mask_reach=2), 9).until_contributed()
     everybody, seven = names(9), names(9)[2:]
     play.endorse(seven)
     total, _ = play.server(everybody, seven).finish(seven, play.unmask(seven))

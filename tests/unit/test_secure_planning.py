@@ -44,7 +44,7 @@ def test_defaults_are_those_of_the_protocol() -> None:
     assert (plan.colluders, plan.quorum) == (3, 7) == (default_colluders(10), least_quorum(10))
     assert plan.secure is not None
     assert (plan.secure.ring_bits, plan.secure.tolerance_steps) == (32, 3)
-    assert (plan.secure.mask_cycles, plan.secure.share_threshold) == (0, 7)
+    assert (plan.secure.mask_reach, plan.secure.share_threshold) == (0, 7)
     assert math.log2(plan.secure.grid_width).is_integer()
 
 
@@ -57,7 +57,7 @@ def test_more_than_four_drop_outs_share_four_noise_steps() -> None:
     many = [member(f"m{n:02}", 2000) for n in range(30)]
     plan = complete(SECURE, "Testing", many, Probe("sha256:00", "start", 1000, 0.01)).plan
     assert plan.secure is not None
-    assert (plan.quorum, plan.secure.tolerance_steps, plan.secure.mask_cycles) == (21, 4, 10)
+    assert (plan.quorum, plan.secure.tolerance_steps, plan.secure.mask_reach) == (21, 4, 10)
 
 
 def test_noise_in_the_mean_gradient_is_the_numbers_of_clause_3_6() -> None:
@@ -185,8 +185,8 @@ def test_unsound_secure_draft_is_refused_with_its_reason(changes: dict[str, obje
     [
         ({"share_threshold": 6}, "rebuilt by exactly the quorum's 7 shares, the plan says 6"),
         ({"share_threshold": 8}, "rebuilt by exactly the quorum's 7 shares, the plan says 8"),
-        ({"mask_cycles": 3}, "must share masks with at least 7 others"),
-        ({"mask_cycles": -1}, "secure.mask_cycles must be 0 or more"),
+        ({"mask_reach": 3}, "must share masks with at least 7 others"),
+        ({"mask_reach": -1}, "secure.mask_reach must be 0 or more"),
         ({"grid_width": 0.0}, "secure.grid_width must be above 0 and finite"),
         ({"grid_width": math.nan}, "secure.grid_width must be above 0 and finite"),
         ({"grid_width": 1e-12}, "would wrap (clause 3.4)"),

@@ -1,28 +1,38 @@
-"""Bytes to one image, or a reason why not; every limit on what a file may be stands here.
+"""Bytes to one picture, or a reason why not; every limit on what an image file may be stands here.
 
-Only raster formats whose decoders live inside Pillow are opened (no EPS, which would start another program).
-A reason is a sentence without its subject: the list that shows it puts the path in front.
+Training, heads and `commonlens embed` all read files through this page. Only raster formats whose decoders live
+inside Pillow are opened (no EPS, which would start another program). A reason is a sentence without its
+subject: the list that shows it puts the path in front.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
+import stat
+from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from shared.domain.errors import InvalidRecords
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
-)
 MAXIMUM_PIXELS = 89_478_485
 """Pillow's own limit before it warns of a decompression bomb; here it is a refusal."""
 MAXIMUM_FILE_BYTES = 256 * 2**20
 EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
-DIGEST_BYTES = 32
-_STRIP_ROWS = 512
+
+
+def read_file(path: Path) -> bytes:
+    """The encoded picture. Raises InvalidRecords (a reason) when it is too large or cannot be read."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a device says that it has 0 bytes, and has no end
+            raise InvalidRecords("is not a regular file; it was not opened")
+        if found.st_size > MAXIMUM_FILE_BYTES:
+            raise InvalidRecords(f"is larger than {MAXIMUM_FILE_BYTES} bytes (it has {found.st_size})")
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRecords(f"cannot be read: {error.strerror or type(error).__name__}") from error
 
 
 def decode(data: bytes) -> Image.Image:
@@ -37,6 +47,7 @@ def decode(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_header(image)
         image.load()
+        image.getexif()  # says which side is up: read here, where what cannot be read is listed
     except InvalidRecords:
         raise
     except UnidentifiedImageError as error:
@@ -46,24 +57,6 @@ def decode(data: bytes) -> Image.Image:
     except Exception as error:  # a decoder fed with hostile bytes may raise anything; the file is listed
         raise InvalidRecords(f"cannot be decoded: {_one_line(error)}") from error
     return image
-
-
-def digest_of_file_bytes(data: bytes) -> bytes:
-    """BLAKE2b-256 of the file as it is."""
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
-
-
-def digest_of_pixels(image: Image.Image) -> bytes:
-    """BLAKE2b-256 of size and RGBA pixels: the same picture in another lossless file has the same one.
-
-    Read in strips, so that a large image is not held twice.
-    """
-    width, height = image.size
-    hasher = hashlib.blake2b(f"{width}x{height}\0".encode(), digest_size=DIGEST_BYTES)
-    for top in range(0, height, _STRIP_ROWS):
-        strip = image.crop((0, top, width, min(height, top + _STRIP_ROWS)))
-        hasher.update(strip.convert("RGBA").tobytes())
-    return hasher.digest()
 
 
 def _check_header(image: Image.Image) -> None:

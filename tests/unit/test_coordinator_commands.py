@@ -1,0 +1,44 @@
+"""What the operator's commands do on the coordinator's own machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordinator import cli_plans
+from coordinator.audit.log import entries
+from coordinator.cli import app
+from coordinator.config import CONFIG_FILE, Config, config_text
+from coordinator.registry.shelf import Shelf, read_catalogue
+from coordinator.storage.database import migrate, open_database, reading
+from coordinator.workers.probe import LONGEST_S
+from shared.console import run_arguments
+from tests.release_kit import make_kit
+
+
+def test_init_names_the_folder_it_was_set_up_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_arguments(app, ["init", "Testing"]) == 0
+    said = capsys.readouterr().out
+    assert f"is set up in {tmp_path}." in said and f"serve --home {tmp_path}" in said
+
+
+def test_a_withdrawn_release_is_listed_as_such_and_stands_in_the_audit_log(tmp_path: Path) -> None:
+    kit = make_kit(tmp_path)
+    kit.publish()
+    config = Config("Testing")
+    (kit.home / CONFIG_FILE).write_text(config_text(config))
+    engine = open_database(config.database(kit.home))
+    migrate(engine)
+    assert run_arguments(app, ["release", "yank", "digits-9", "--home", str(kit.home)]) == 2
+    assert run_arguments(app, ["release", "yank", "digits-1", "--home", str(kit.home)]) == 0
+    assert [entry.yanked for entry in read_catalogue(Shelf(kit.home), kit.clock).releases] == [True]
+    with reading(engine) as connection:
+        assert [(line.action, line.subject) for line in entries(connection)] == [("release.yank", "digits-1")]
+
+
+def test_a_plan_check_is_waited_for_longer_than_its_probe_may_take() -> None:
+    assert cli_plans.PATIENCE_S > LONGEST_S

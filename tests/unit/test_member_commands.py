@@ -1,0 +1,129 @@
+"""A member's own commands over real folders: what they print, which device they use, what they take away."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from participant.cli import app
+from participant.comparison import Task, compare
+from participant.enrol import COORDINATOR_FILE, CoordinatorLink
+from participant.heads.fitting import fit_on_release, predict_files
+from participant.heads.store import list_heads, load_head
+from participant.home import Home
+from participant.records.add import add_data_set
+from participant.releases import open_release
+from shared.console import run_arguments
+from shared.domain.clock import SystemClock
+from shared.domain.errors import InvalidConfig
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.files import write_json
+from shared.domain.strict import to_plain
+from shared.extractors.architectures import starting_weights
+from shared.extractors.files import write_weights
+from tests.release_kit import Kit, make_kit
+
+SPEC = ExtractorSpec("fixed-mlp", 1, 16, 16, 8, (0.5,), (0.25,), {"hidden": 8, "grid": 2, "scales": 1})
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    folder = tmp_path_factory.mktemp("commands")
+    tensors, layout = starting_weights(SPEC, seed=3)
+    write_weights(folder / "starting.safetensors", tensors, SPEC, layout)
+    kit = make_kit(folder, SPEC, folder / "starting.safetensors", SystemClock().now())
+    kit.publish()
+    return kit
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """40 pictures of two classes, told apart by which half is bright."""
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, 60, (16, 16), dtype=np.uint8)
+        pixels[:, : 8 * (1 + number % 2)] += np.uint8(120)
+        path = tmp_path / "pictures" / ("left" if number % 2 else "all") / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def home(kit: Kit, tmp_path: Path, pictures: Path) -> Home:
+    """A member that joined, with one data set and one pulled release."""
+    home = Home(tmp_path / "member")
+    link = CoordinatorLink(
+        url="https://localhost:8443",
+        ca_pem="",
+        ca_sha256=kit.fingerprint,
+        root_public_key=kit.root,
+        trust={},
+        consortium=kit.plan.consortium,
+        member_id=kit.plan.members[0].member_id,
+        name="North",
+        token="t",
+        declared_size=500,
+        roll_version=1,
+    )
+    write_json(home.root / COORDINATOR_FILE, to_plain(link))
+    add_data_set(home.root, "halves", pictures)
+    shutil.copytree(kit.folder(), home.releases / "digits-1")
+    return home
+
+
+def run(home: Home, *arguments: object) -> int:
+    return run_arguments(app, [*(str(a) for a in arguments), "--home", str(home.root)])
+
+
+def test_data_add_tells_of_everything_that_it_left_out(
+    home: Home, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(home.root / "data")
+    labels = tmp_path / "labels.csv"
+    names = sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png"))
+    labels.write_text("path,label\n" + "".join(f"{name},a\n" for name in names[:30]))
+    assert run(home, "data", "add", pictures, "--name", "some", "--labels", labels) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "30 records" in printed and "0 skipped" in printed
+    assert "10 files not named by the CSV and not used" in printed
+    assert "0 duplicates, 0 pictures under more than one label" in printed
+
+
+def test_a_head_is_fitted_used_listed_and_removed(
+    home: Home, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(home, "head", "fit", "digits-1", "--data", "halves", "--name", "mine") == 0
+    assert "mine: 2 classes" in capsys.readouterr().out
+    image = pictures / "left" / "01.png"
+    assert run(home, "head", "predict", "mine", image) == 0
+    assert capsys.readouterr().out.split("\t")[:2] == [str(image), "left"]
+    assert run(home, "head", "remove", "mine") == 0
+    assert capsys.readouterr().out.strip() == "mine is removed"
+    assert list_heads(home.root) == [] and (home.releases / "digits-1").is_dir()
+    assert run(home, "head", "remove", "mine") == 2
+    assert 'There is no head "mine" here. Nothing was removed.' in capsys.readouterr().err
+
+
+def test_heads_and_comparison_use_the_device_of_participant_toml(home: Home, pictures: Path) -> None:
+    home.settings.write_text('device = "cpu"\n')
+    release = open_release(home, "digits-1")
+    fit_on_release(home, release, "halves", None, "mine")
+    home.settings.write_text('device = "cuda:99"\n')
+    absent = r"The device 'cuda:99' is asked for and torch finds none here"
+    with pytest.raises(InvalidConfig, match=absent):
+        fit_on_release(home, release, "halves", None, "mine")
+    with pytest.raises(InvalidConfig, match=absent):
+        predict_files(home, load_head(home.root, "mine"), release, [pictures / "left" / "01.png"])
+    with pytest.raises(InvalidConfig, match=absent):
+        compare(home, release, Task("halves", "halves"), None)
+
+
+def test_comparison_measures_what_needs_no_training_on_that_device(home: Home) -> None:
+    home.settings.write_text('device = "cpu"\nthreads = 1\n')
+    found = compare(home, open_release(home, "digits-1"), Task("halves", "halves"), None)
+    assert found.alone is None and found.records == 40
+    assert found.fixed_features.accuracy > 0.9 and found.consortium.accuracy > 0.5
