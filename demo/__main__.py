@@ -27,9 +27,9 @@ BEFORE: tuple[Stage, ...] = (
     ("data", stages.add_data, 9.0),
     ("plan and consents", stages.agree, 16.0),
 )
-ROUNDS_S = 20.0
+ROUNDS_S = 30.0
 AFTER: tuple[Stage, ...] = (
-    ("release", stages.publish, 5.0),
+    ("red team and release", stages.publish, 20.0),
     ("heads", stages.fit_heads, 16.0),
     ("comparison", stages.compare, 22.0),
 )
@@ -42,7 +42,7 @@ def main() -> int:
     console = Console()
     console.print(
         "A real consortium on this machine: a coordinator, four contributing organisations and one that joins "
-        "only to use.\nThe organisations are made by label out of 5,000 public digits; everything else is as in "
+        "only to use. The organisations are made by label out of 5,000 public digits; everything else is as in "
         "production.\n"
     )
     shutil.rmtree(root, ignore_errors=True)

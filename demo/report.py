@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def write_report(demo: Consortium) -> Json:
     plan = build(Plan, client.get(f"/plans/{demo.plan_digest}")["plan"], "plan")
     report: Json = {
         "members": [_member(demo, organisation, plan) for organisation in ORGANISATIONS],
-        "rounds": _rounds(demo, client.get(f"/runs/{demo.run_id}")["rounds"]),
+        "rounds": _rounds(demo, plan, client.get(f"/runs/{demo.run_id}")["rounds"]),
         "release": {
             "id": demo.release,
             "path": str(demo.root / "stranger" / demo.release),
@@ -46,9 +46,9 @@ def print_report(report: Json, console: Console) -> None:
     console.print()
     console.print(
         f"Unseen: digits {' and '.join(map(str, UNSEEN))}, which no contributor had, told apart with "
-        f"{2 * UNSEEN_LABELS_PER_DIGIT} labels.\nThese organisations are made by label out of public digits; real "
-        "ones differ in more than labels.\nε: at δ = 1e-5, as long as a quorum less the colluders adds its noise; "
-        "alone: if everybody else deviates.\nDifferences below two points are inside the 95 % intervals of so few "
+        f"{2 * UNSEEN_LABELS_PER_DIGIT} labels. These organisations are made by label out of public digits; real "
+        "ones differ in more than labels. ε: at δ = 1e-5, as long as a quorum less the colluders adds its noise; "
+        "alone: if everybody else deviates. Differences below two points are inside the 95 % intervals of so few "
         "test pictures."
     )
     helped, not_helped = [], []
@@ -65,6 +65,7 @@ def print_report(report: Json, console: Console) -> None:
         console.print(f"Not better on its own task: {', '.join(not_helped)}.")
     console.print()
     console.print(_rounds_table(report))
+    console.print(_exchanges_line(report))
     console.print()
 
 
@@ -87,7 +88,7 @@ def _member(demo: Consortium, organisation: Organisation, plan: Plan) -> Json:
     }
 
 
-def _rounds(demo: Consortium, rows: list[Json]) -> list[Json]:
+def _rounds(demo: Consortium, plan: Plan, rows: list[Json]) -> list[Json]:
     """Seconds of the slowest member's training, of members waiting for it, and of everything else."""
     trained: dict[int, list[float]] = defaultdict(list)
     for organisation in ORGANISATIONS:
@@ -96,13 +97,14 @@ def _rounds(demo: Consortium, rows: list[Json]) -> list[Json]:
             metric = json.loads(line)
             trained[metric["round"]].append(metric["seconds_train"])
     rounds = []
-    for row in rows:
+    for before, row in zip([None, *rows], rows, strict=False):
         seconds = trained[row["number"]] or [0.0]
         slowest, whole = max(seconds), sum(row["seconds"].values())
         rounds.append(
             {
                 "round": row["number"],
                 "contributors": len(row["contributors"]),
+                "exchanges": 1 if plan.secure is None else _exchanges(row, before),
                 "seconds_train": round(slowest, 4),
                 "seconds_waiting": round(slowest - sum(seconds) / len(seconds), 4),
                 "seconds_protocol": round(max(0.0, whole - slowest), 4),
@@ -111,6 +113,21 @@ def _rounds(demo: Consortium, rows: list[Json]) -> list[Json]:
             }
         )
     return rounds
+
+
+def _exchanges(row: Json, before: Json | None) -> int:
+    """Of a round of mode secure: contribute and unmask; a list to sign where somebody dropped out of it; keys and
+    their shares where somebody takes part who was not in the round before."""
+    new = before is None or not set(row["cohort"]) <= set(before["contributors"])
+    return 2 + 2 * new + (set(row["contributors"]) != set(row["cohort"]))
+
+
+def _exchanges_line(report: Json) -> str:
+    (usual, of), *others = Counter(round_["exchanges"] for round_ in report["rounds"]).most_common()
+    said = f"{of} rounds took {usual} exchange{'s' * (usual > 1)} with each member"
+    said += " (contribute, unmask)" * (usual == 2)
+    more = (f"{n} took {took}" + " (keys before)" * (took >= 4) for took, n in others)
+    return ", ".join([said, *more]) + "."
 
 
 def _accuracies(report: Json) -> Table:

@@ -77,7 +77,7 @@ def initialise(demo: Consortium, tell: Tell) -> None:
         "coordinator", "commonlens-coordinator", "serve", "--home", str(demo.coordinator)
     )
     wait_for_server(server, demo.url, demo.coordinator / "keys" / "ca.pem")
-    tell(f"coordinator at {demo.url}, CA fingerprint {demo.fingerprint[:23]}…")
+    tell(f"coordinator at {demo.url}, CA fingerprint {demo.fingerprint[:19]}…")
 
 
 def invite_and_join(demo: Consortium, tell: Tell) -> None:
@@ -110,7 +110,7 @@ def add_data(demo: Consortium, tell: Tell) -> None:
         demo.processes.start(
             organisation.folder, "commonlens-participant", "run", "--home", str(demo.home(organisation))
         )
-    tell(", ".join(f"{o.name} {o.records} pictures of {_digits(o)}" for o in ORGANISATIONS))
+    tell("\n  ".join(f"{o.name}: {o.records} pictures of {_digits(o)}" for o in ORGANISATIONS))
 
 
 def agree(demo: Consortium, tell: Tell) -> None:

@@ -2,7 +2,7 @@
 
 Does nothing unless COMMONLENS_KILL_AT names the place, as `<step>:<marker file>`: the marker is made first,
 so that the restarted process passes. Steps are those of docs/architecture.md, "The walk of one update";
-0.1 to 0.2 and 10.1 to 10.4 are parts of 0 and 10 in mode secure, and 13 has the six steps of
+0.1, 0.2 and 10.1 to 10.3 are parts of 0 and 10 in mode secure, and 13 has the six steps of
 coordinator/registry/publish.py.
 """
 

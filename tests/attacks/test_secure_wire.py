@@ -1,4 +1,4 @@
-"""What crosses in mode secure looks like uniform bytes to whoever reads all of it, and nothing else is there.
+"""A reader of all that crosses in mode secure finds contributions that look like uniform bytes, and nothing else.
 
 Each claim is tried on the unprotected variant first: a member that skips its masks, or uses them twice, is found.
 """

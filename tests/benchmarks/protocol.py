@@ -5,8 +5,9 @@
     python tests/benchmarks/protocol.py --members 10 --coordinates 11000000
 
 Seconds are of processor time unless a column says clock, and depend on the machine; what counts are the ratios,
-whose two sides are taken in turns in one process. Each measurement has a process of its own: member
-(protocol_member.py), coordinator (protocol_coordinator.py), and Flower's helper (protocol_flower.py, needs flwr).
+whose two sides are taken in turns in one process (Flower's as shipped in one of its own, since memory settings are
+read at a process's start). Each measurement has a process of its own: member (protocol_member.py), coordinator
+(protocol_coordinator.py), and Flower's helper (protocol_flower.py, needs flwr).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ NODE_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "268435456",
 }
-"""What `commonlens-participant run` starts its node with; Flower's helper gets the same."""
+"""What `commonlens-participant run` starts its node with; a Flower node is started without."""
 
 Rows = dict[tuple[int, int], dict[str, Any]]
 Bars = list[tuple[str, bool]]
@@ -165,32 +166,34 @@ def coordinator_table(sizes: Sequence[int], lengths: Sequence[int]) -> Bars:
 
 
 def flower_table(size: int, length: int) -> Bars:
-    """Flower's helper and ours, in turns in one process."""
-    row = child("flower", size, length, 3, node=True)
-    print(f"\n### Beside Flower's SecAgg+ helper: one member, {size} members, {length:,} coordinates\n")
-    print("| | seconds | Flower / this | bytes sent | mask secrets |\n|---|---|---|---|---|")
-    print(
-        f"| Flower's client side, no DP noise | {row['flower_s']:.3f} | 1 | {row['flower_bytes']:,} | 32 bits |"
-    )
-    for name, key in (
-        ("ours, the same work: no noise, hash or disk", "bare_s"),
-        ("ours without noise", "noiseless_s"),
-        ("ours, everything", "noisy_s"),
-    ):
-        faster = row["flower_s"] / row[key]
-        print(f"| {name} | {row[key]:.3f} | {faster:.1f} | {row['bytes']:,} | 256 bits |")
-    bars: Bars = []
-    for name, key in (
-        ("the same work", "bare_s"),
-        ("without noise", "noiseless_s"),
+    """Flower's helper and ours: each as its own node starts it, and both as ours does."""
+    as_shipped = child("flower", size, length, 3)
+    ours = child("flower", size, length, 3, node=True)
+    lines = (
+        ("the same work: no noise, hash, signature of the bytes, or disk", "bare_s"),
+        ("everything but the DP noise", "noiseless_s"),
         ("everything", "noisy_s"),
-    ):
-        faster = row["flower_s"] / row[key]
-        bars.append(
-            (f"at least 8 × less member time than Flower's, {name}: {faster:.1f} ×", faster >= LEAST_FASTER)
+    )
+    print(f"\n### Beside Flower's SecAgg+ helper: one member, {size} members, {length:,} coordinates\n")
+    print(
+        "| | seconds | Flower's / ours, each as it is shipped | with our memory settings for both | bytes sent |"
+    )
+    print("|---|---|---|---|---|")
+    print(
+        f"| Flower, 32-bit mask secrets, no DP noise | {as_shipped['flower_s']:.3f} | | | {ours['flower_bytes']:,} |"
+    )
+    print(f"| the same with our memory settings | {ours['flower_s']:.3f} | | | {ours['flower_bytes']:,} |")
+    bars: Bars = []
+    for name, key in lines:
+        shipped, alike = as_shipped["flower_s"] / ours[key], ours["flower_s"] / ours[key]
+        print(
+            f"| ours, 256 bits, {name} | {ours[key]:.3f} | {shipped:.1f} | {alike:.1f} | {ours['bytes']:,} |"
         )
-    part = row["bytes"] / row["flower_bytes"]
-    bars.append((f"at most half of Flower's bytes: {100 * part:.2f} %", round(part, 3) <= 0.5))
+        what = f"at least 8 × less member time than Flower's, {name}"
+        bars.append((f"{what}, each as shipped: {shipped:.1f} ×", shipped >= LEAST_FASTER))
+        bars.append((f"{what}, our memory settings for both: {alike:.1f} ×", alike >= LEAST_FASTER))
+    part = ours["bytes"] / ours["flower_bytes"]
+    bars.append((f"half of Flower's bytes: {100 * part:.2f} %", round(part, 3) <= 0.5))
     return bars
 
 

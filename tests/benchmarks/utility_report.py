@@ -118,6 +118,6 @@ def _difference(
     texts = []
     for task in TASKS:
         mean, half = interval(differences(first, second, task))
-        texts.append(f"{mean:+.1f} ± {half:.1f}")
+        texts.append(f"{mean:+.1f} ± {half:.1f}" if half == half else f"{mean:+.1f}")
     count = len(first.keys() & second.keys())
     return [f"| {label} | {epsilon:g} | {count} | " + " | ".join(texts) + " |"]

@@ -1,0 +1,81 @@
+"""What the coordinator takes out of a sum is what the members put in, to the last integer (clause 3.9)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from coordinator.runs import excess as excess_room
+from coordinator.runs.excess import remove_excess
+from shared.domain.plan import Plan
+from shared.privacy.noise_shares import step_blocks, step_share, vector_length
+from shared.secagg.fixed_point import to_ring
+from shared.secagg.keys import noise_chain
+from shared.secagg.parameters import RoundTerms, terms_of, tolerance
+from tests.unit.test_secure_planning import planned
+
+RUN, ROUND, MEMBERS = "run_0123456789ab", 2, 10
+
+
+@pytest.fixture(params=[32, 16])
+def plan(request: pytest.FixtureRequest) -> Plan:
+    """Ten members, three noise steps, more coordinates than one block holds, and counts in round 2."""
+    made = replace(planned(evaluate_every=2), trainable_coordinates=70_000)
+    assert made.secure is not None
+    return replace(made, secure=replace(made.secure, ring_bits=request.param))
+
+
+def terms(plan: Plan) -> RoundTerms:
+    return terms_of(plan, RUN, ROUND, vector_length(plan, ROUND))
+
+
+def chains(plan: Plan) -> dict[str, tuple[bytes, ...]]:
+    """Every member's seeds of steps 1, 2 and 3."""
+    return {m.member_id: noise_chain(bytes([i]) * 32, 3) for i, m in enumerate(plan.members)}
+
+
+def noise(plan: Plan, seeds: tuple[bytes, ...], steps: range) -> np.ndarray:
+    covered = tolerance(MEMBERS, plan.quorum, 3)
+    return sum(step_share(plan, ROUND, MEMBERS, covered, step, seeds[step - 1]) for step in steps)
+
+
+@pytest.mark.parametrize("dropped", [0, 1, 2, 3])
+@pytest.mark.parametrize("threads", [1, 5])
+def test_steps_that_survivors_need_stay_and_the_others_go(
+    plan: Plan, dropped: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(excess_room.os, "cpu_count", lambda: threads)
+    survivors = dict(list(chains(plan).items())[dropped:])
+    bits = terms(plan).ring_bits
+    # Three steps for three drop-outs: as many are needed as members dropped out.
+    start = np.full(terms(plan).length, 7, dtype=np.int64)
+    given = to_ring(start + sum(noise(plan, seeds, range(1, 4)) for seeds in survivors.values()), bits)
+    wanted = to_ring(
+        start + sum(noise(plan, seeds, range(1, dropped + 1)) for seeds in survivors.values()), bits
+    )
+    revealed = {name: seeds[dropped] for name, seeds in survivors.items()} if dropped < 3 else {}
+    found = remove_excess(plan, terms(plan), given, MEMBERS, len(survivors), revealed)
+    assert np.array_equal(found, wanted)
+    # A seed too early or too late would leave other noise.
+    assert dropped == 0 or not np.array_equal(found, to_ring(start, bits))
+
+
+def test_blocks_of_a_step_are_the_step(plan: Plan) -> None:
+    covered = tolerance(MEMBERS, plan.quorum, 3)
+    seed = bytes(range(32))
+    blocks = np.zeros(vector_length(plan, ROUND), dtype=np.int64)
+    places = []
+    for part, integers in step_blocks(plan, ROUND, MEMBERS, covered, 2, seed):
+        blocks[part] = integers
+        places.append((part.start, part.stop))
+    assert [start for start, _ in places] == [0, *(stop for _, stop in places[:-1])]
+    assert places[-1][1] == blocks.size
+    assert np.array_equal(blocks, step_share(plan, ROUND, MEMBERS, covered, 2, seed))
+
+
+def test_a_fault_in_a_thread_is_a_fault_of_the_round(plan: Plan) -> None:
+    too_short = np.zeros(10, dtype=terms(plan).dtype)
+    with pytest.raises(ValueError):
+        remove_excess(plan, terms(plan), too_short, MEMBERS, MEMBERS, {"m00": bytes(32)})
