@@ -69,6 +69,8 @@ def prove_cohorts(plan: Plan, certificate: Certificate) -> tuple[None, str]:
     for cohort in certificate.rounds:
         _check_cohort(cohort, known)
         asked |= set(cohort.asked)
+        if cohort.number < number:
+            _fail(f"Round {cohort.number} is closed twice or out of order.")
         if cohort.number != number:
             if cohort.number != number + 1 or not (is_closed or plan.privacy.mode is Mode.SECURE):
                 _fail(f"Round {cohort.number} stands there before round {number + is_closed} was closed.")

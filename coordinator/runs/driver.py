@@ -86,6 +86,7 @@ class RunDriver(threading.Thread):
             for number in range(run.current_round + 1, plan.rounds + 1):
                 state = self._round_with_retries(run.id, plan, number, state)
             self._store.move_run(run.id, RunState.COMPLETED, ACTOR)
+            self._round_keys.forget_run(run.id)
         except RunStopped:
             return
         except CommonlensError as error:

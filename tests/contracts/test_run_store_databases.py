@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from coordinator.audit.log import entries, verify_chain
 from coordinator.members.store import insert_member
-from coordinator.runs.round import RoundRecord
+from coordinator.runs.round import RoundRecord, Validation
 from coordinator.runs.store import RunStore
 from coordinator.storage.database import reading, writing
 from shared.domain.clock import FixedClock, from_text
@@ -41,6 +41,7 @@ def record(number: int) -> RoundRecord:
         MEMBER, "run", number, DIGEST, "sha256:p", 4, ValidationCounts(3.5, -1.0), "sha256:w"
     )
     made = RoundRecord(number, (MEMBER,), {"mem_x": "offline"}, bytes_up=4, seconds={"sum": 0.5})
+    made.validation = Validation(3.5, -1.0, 20.0)
     made.contributions.append(Contribution(header, b"\x01" * 64))
     return made
 
