@@ -32,7 +32,7 @@ demo: $(STAMP) ## Run a whole consortium on this machine: five organisations, on
 	@$(BIN)/python -m demo $(DEMO_ARGS)
 
 test: $(STAMP) ## Run the whole suite (or a part: PYTEST_ARGS="-k ledger"); notes what it covered for make check
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(PYTEST_ARGS),,--cov --cov-report=) $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(PYTEST_ARGS),,--cov --cov-report=) $(PYTEST_ARGS)
 
 test-all: $(STAMP) ## The suite and its slow tests
 	@$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)

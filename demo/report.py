@@ -19,6 +19,8 @@ from shared.privacy.accountant import epsilon
 from shared.privacy.ledger import Ledger
 
 Json = dict[str, Any]
+NOTEWORTHY = 0.02
+"""Smaller differences of accuracy are inside the intervals of a demo's few test pictures."""
 WAYS = ("alone", "fixed_features", "raw_pixels", "consortium", "unseen_fixed_features", "unseen_consortium")
 
 
@@ -51,18 +53,17 @@ def print_report(report: Json, console: Console) -> None:
         "alone: if everybody else deviates. Differences below two points are inside the 95 % intervals of so few "
         "test pictures."
     )
-    helped, not_helped = [], []
+    groups: dict[str, list[str]] = {"Better": [], "About the same": [], "Worse": []}
     for member in report["members"]:
         best_without = max(
             member[f"accuracy_{way}"] or 0.0 for way in ("alone", "fixed_features", "raw_pixels")
         )
         gain = member["accuracy_consortium"] - best_without
-        (helped if gain > 0 else not_helped).append(f"{member['name']} ({gain:+.3f})")
-    console.print(
-        f"Better with the consortium than with anything it could do alone: {', '.join(helped) or 'nobody'}."
-    )
-    if not_helped:
-        console.print(f"Not better on its own task: {', '.join(not_helped)}.")
+        group = "Better" if gain >= NOTEWORTHY else "Worse" if gain <= -NOTEWORTHY else "About the same"
+        groups[group].append(f"{member['name']} ({gain:+.3f})")
+    console.print("With the consortium, against the best that each could do without it on its own task:")
+    for group, names in groups.items():
+        console.print(f"  {group}: {', '.join(names) or 'nobody'}.")
     console.print()
     console.print(_rounds_table(report))
     console.print(_exchanges_line(report))
@@ -124,7 +125,7 @@ def _exchanges(row: Json, before: Json | None) -> int:
 
 def _exchanges_line(report: Json) -> str:
     (usual, of), *others = Counter(round_["exchanges"] for round_ in report["rounds"]).most_common()
-    said = f"{of} rounds took {usual} exchange{'s' * (usual > 1)} with each member"
+    said = f"{of} rounds took {usual} exchange{'s' * (usual > 1)}"
     said += " (contribute, unmask)" * (usual == 2)
     more = (f"{n} took {took}" + " (keys before)" * (took >= 4) for took, n in others)
     return ", ".join([said, *more]) + "."

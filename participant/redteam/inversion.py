@@ -45,9 +45,11 @@ from shared.secagg.masks import add_mask
 
 MOST_PIXELS_A_SIDE = 32
 _STEP_SIZE, _TOTAL_VARIATION = 0.075, 0.01
+_STARTS, _ALIKE_ENOUGH = 4, 0.02
 _ROW_NAME = "gradient inversion (Inverting Gradients)"
-_SEEN_SHARE = 0.5
-"""Of the SSIM without protection: from here on the attack is said to have got through."""
+_SEEN_SSIM, _SEEN_PSNR = 0.5, 0.7
+"""Shares of the SSIM and of the PSNR (dB) without protection: with both, the attack is said to have got through. One
+alone can be luck: on a picture of a few pixels noise scores well in either now and then."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,14 @@ def inversion_rows(
     picture = synthetic_pictures(1, spec, number=5) if victim is None else victim
     true = picture[0].astype(np.float64) / 255.0
     found = invert_stages(replace(plan, extractor=spec), picture, folder, iterations)
-    undone = max(found[0].ssim, 1e-6)
+    undone = found[0]
     rows = [
         AttackRow(
             name=_ROW_NAME,
             tried=one.stage,
             gains=f"PSNR {one.psnr_db:.1f} dB, SSIM {one.ssim:.2f}",
             number=round(one.psnr_db, 3),
-            protected=one.ssim < _SEEN_SHARE * undone if one.protects else None,
+            protected=not _seen(one, undone) if one.protects else None,
         )
         for one in found
     ]
@@ -100,6 +102,11 @@ def inversion_rows(
     return rows, PictureFile("inversion.png", caption)
 
 
+def _seen(one: Inverted, undone: Inverted) -> bool:
+    alike = one.ssim >= _SEEN_SSIM * max(undone.ssim, 1e-6)
+    return alike and one.psnr_db >= _SEEN_PSNR * undone.psnr_db
+
+
 def invert_stages(plan: Plan, picture: Pixels, folder: Path, iterations: int) -> list[Inverted]:
     """Attack each stage of what leaves; `plan.extractor` is the network. The first has no protection."""
     spec = plan.extractor
@@ -109,7 +116,8 @@ def invert_stages(plan: Plan, picture: Pixels, folder: Path, iterations: int) ->
     # A public head of no meaning: one at zero, as rounds start with, would let no gradient through.
     state = HeadState(weight.astype(np.float32), np.zeros(len(CLASSES), np.float32))
     dry, head, label = (
-        DryRun(plan, extractor, state, folder),
+        # A network of its own: the member's round moves it, and the attack knows the weights before that.
+        DryRun(plan, architectures.build(spec, seed=0), state, folder),
         build_head(state),
         torch.zeros(1, dtype=torch.long),
     )
@@ -144,17 +152,38 @@ def invert_stages(plan: Plan, picture: Pixels, folder: Path, iterations: int) ->
 def invert(
     extractor: nn.Module, head: nn.Linear, target: Floats, label: Tensor, spec: ExtractorSpec, iterations: int
 ) -> Picture:
-    """The picture whose gradient by the extractor's weights is most like `target`."""
+    """The picture whose gradient by the extractor's weights is most like `target`.
+
+    Of several starts the best by the attacker's own measure, as in the paper: one in a few ends far away. A start
+    that ends close enough is the last.
+    """
+    found = [_from_start(0, extractor, head, target, label, spec, iterations)]
+    while found[-1][0] > _ALIKE_ENOUGH and len(found) < _STARTS:
+        found.append(_from_start(len(found), extractor, head, target, label, spec, iterations))
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _from_start(
+    number: int,
+    extractor: nn.Module,
+    head: nn.Linear,
+    target: Floats,
+    label: Tensor,
+    spec: ExtractorSpec,
+    iterations: int,
+) -> tuple[float, Picture]:
+    """(cosine distance of the gradients, picture) from one start."""
     parameters = trainable_parameters(extractor)
     wanted = torch.from_numpy((target / max(float(np.linalg.norm(target)), 1e-30)).astype(np.float32))
     mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (spec.mean, spec.std))
     # It starts at a middle grey with a little noise: the attacker knows that pictures are not noise.
-    start = torch.Generator().manual_seed(0)
+    start = torch.Generator().manual_seed(number)
     guess = 0.5 + 0.05 * torch.randn(1, spec.channels, spec.height, spec.width, generator=start)
     guess.requires_grad_(True)
     optimiser = torch.optim.Adam([guess], lr=_STEP_SIZE)
     turns = [iterations * eighths // 8 for eighths in (3, 5, 7)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, turns, gamma=0.1)
+    distance = 2.0
     for _ in range(iterations):
         loss = F.cross_entropy(head(extractor((guess - mean) / std)), label)
         gradients = torch.autograd.grad(loss, parameters, create_graph=True)
@@ -164,10 +193,11 @@ def invert(
         guess.grad = towards.sign()
         optimiser.step()
         schedule.step()
+        distance = float(unlike.detach())
         with torch.no_grad():
             guess.clamp_(min=0.0, max=1.0)
-    found: Picture = guess.detach()[0].permute(1, 2, 0).double().numpy()
-    return found
+    picture: Picture = guess.detach()[0].permute(1, 2, 0).double().numpy()
+    return distance, picture
 
 
 def _total_variation(x: Tensor) -> Tensor:

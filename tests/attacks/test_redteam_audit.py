@@ -250,7 +250,7 @@ def test_missing_clip_is_caught(dry, sets, target, mode, monkeypatch):
 def test_shuffled_batches_are_caught(dry, sets, target):
     row = draw_row(dry(make_plan(target), shuffling_member()), sets[1], 24)
     assert row.refused
-    assert row.found < 1e-9
+    assert row.found < row.claim / 100
 
 
 @EVERY_EPSILON

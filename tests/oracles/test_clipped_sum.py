@@ -22,6 +22,11 @@ TINY = {
 }
 CPU = torch.device("cpu")
 CLASSES = 3
+MOST = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "efficientnet-lite0" else name
+    for name in ARCHITECTURES
+]
+"""The largest runs in one test of the default run, and in all of them with `make test-all`."""
 
 
 def models(name, dtype, **options):
@@ -69,7 +74,7 @@ def test_hooks_give_the_sum_of_one_record_at_a_time(name, dtype, tolerance):
     assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MOST)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gradients_are_right_however_the_pictures_lie_in_memory(name, channels):
     spec = ExtractorSpec(name, channels, 12, 12, 6, options=TINY[name])
@@ -180,7 +185,7 @@ def test_clip_is_joint_over_extractor_and_head():
     np.testing.assert_allclose(np.linalg.norm(np.concatenate([extractor_part, head_part])), clip, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MOST)
 def test_empty_batch_gives_zeros_of_full_length(name):
     extractor, head = models(name, torch.float32)
     x, y = batch(0, torch.float32)
