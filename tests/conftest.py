@@ -28,3 +28,8 @@ def desk(prepared_home: Path, tmp_path: Path) -> Desk:
     from tests.desk import open_desk
 
     return open_desk(shutil.copytree(prepared_home, tmp_path / "coordinator"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: begun last, one of them would keep a single worker busy at the end."""
+    items.sort(key=lambda item: "/e2e/" not in str(item.path))
