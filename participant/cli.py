@@ -109,9 +109,8 @@ def status(home: HomeOption = Path()) -> None:
     budget = read_policy(Home(home).policy).budget if Home(home).policy.exists() else None
     for data_set in list_data_sets(home):
         delta = budget.delta if budget else 1e-5
-        charges = [e.charge for e in ledger.entries() if e.charge and e.charge.dataset_id == data_set.id]
-        spent = epsilon((event for charge in charges for event in charge.events), delta)
-        alone = epsilon((event for charge in charges for event in charge.events_alone), delta)
+        spent = epsilon(ledger.spent(data_set.id), delta)
+        alone = epsilon(ledger.spent_alone(data_set.id), delta)
         ceiling = f" of {budget.epsilon:g}" if budget else ""
         typer.echo(
             f"{data_set.name}: ε {epsilon_text(spent)}{ceiling} at δ {delta:g}, unit {data_set.unit.value}; "

@@ -336,22 +336,24 @@ def _check(charge: Charge, budget: Budget) -> None:
         )
 
 
+def _rounded_up(total: float) -> float:
+    """So that a sentence about a ceiling never shows two equal numbers."""
+    return math.ceil(total * 1e4) / 1e4 if math.isfinite(total) else total
+
+
 def _exceeded(charge: Charge, budget: Budget, total: float) -> BudgetExceeded:
-    # Rounded up, so that the sentence never shows two equal numbers.
-    shown = math.ceil(total * 1e4) / 1e4 if math.isfinite(total) else total
     return BudgetExceeded(
         f"Data set {charge.dataset_id}: the policy's ceiling is ε {budget.epsilon:g} at δ {budget.delta:g}; "
         f"with round {charge.round_number} of run {charge.run_id} everything it ever released would reach ε "
-        f"{shown:.10g}. Nothing was charged and no record was touched. Raise the ceiling in the policy file, "
-        "or leave the run."
+        f"{_rounded_up(total):.10g}. Nothing was charged and no record was touched. Raise the ceiling in the "
+        "policy file, or leave the run."
     )
 
 
 def _exceeded_alone(charge: Charge, budget: Budget, total: float) -> BudgetExceeded:
-    shown = math.ceil(total * 1e4) / 1e4 if math.isfinite(total) else total
     return BudgetExceeded(
         f"Data set {charge.dataset_id}: the policy's ceiling where every other member deviates is ε "
         f"{budget.epsilon_alone:g} at δ {budget.delta:g}; with round {charge.round_number} of run {charge.run_id} it "
-        f"would reach ε {shown:.10g}. Nothing was charged and no record was touched. Ask for a plan of mode local, "
-        "or raise most_epsilon_alone in the policy file."
+        f"would reach ε {_rounded_up(total):.10g}. Nothing was charged and no record was touched. Ask for a plan "
+        "of mode local, or raise most_epsilon_alone in the policy file."
     )
