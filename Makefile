@@ -4,6 +4,7 @@
 #   PIP_FIND_LINKS=… / PIP_EXTRA_INDEX_URL=… make demo      where pip may find a CPU build of torch (docs/deploy.md)
 #   PYTEST_ARGS="-k ledger" make test                       pass words on to pytest
 #   JOBS=0 make test                                        in one process, e.g. for a debugger
+#   COVERAGE=1 make test                                    note what was covered, for make check; half as long again
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -17,6 +18,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' $(LOCK))
 PYTEST_ARGS ?=
+COVERAGE ?=
 LEAST_COVERAGE := 90
 DEMO_ARGS ?=
 JOBS ?= 2
@@ -31,19 +33,19 @@ help: ## Say what can be made (this text)
 demo: $(STAMP) ## Run a whole consortium on this machine: five organisations, one signed release
 	@$(BIN)/python -m demo $(DEMO_ARGS)
 
-test: $(STAMP) ## Run the whole suite (or a part: PYTEST_ARGS="-k ledger"); notes what it covered for make check
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(PYTEST_ARGS),,--cov --cov-report=) $(PYTEST_ARGS)
+test: $(STAMP) ## Run the whole suite, or a part: PYTEST_ARGS="-k ledger"
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(COVERAGE),--cov --cov-report=) $(PYTEST_ARGS)
 
 test-all: $(STAMP) ## The suite and its slow tests
 	@$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
 
-check: $(STAMP) ## Lint, formatting, types, import contracts, and the coverage of the last make test
+check: $(STAMP) ## Lint, formatting, types, import contracts, and the coverage that COVERAGE=1 make test noted
 	@$(BIN)/ruff check $(wildcard $(SOURCES))
 	@$(BIN)/ruff format --check $(wildcard $(SOURCES))
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@if test -f .coverage; then $(BIN)/coverage report --skip-covered --fail-under=$(LEAST_COVERAGE); \
-		else echo "No coverage was noted yet: make test first."; fi
+		else echo "No coverage was noted yet: COVERAGE=1 make test."; fi
 
 check-deploy: $(STAMP) ## Check deploy/ offline (its validators go to a venv of their own)
 	@$(BIN)/python -m tools.check_deploy --install

@@ -18,6 +18,9 @@ from shared.domain.clock import SystemClock
 KEEP_ALIVE_S = 75
 """Longer than the slowest poll of an idle member, so that it need not open a new TLS connection each time."""
 
+STOP_WITHIN_S = 5
+"""A client that holds an idle connection and does not answer its end would delay a stop by half a minute."""
+
 _M_ARENA_MAX = -8
 """glibc's name for the setting, from malloc.h."""
 
@@ -39,6 +42,7 @@ def serve(home: Path) -> None:
         ssl_certfile=str(files.server),
         ssl_keyfile=str(files.server_key),
         timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_WITHIN_S,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -13,6 +13,7 @@ the noise and the masks are those of the plan. Its failure certifies nothing abo
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,13 +40,12 @@ from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import Plan
 from shared.extractors import architectures
 from shared.extractors.preprocess import to_input
-from shared.extractors.vectors import trainable_parameters
 from shared.secagg.fixed_point import from_ring, to_ring
 from shared.secagg.masks import add_mask
 
 MOST_PIXELS_A_SIDE = 32
 _STEP_SIZE, _TOTAL_VARIATION = 0.075, 0.01
-_STARTS, _ALIKE_ENOUGH = 4, 0.02
+_STARTS = 4
 _ROW_NAME = "gradient inversion (Inverting Gradients)"
 _SEEN_SSIM, _SEEN_PSNR = 0.5, 0.7
 """Shares of the SSIM and of the PSNR (dB) without protection: with both, the attack is said to have got through. One
@@ -142,67 +142,76 @@ def invert_stages(plan: Plan, picture: Pixels, folder: Path, iterations: int) ->
             ("under masks", _masked(seen.extractor, plan), True),
             ("secure sum", dry.with_honest_shares(seen, terms), True),
         ]
-    found = []
-    for stage, target, protects in stages:
-        made = invert(extractor, head, target, label, spec, iterations)
-        found.append(Inverted(stage, made, psnr_db(made, true), ssim(made, true), protects))
-    return found
+    pictures = invert(extractor, head, [target for _, target, _ in stages], label, spec, iterations)
+    return [
+        Inverted(stage, made, psnr_db(made, true), ssim(made, true), protects)
+        for (stage, _, protects), made in zip(stages, pictures, strict=True)
+    ]
 
 
 def invert(
-    extractor: nn.Module, head: nn.Linear, target: Floats, label: Tensor, spec: ExtractorSpec, iterations: int
-) -> Picture:
-    """The picture whose gradient by the extractor's weights is most like `target`.
-
-    Of several starts the best by the attacker's own measure, as in the paper: one in a few ends far away. A start
-    that ends close enough is the last.
-    """
-    found = [_from_start(0, extractor, head, target, label, spec, iterations)]
-    while found[-1][0] > _ALIKE_ENOUGH and len(found) < _STARTS:
-        found.append(_from_start(len(found), extractor, head, target, label, spec, iterations))
-    return min(found, key=lambda one: one[0])[1]
-
-
-def _from_start(
-    number: int,
     extractor: nn.Module,
     head: nn.Linear,
-    target: Floats,
+    targets: Sequence[Floats],
     label: Tensor,
     spec: ExtractorSpec,
     iterations: int,
-) -> tuple[float, Picture]:
-    """(cosine distance of the gradients, picture) from one start."""
-    parameters = trainable_parameters(extractor)
-    wanted = torch.from_numpy((target / max(float(np.linalg.norm(target)), 1e-30)).astype(np.float32))
-    mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (spec.mean, spec.std))
-    # It starts at a middle grey with a little noise: the attacker knows that pictures are not noise.
-    start = torch.Generator().manual_seed(number)
-    guess = 0.5 + 0.05 * torch.randn(1, spec.channels, spec.height, spec.width, generator=start)
-    guess.requires_grad_(True)
-    optimiser = torch.optim.Adam([guess], lr=_STEP_SIZE)
+) -> list[Picture]:
+    """For each target the picture whose gradient by the extractor's weights is most like it.
+
+    Of several starts the best by the attacker's own measure, as in the paper: one in a few ends far away. All
+    starts of all targets go side by side, because most of a step's time is not spent on pixels.
+    """
+    wanted = torch.from_numpy(np.stack(targets).astype(np.float32)).repeat_interleave(_STARTS, dim=0)
+    wanted /= wanted.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    gradients = _gradients_of(extractor, head, label, spec)
+    # They start at a middle grey with a little noise: the attacker knows that pictures are not noise.
+    generator = torch.Generator().manual_seed(0)
+    starts = 0.5 + 0.05 * torch.randn(_STARTS, spec.channels, spec.height, spec.width, generator=generator)
+    guesses = starts.repeat(len(targets), 1, 1, 1).requires_grad_(True)
+    optimiser = torch.optim.Adam([guesses], lr=_STEP_SIZE)
     turns = [iterations * eighths // 8 for eighths in (3, 5, 7)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, turns, gamma=0.1)
-    distance = 2.0
     for _ in range(iterations):
-        loss = F.cross_entropy(head(extractor((guess - mean) / std)), label)
-        gradients = torch.autograd.grad(loss, parameters, create_graph=True)
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        unlike = 1.0 - torch.dot(flat, wanted) / flat.norm().clamp(min=1e-12)
-        (towards,) = torch.autograd.grad(unlike + _TOTAL_VARIATION * _total_variation(guess), guess)
-        guess.grad = towards.sign()
+        unlike = 1.0 - F.cosine_similarity(gradients(guesses), wanted, dim=1, eps=1e-12)
+        (towards,) = torch.autograd.grad(
+            (unlike + _TOTAL_VARIATION * _total_variation(guesses)).sum(), guesses
+        )
+        guesses.grad = towards.sign()
         optimiser.step()
         schedule.step()
-        distance = float(unlike.detach())
         with torch.no_grad():
-            guess.clamp_(min=0.0, max=1.0)
-    picture: Picture = guess.detach()[0].permute(1, 2, 0).double().numpy()
-    return distance, picture
+            guesses.clamp_(min=0.0, max=1.0)
+    best = unlike.detach().reshape(-1, _STARTS).argmin(dim=1) + _STARTS * torch.arange(len(targets))
+    return [picture.permute(1, 2, 0).double().numpy() for picture in guesses.detach()[best]]
+
+
+def _gradients_of(
+    extractor: nn.Module, head: nn.Linear, label: Tensor, spec: ExtractorSpec
+) -> Callable[[Tensor], Tensor]:
+    """Pictures [N, C, H, W] → each one's gradient by the extractor's weights [N, d], itself differentiable."""
+    parameters = {
+        name: weights.detach() for name, weights in extractor.named_parameters() if weights.requires_grad
+    }
+    mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (spec.mean, spec.std))
+
+    def loss(weights: dict[str, Tensor], picture: Tensor) -> Tensor:
+        embedding = torch.func.functional_call(extractor, weights, ((picture - mean) / std)[None])
+        return F.cross_entropy(head(embedding), label)
+
+    of_each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))
+
+    def gradients(pictures: Tensor) -> Tensor:
+        named = of_each(parameters, pictures)
+        return torch.cat([named[name].flatten(1) for name in sorted(named)], dim=1)
+
+    return gradients
 
 
 def _total_variation(x: Tensor) -> Tensor:
-    across = (x[..., 1:] - x[..., :-1]).abs().mean()
-    return across + (x[..., 1:, :] - x[..., :-1, :]).abs().mean()
+    """[N, C, H, W] → [N]."""
+    across = (x[..., 1:] - x[..., :-1]).abs().mean(dim=(1, 2, 3))
+    return across + (x[..., 1:, :] - x[..., :-1, :]).abs().mean(dim=(1, 2, 3))
 
 
 def _masked(vector: Floats, plan: Plan) -> Floats:

@@ -1,6 +1,6 @@
 """Per-example gradients of our own layers: from what went in and what came back, one gradient for each record.
 
-Each rule is exact; tests/oracles/test_clipped_sum.py compares it with one record at a time. dp_sgd.py hands them
+Each rule is exact; tests/oracles/test_clipped_sum.py compares it with one record at a time. opacus_engine.py hands them
 to Opacus, for layers that it has no rule for (its general fallback is as exact, and slower), and for
 convolutions: its rule for those (1.6.0) reads tensors whose memory lies in channels_last order wrongly. So do
 pictures with one channel lie, whoever made them, and the gradients came out over half wrong.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import signal
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from coordinator.cli import app as coordinator_app
@@ -21,6 +23,7 @@ from shared.domain.consortium import Role
 from shared.domain.invitation import SECRET_PREFIX
 from shared.verification import PROOFS
 from tests.e2e.consortium import Consortium, Done, call, command, consortium, free_port, wait_for
+from tests.e2e.crashes import crash_at, marker
 
 ROUNDS = 3
 
@@ -112,6 +115,19 @@ def test_member_pulls_a_release_and_fits_a_private_head_on_it(shapes: Consortium
     predicted = member.call("head", "predict", "mine", picture)
     assert predicted.code == 0, predicted.err
     assert "\tdirection-" in predicted.out
+
+
+def test_member_killed_while_it_downloads_or_fits_starts_again(shapes: Consortium, release: str) -> None:
+    member = shapes.members["d"]
+    pull = ("head", "pull", release)
+    fit = ("head", "fit", release, "--data", "own", "--name", "mine")
+    for step, words in (("14", pull), ("15", fit)):
+        crash = crash_at(shapes, "d", step)
+        killed = command("commonlens-participant", *words, "--home", member.home, crash=crash)
+        assert killed.code == -9 and marker(shapes, "d", step).exists(), killed.err
+        again = member.call(*words)
+        assert again.code == 0, again.err
+    assert "mine  3 classes" in member.call("head", "list").out
 
 
 def test_every_node_spent_exactly_what_the_certificate_says(shapes: Consortium, release: str) -> None:
@@ -224,6 +240,18 @@ def test_revoked_member_is_out_for_ever(shapes: Consortium, plan: str, release: 
     assert resumed.code == 1 and "nothing any more" in resumed.err
     shown = shapes.wait_run(shapes.start_run(plan))
     assert all(r["missing"] == {member.id: "revoked"} for r in shown["rounds"])
+
+
+def test_stopping_coordinator_does_not_wait_for_a_client_that_only_holds_its_connection(
+    shapes: Consortium, release: str
+) -> None:
+    ca = ssl.create_default_context(cafile=str(shapes.home / "keys" / "ca.pem"))
+    with httpx.Client(
+        verify=ca, trust_env=False
+    ) as silent:  # answers no end of its connection while it is idle
+        assert silent.get(f"{shapes.url}/api/v1/health").is_success
+        shapes.coordinator.end()  # fails after 20 seconds
+    shapes.serve()
 
 
 def test_coordinator_does_not_start_with_a_default_password(tmp_path: Path) -> None:
