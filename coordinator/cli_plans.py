@@ -63,6 +63,13 @@ def _print_check(checked: dict[str, Any]) -> None:
         f"{plan['quorum']} of {len(plan['members'])}; {plan['trainable_coordinates']:,} coordinates, "
         f"{checked['bytes_per_round'] / 1e6:.2f} MB per round in all."
     )
+    head = plan.get("shared_head")
+    if head is not None:
+        out.print(
+            f"One training head for all members: {len(head['classes'])} classes over {head['inputs']} numbers of the "
+            "embedding, summed with the extractor and not released. Its label names become public in this plan.",
+            markup=False,
+        )
     noise = checked["noise"]
     out.print(
         f"Noise in the mean gradient, in C/B: {noise['everybody']:.3f} when all answer, {noise['at_quorum']:.3f} at "

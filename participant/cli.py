@@ -233,6 +233,11 @@ def _fetch(home: Home, digest: str) -> Plan:
         f"{plan.training.local_steps} steps, mode {terms.mode.value}, clip {terms.clip_norm_l2:g}, noise multiplier "
         f"{terms.noise_multiplier:g}, {len(plan.members)} members, quorum {plan.quorum}"
     )
+    if plan.shared_head is not None:
+        typer.echo(
+            "One training head for all members; label names become public in this plan, and yours must be among "
+            f"them, with the same meaning: {', '.join(map(repr, plan.shared_head.classes))}"
+        )
     cost = epsilon(plan.events_of_run(), terms.delta)
     alone = epsilon(plan.events_alone_of_run(), terms.delta)
     typer.echo(f"It costs ε {epsilon_text(cost)} at δ {terms.delta:g}; {alone_text(cost, alone)}.")

@@ -140,7 +140,7 @@ def _train_alone(
         member_id=read_link(home.root).member_id,
         extractor=module,
         records=reader,
-        head=HeadState.zeros(len(reader.classes), plan.extractor.embedding_dim),
+        head=HeadState.zeros(len(reader.classes), architectures.head_inputs(module, plan.extractor)),
         runtime=options,
     )
     set_flat(module, train_alone(plan, flatten(start.tensors, start.layout), bench))

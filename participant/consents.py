@@ -8,6 +8,7 @@ from participant.enrol import read_link
 from participant.home import Home
 from participant.policy import check_plan, read_policy
 from participant.records.dataset import open_data_set
+from participant.training.labels import check_classes
 from shared.domain.canonical import digest_of_file
 from shared.domain.errors import ConsentMissing, DigestMismatch, InvalidWeights, NotFound, PolicyForbids
 from shared.domain.files import read_json, write_atomically, write_json
@@ -35,15 +36,17 @@ def plan_file_name(digest: str) -> str:
 def save_reviewed(home: Home, plan: Plan, starting_weights: bytes) -> AgreedPlan:
     """Keep a plan and its starting weights after checking that they belong together.
 
-    Raises DigestMismatch when the weights are not the plan's, InvalidWeights when they have another shape,
-    and MixesRecords or InvalidConfig for a network that this member would not train (clause 2.5).
+    Raises DigestMismatch when the weights are not the plan's, InvalidWeights when they or the training head have
+    another shape, and MixesRecords or InvalidConfig for a network that this member would not train (clause 2.5).
     """
     name = plan_file_name(str(plan.digest))
     path = home.plans / f"{name}.safetensors"
     write_atomically(path, starting_weights)
     try:
         agreed = _checked(home, plan)
-        architectures.check_layers(architectures.load(plan.extractor, agreed.start))
+        extractor = architectures.load(plan.extractor, agreed.start)
+        architectures.check_layers(extractor)
+        _check_inputs(plan, architectures.head_inputs(extractor, plan.extractor))
     except BaseException:
         path.unlink()
         raise
@@ -82,7 +85,8 @@ def give_consent(home: Home, plan: Plan) -> str:
 def review(home: Home, plan: Plan) -> None:
     """Raise PolicyForbids unless the policy allows the whole plan on top of everything spent so far.
 
-    Raises UnsoundPlan where the plan's privacy argument does not hold.
+    Raises UnsoundPlan where the plan's privacy argument does not hold, UnknownClass where its shared training
+    head has no place for a class of this member's data set.
     """
     member = read_link(home.root)
     if plan.consortium != member.consortium:
@@ -102,6 +106,7 @@ def review(home: Home, plan: Plan) -> None:
         ledger.spent(data_set.id),
         ledger.spent_alone(data_set.id),
     )
+    check_classes(plan, data_set.classes)
 
 
 def require_consent(home: Home, digest: str) -> None:
@@ -145,10 +150,18 @@ def _checked(home: Home, plan: Plan) -> AgreedPlan:
             "Nothing was kept. Fetch the plan again."
         )
     start = read_weights(path)
-    if start.spec != plan.extractor or start.layout.trainable_coordinates != plan.trainable_coordinates:
+    if start.spec != plan.extractor or start.layout.trainable_coordinates != plan.extractor_coordinates:
         raise InvalidWeights(
-            f"The plan trains {plan.trainable_coordinates} coordinates of {plan.extractor.architecture}; its "
+            f"The plan trains {plan.extractor_coordinates} coordinates of {plan.extractor.architecture}; its "
             f"starting weights are {start.layout.trainable_coordinates} of {start.spec.architecture}. "
             "Nothing was kept. Tell the consortium's admin."
         )
     return AgreedPlan(plan, start)
+
+
+def _check_inputs(plan: Plan, inputs: int) -> None:
+    if plan.shared_head is not None and plan.shared_head.inputs != inputs:
+        raise InvalidWeights(
+            f"A training head sees {inputs} numbers of this extractor's embedding, the plan's shared one "
+            f"{plan.shared_head.inputs}. Nothing was kept. Ask for a plan made by `plan propose`."
+        )

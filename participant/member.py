@@ -29,6 +29,7 @@ from participant.records.reader import RecordReader
 from participant.secure import SecureRounds
 from participant.spending import refuse_lost_ledger
 from participant.training.head import HeadState, load_head, save_head
+from participant.training.labels import check_classes
 from participant.training.local_round import local_round
 from participant.training.runtime import apply_threads, read_options
 from participant.training.workbench import NoiseShare, Workbench
@@ -160,6 +161,7 @@ class MemberNode:
         agreed, data_set, bench = self._bench(request.plan_digest, policy.data_set)
         plan = agreed.plan
         check_rules(policy, plan, me.member_id, data_set.unit, me.declared_size)
+        check_classes(plan, data_set.classes)
         require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
         _check_round(plan, request)
         share = self._accept(request, plan)
@@ -184,9 +186,10 @@ class MemberNode:
 
         # Steps 7 and 8: in the wire's form, masked in mode secure. Sealed before anything is sent, so that no
         # second draw of noise can ever answer this round. The head is kept only after that: a head of a draw
-        # that was never sealed must not shape later rounds.
+        # that was never sealed must not shape later rounds. A shared one comes with the next round's weights.
         sealed = self._seal(update, request, plan)
-        save_head(self._head_path(request.run_id, request.round_number), head)
+        if plan.shared_head is None:
+            save_head(self._head_path(request.run_id, request.round_number), head)
         crash_point("8")
         return sealed, fetched
 
@@ -209,14 +212,10 @@ class MemberNode:
             agreed = agreed_plan(self._home, plan_digest)
             check_soundness(agreed.plan)  # once a process: a plan never changes, but this software may
             data_set = open_data_set(self._home.root, data_set_name)
-            reader = data_set.reader(agreed.plan.extractor)
-            bench = Workbench(
-                member_id=self._member.member_id,
-                extractor=architectures.load(agreed.plan.extractor, agreed.start),
-                records=reader,
-                head=HeadState.zeros(len(reader.classes), agreed.plan.extractor.embedding_dim),
-                runtime=self._runtime,
-            )
+            reader, spec = data_set.reader(agreed.plan.extractor), agreed.plan.extractor
+            extractor = architectures.load(spec, agreed.start)
+            head = HeadState.zeros(len(reader.classes), architectures.head_inputs(extractor, spec))
+            bench = Workbench(self._member.member_id, extractor, reader, head, runtime=self._runtime)
             self._agreed = (plan_digest, agreed, data_set, reader, bench)
         _, agreed, data_set, _, bench = self._agreed
         return agreed, data_set, bench

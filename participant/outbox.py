@@ -45,9 +45,9 @@ class Outbox:
     def put(self, sealed: Sealed, payload: memoryview) -> None:
         """Payload first, header last; durable when this returns."""
         header = sealed.header
-        write_atomically(self.payload_path(header.run_id, header.round_number), payload)
+        path = self.payload_path(header.run_id, header.round_number)
+        write_atomically(path, payload, over=self._forget_before(header.run_id, header.round_number))
         write_json(self._header_path(header.run_id, header.round_number), to_plain(sealed))
-        self._forget_before(header.run_id, header.round_number - KEPT_ROUNDS + 1)
 
     def get(self, run_id: str, round_number: int) -> Sealed | None:
         """The sealed answer, or None when there is none. Raises AlreadyReleased if its bytes changed."""
@@ -66,7 +66,10 @@ class Outbox:
     def _header_path(self, run_id: str, round_number: int) -> Path:
         return self._folder / run_id / f"{round_number:06d}.json"
 
-    def _forget_before(self, run_id: str, round_number: int) -> None:
-        for payload in (self._folder / run_id).glob("*.f32"):
-            if int(payload.stem) < round_number:
-                payload.unlink(missing_ok=True)
+    def _forget_before(self, run_id: str, round_number: int) -> Path | None:
+        """Delete the payloads of rounds that are closed by this one, all but one to be written over."""
+        every = (self._folder / run_id).glob("*.f32")
+        closed = sorted(path for path in every if int(path.stem) <= round_number - KEPT_ROUNDS)
+        for payload in closed[:-1]:
+            payload.unlink(missing_ok=True)
+        return closed[-1] if closed else None

@@ -6,18 +6,18 @@ is on disk before its answer leaves, so that a node that was killed answers as i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 
 from participant.consents import agreed_plan, require_consent_for_run
 from participant.home import Home
-from participant.peers import approved_identities
+from participant.known_identities import KnownIdentities
+from participant.round_states import RoundStates
 from participant.training.workbench import NoiseShare
 from shared.domain.crash_points import crash_point
 from shared.domain.errors import AlreadyReleased, CommonlensError, Expired, InvalidMessage, NotFound
-from shared.domain.files import read_json, write_json
 from shared.domain.plan import Plan
 from shared.domain.update import NoisyGridSum
 from shared.privacy.ledger import LedgerView
@@ -51,6 +51,8 @@ class SecureRounds:
         self._ledger = ledger
         self._report = report
         self._look_at_roll = look_at_roll
+        self._states = RoundStates(home.round_keys, identity.sign_value)
+        self._identities = KnownIdentities(home)
         self._plans: dict[str, Plan] = {}
         self._looked_for: set[str] = set()
         """Runs for which the roll was fetched, so that a revocation counts from the next run at the latest."""
@@ -63,26 +65,26 @@ class SecureRounds:
             offer = self._fresh(plan, request.run_id, request.round_number).offer
             crash_point("0.1")
             return RoundReply(offer=offer)
-        current = self._read(plan, request.run_id, request.round_number)
         if request.step is Step.DEAL:
-            return RoundReply(deal=self._deal(plan, current, request))
+            return RoundReply(deal=self._deal(plan, request, request.round_number))
         if request.step is Step.ENDORSE:
-            endorsement = current.endorse(request.survivors)
-            self._write(current)
-            return RoundReply(endorsement=endorsement)
+            with self._states.step(request.run_id, request.round_number) as current:
+                return RoundReply(endorsement=current.endorse(request.survivors))
         crash_point("10.2")
-        shares = current.unmask(
-            request.survivors, request.endorsements or {}, request.list_endorsements or {}, verify_value
-        )
-        self._write(current)
+        with self._states.step(request.run_id, request.round_number) as current:
+            shares = current.unmask(
+                request.survivors, request.endorsements or {}, request.list_endorsements or {}, verify_value
+            )
         crash_point("10.3")
         return RoundReply(shares=shares, deal=self._next_deal(plan, request))
 
     def accept(self, plan: Plan, run_id: str, round_number: int, ask: MaskedAsk) -> NoiseShare:
         """Check whom the round is masked against, before anything is charged; what the noise is made from."""
-        current = self._read(plan, run_id, round_number)
-        current.accept(ask.roster_digest, ask.cohort, ask.ciphertexts)
-        self._write(current)
+        if self._states.read(run_id, round_number).masked:
+            # An earlier try ended before its bytes were sealed: nothing left, so it masks anew.
+            self._states.forget(run_id, round_number)
+        with self._states.step(run_id, round_number) as current:
+            current.accept(ask.roster_digest, ask.cohort, ask.ciphertexts)
         terms = current.terms
         covered = tolerance(len(ask.cohort), terms.quorum, terms.tolerance_steps)
         return NoiseShare(len(ask.cohort), covered, current.noise_seeds)
@@ -93,7 +95,7 @@ class SecureRounds:
         What keeps this from happening twice with two draws is the ledger's seal over these bytes: after it no
         second draw is made, and before it nothing leaves.
         """
-        current = self._read(plan, noisy.run_id, noisy.round_number)
+        current = self._states.read(noisy.run_id, noisy.round_number)
         ring = to_ring(np.frombuffer(noisy.vector_i64, dtype=np.int64), current.terms.ring_bits)
         masked = current.mask(ring)
         return memoryview(np.ascontiguousarray(masked, dtype=masked.dtype.newbyteorder("<"))).cast("B")
@@ -101,22 +103,20 @@ class SecureRounds:
     def sealed(self, plan_digest: str, run_id: str, round_number: int) -> tuple[str, KeyOffer | None]:
         """What goes beside a contribution that is in the outbox: its endorsement, and the next round's keys."""
         plan = self._plan(plan_digest)
-        current = self._read(plan, run_id, round_number)
-        endorsement = current.contributed()
-        self._write(current)
-        self._forget_before(run_id, round_number - KEPT_ROUNDS + 1)
+        with self._states.step(run_id, round_number) as current:
+            endorsement = current.contributed()
+        self._states.delete_before(run_id, round_number - KEPT_ROUNDS + 1)
         if round_number >= plan.rounds:
             return endorsement, None
         try:
-            following = self._read(plan, run_id, round_number + 1)
+            following = self._states.read(run_id, round_number + 1)
         except NotFound:
             following = self._fresh(plan, run_id, round_number + 1)
         return endorsement, following.offer
 
-    def _deal(self, plan: Plan, current: MemberRound, request: StepRequest) -> Deal:
-        identities = self._identities(plan, request)
-        deal = current.deal(request.roster, identities, verify_value)
-        self._write(current)
+    def _deal(self, plan: Plan, request: StepRequest, round_number: int) -> Deal:
+        with self._states.step(request.run_id, round_number) as current:
+            deal = current.deal(request.roster, self._identities_for(plan, request), verify_value)
         crash_point("0.2")
         return deal
 
@@ -125,39 +125,38 @@ class SecureRounds:
         if not request.roster:
             return None
         try:
-            return self._deal(plan, self._read(plan, request.run_id, request.round_number + 1), request)
+            return self._deal(plan, request, request.round_number + 1)
         except CommonlensError as error:
             self._report(f"no shares for round {request.round_number + 1} yet: {error.message}")
             return None
 
-    def _identities(self, plan: Plan, request: StepRequest) -> Mapping[str, str]:
+    def _identities_for(self, plan: Plan, request: StepRequest) -> Mapping[str, str]:
         """Whom this member sums with, by the newest roll where the one at hand does not know everybody."""
         if request.run_id not in self._looked_for:
             self._looked_for.add(request.run_id)
             self._look_at_roll()
         try:
-            identities = approved_identities(self._home, plan)
+            identities = self._identities.of(plan)
         except (Expired, NotFound):
             identities = {}
         if any(offer.member_id not in identities for offer in request.roster):
             self._look_at_roll()
-            identities = approved_identities(self._home, plan)
+            identities = self._identities.of(plan)
         return identities
 
     def _fresh(self, plan: Plan, run_id: str, round_number: int) -> MemberRound:
         """New keys for a round, in place of older ones: unless this member contributed under those."""
-        path = self._path(run_id, round_number)
-        newest = max((int(known.stem) for known in path.parent.glob("*.json")), default=round_number)
-        if round_number <= newest - KEPT_ROUNDS:
+        newest = self._states.newest(run_id)
+        if newest is not None and round_number <= newest - KEPT_ROUNDS:
             raise AlreadyReleased(
                 f"Round {round_number} is over: this member has keys for round {newest}. Nothing was done. "
                 "The coordinator has to go on from there."
             )
-        if path.exists():
-            self._read(plan, run_id, round_number).require_replaceable()
+        with contextlib.suppress(NotFound):
+            self._states.read(run_id, round_number).require_replaceable()
         terms = terms_of(plan, run_id, round_number, vector_length(plan, round_number))
         fresh = MemberRound.open(terms, self._member_id, self._identity.sign_value)
-        self._write(fresh)
+        self._states.put(fresh)
         return fresh
 
     def _plan(self, digest: str) -> Plan:
@@ -167,23 +166,3 @@ class SecureRounds:
         if plan.secure is None:
             raise InvalidMessage("A plan of mode local has no round keys. Nothing was done. Tell the admin.")
         return plan
-
-    def _read(self, plan: Plan, run_id: str, round_number: int) -> MemberRound:
-        path = self._path(run_id, round_number)
-        if not path.exists():
-            raise NotFound(
-                f"This member has no keys for round {round_number}: none were made, or the round is over. "
-                "Nothing was done. The coordinator has to ask for new keys."
-            )
-        return MemberRound.from_plain(read_json(path), self._identity.sign_value)
-
-    def _write(self, current: MemberRound) -> None:
-        write_json(self._path(current.terms.run_id, current.terms.round_number), current.to_plain())
-
-    def _path(self, run_id: str, round_number: int) -> Path:
-        return self._home.round_keys / run_id / f"{round_number:06d}.json"
-
-    def _forget_before(self, run_id: str, round_number: int) -> None:
-        for path in (self._home.round_keys / run_id).glob("*.json"):
-            if int(path.stem) < round_number:
-                path.unlink(missing_ok=True)

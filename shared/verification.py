@@ -225,9 +225,9 @@ def _plan(folder: Path, manifest: Manifest, trust: Trust) -> tuple[tuple[Plan, C
 
 def _weights(folder: Path, manifest: Manifest, plan: Plan) -> tuple[Weights, str]:
     layout = layout_of(manifest)
-    if layout.trainable_coordinates != plan.trainable_coordinates:
+    if layout.trainable_coordinates != plan.extractor_coordinates:
         raise InvalidWeights(
-            f"The plan trains {plan.trainable_coordinates} coordinates, the manifest's layout "
+            f"The plan's extractor trains {plan.extractor_coordinates} coordinates, the manifest's layout "
             f"{layout.trainable_coordinates}."
         )
     weights = read_weights(folder / WEIGHTS_FILE, layout, maximum_bytes=limits.WEIGHTS_BYTES)
@@ -235,7 +235,7 @@ def _weights(folder: Path, manifest: Manifest, plan: Plan) -> tuple[Weights, str
         raise InvalidWeights("The weights file is of another architecture, or other options, than the plan.")
     return (
         weights,
-        f"{len(layout.slots)} tensors, {plan.trainable_coordinates} trained coordinates, no torch used",
+        f"{len(layout.slots)} tensors, {plan.extractor_coordinates} trained coordinates, no torch used",
     )
 
 

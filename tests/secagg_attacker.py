@@ -39,15 +39,15 @@ def all_of(kind: type[MemberRound], count: int = 5) -> dict[str, type[MemberRoun
 
 
 def unmasked_alone(
-    play: Round, cohort: Sequence[str], self_seed: bytes, peer_secrets: dict[str, bytes]
+    play: Round, cohort: Sequence[str], first_seed: bytes, peer_secrets: dict[str, bytes]
 ) -> Ring:
-    """The victim's vector from its masked one, its self seed, and the mask secret shared with each peer.
+    """The victim's vector from its masked one, its first seed, and the mask secret shared with each peer.
 
     `peer_secrets`: peer → a private key of which the victim holds the public one as that peer's.
     """
     roster = Roster.of(play.offers)
     ring = play.masked[VICTIM].copy()
-    masks.subtract_mask(ring, masks.self_key(self_seed, self_info(play.terms, roster.digest, VICTIM)))
+    subtract_self_mask(play, roster, ring, first_seed)
     for peer in cohort:
         if peer == VICTIM:
             continue
@@ -58,10 +58,16 @@ def unmasked_alone(
     return ring
 
 
-def unmasked_with_its_own_secrets(play: Round, self_seed: bytes, mask_private: bytes) -> Ring:
+def subtract_self_mask(play: Round, roster: Roster, ring: Ring, first_seed: bytes) -> None:
+    """Take the victim's self mask away from `ring`, from the first seed of its chain."""
+    self_seed = keys.shared_seeds(first_seed, play.terms.tolerance_steps)[-1]
+    masks.subtract_mask(ring, masks.self_key(self_seed, self_info(play.terms, roster.digest, VICTIM)))
+
+
+def unmasked_with_its_own_secrets(play: Round, first_seed: bytes, mask_private: bytes) -> Ring:
     """The victim's vector from its masked one and both of its secrets: every pairwise mask follows."""
     ring, roster = play.masked[VICTIM].copy(), Roster.of(play.offers)
-    masks.subtract_mask(ring, masks.self_key(self_seed, self_info(play.terms, roster.digest, VICTIM)))
+    subtract_self_mask(play, roster, ring, first_seed)
     for peer in play.names[1:]:
         public = bytes.fromhex(roster.offer(peer).mask_public_key)
         info = pair_info(play.terms, roster.digest, VICTIM, peer)
@@ -74,9 +80,8 @@ def rebuilt(play: Round, answers: Iterable[UnmaskShares], owner: str, field: str
     """A secret of `owner` from one kind of share in all answers. Raises UnmaskFailed."""
     offer = Roster.of(play.offers).offer(owner)
     fits: Callable[[bytes], bool] = {
-        "self_shares": lambda secret: keys.commit_to_self(secret) == offer.self_commitment,
         "key_shares": lambda secret: keys.public_of(secret) == offer.mask_public_key,
-        "noise_shares": lambda seed: offer.noise_commitment in [s.hex() for s in keys.noise_chain(seed, 6)],
+        "seed_shares": lambda seed: offer.seed_commitment in [s.hex() for s in keys.noise_chain(seed, 6)],
     }[field]
     given = {answer.member_id: getattr(answer, field).get(owner) for answer in answers}
     return Rebuilder(play.terms, Roster.of(play.offers)).rebuild(owner, given, fits)

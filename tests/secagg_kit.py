@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from shared.release.signing import SigningKey, verify_value
+from shared.secagg import shamir
+from shared.secagg.dealing import addressed_to
 from shared.secagg.keys import next_noise_seed
 from shared.secagg.member import MemberRound
 from shared.secagg.messages import Deal, KeyOffer, UnmaskShares, roster_digest
@@ -93,7 +96,7 @@ class Round:
 
     def ciphertexts_for(self, name: str, cohort: Sequence[str]) -> dict[str, str]:
         """The sealed shares that `name` gets with `cohort`."""
-        return {sender: self.deals[sender].ciphertexts[name] for sender in cohort if sender != name}
+        return addressed_to(name, [self.deals[sender] for sender in cohort])
 
     def accept(self, name: str, cohort: Sequence[str]) -> None:
         """One member takes the cohort."""
@@ -134,6 +137,13 @@ class Round:
         self.deal()
         self.contribute(cohort or self.names)
         return self
+
+
+def split(secret: bytes, threshold: int, xs: Sequence[int]) -> dict[int, bytes]:
+    """Shamir's sharing: threshold - 1 of the shares drawn, those of the first places; the others follow."""
+    drawn = {x: secrets.randbelow(shamir.PRIME) for x in xs[: threshold - 1]}
+    others = shamir.complete(secret, drawn, xs[threshold - 1 :])
+    return {x: shamir.to_share(value) for x, value in drawn.items()} | others
 
 
 def chain_from(seed: bytes, steps: int) -> list[bytes]:

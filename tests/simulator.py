@@ -15,7 +15,7 @@ from PIL import Image
 
 from coordinator.runs.averaging import ServerState
 from coordinator.runs.carrier import Received
-from coordinator.runs.draft import PlanDraft, PrivacyDraft
+from coordinator.runs.draft import PlanDraft, PrivacyDraft, TrainingDraft
 from coordinator.runs.driver import RunDriver
 from coordinator.runs.planning import complete
 from coordinator.runs.round import RoundRecord, run_round
@@ -39,7 +39,7 @@ from shared.domain.canonical import digest_of_file
 from shared.domain.consortium import Member, MemberState
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
-from shared.domain.plan import Plan, SecureTerms, TrainingTerms, least_quorum
+from shared.domain.plan import Plan, SecureTerms, least_quorum
 from shared.domain.privacy import Mode
 from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader
@@ -112,7 +112,9 @@ class ConsortiumSimulator:
         sizes: Sequence[int] = (12, 12, 12),
         classes: Sequence[str] = CLASSES,
         ceiling: float = 1000.0,
+        own_classes: Sequence[Sequence[str]] | None = None,
     ) -> None:
+        """`own_classes`: each member's label names, where they are not the same for all."""
         self.desk = desk
         self.folder = folder
         self.carrier = MemoryCarrier(desk.home / "staging")
@@ -121,7 +123,8 @@ class ConsortiumSimulator:
         self.starting = desk.home / "starting"
         self.service = RunService("Testing", self.store, desk.room.members.every, self.starting)
         self.driver = self.new_driver()
-        self.members = [self._join(f"Org {n}", size, classes, ceiling) for n, size in enumerate(sizes)]
+        each = own_classes or [classes] * len(sizes)
+        self.members = [self._join(f"Org {n}", size, each[n], ceiling) for n, size in enumerate(sizes)]
         self.approve_everyone()
 
     def approve_everyone(self) -> None:
@@ -143,7 +146,12 @@ class ConsortiumSimulator:
         return self.driver
 
     def plan(
-        self, spec: ExtractorSpec = SPEC, rate: float = 1.0, sigma: float = 2.0, **changes: object
+        self,
+        spec: ExtractorSpec = SPEC,
+        rate: float = 1.0,
+        sigma: float = 2.0,
+        shared_classes: Sequence[str] = (),
+        **changes: object,
     ) -> Plan:
         """A sound plan of all members, proposed; its starting weights lie where members fetch them.
 
@@ -152,7 +160,9 @@ class ConsortiumSimulator:
         draft = PlanDraft(
             extractor_name="tiny",
             extractor=spec,
-            training=TrainingTerms(local_steps=1, learning_rate=0.5, head_learning_rate=0.5),
+            training=TrainingDraft(
+                1, 0.5, 0.25 if shared_classes else 0.5, shared_classes=tuple(shared_classes)
+            ),
             privacy=PrivacyDraft(500.0, 1.0, rate, Mode.LOCAL, noise_multiplier=sigma),
             rounds=2,
         )

@@ -68,6 +68,20 @@ FILES: tuple[ConfigFile, ...] = (
 )
 
 
+def sentences_of(kind: type) -> dict[str, str]:
+    """Every field's sentence by the field's name: from the source or docs_sentences.py, also of what is inherited."""
+    found: dict[str, str] = {}
+    for owner in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(owner):
+            prefix = f"{owner.__name__}."
+            ours = {
+                key.removeprefix(prefix): text for key, text in SENTENCES.items() if key.startswith(prefix)
+            }
+            ours |= field_sentences(owner)
+            found |= {name: _with_values(text, owner) for name, text in ours.items()}
+    return found
+
+
 def field_sentences(kind: type) -> dict[str, str]:
     """The string literal under each field of a dataclass, by field name, white space folded."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
@@ -84,7 +98,7 @@ def field_sentences(kind: type) -> dict[str, str]:
 
 def settings(kind: type, prefix: str = "") -> list[tuple[str, str, str, str]]:
     """(key, type, default, sentence) of every setting of a dataclass, tables flattened as `table.key`."""
-    hints, sentences, rows = typing.get_type_hints(kind), field_sentences(kind), []
+    hints, sentences, rows = typing.get_type_hints(kind), sentences_of(kind), []
     for field in dataclasses.fields(kind):
         inner = _dataclass_in(hints[field.name])
         if inner is not None:
@@ -92,8 +106,7 @@ def settings(kind: type, prefix: str = "") -> list[tuple[str, str, str, str]]:
             rows.extend(settings(inner, f"{prefix}{field.name}{many}."))
             continue
         key = prefix + field.name
-        text = sentences.get(field.name) or SENTENCES.get(f"{kind.__name__}.{field.name}", "")
-        rows.append((key, _label(hints[field.name]), _default(field), _with_values(text, kind)))
+        rows.append((key, _label(hints[field.name]), _default(field), sentences.get(field.name, "")))
     return rows
 
 

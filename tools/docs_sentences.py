@@ -68,7 +68,8 @@ OPTIONS: Mapping[str, str] = {
     "grid": "Answers of filters are averaged over grid × grid places of the picture.",
     "order": "2 adds the filters' answers to the answers (a scattering transform); needs 2 scales, costs time.",
     "hidden": "Width of the trained MLP's hidden layer.",
-    "concatenate": "Whether the fixed features follow the trained ones in the embedding.",
+    "concatenate": "Whether the fixed features follow the trained ones in the embedding. The training head sees the "
+    "trained ones alone; heads of daily use see both.",
     "small-gn.width": "Channels of the first convolution; the others have twice as many.",
     "resnet18-gn.width": "Channels of the first group; each next group has twice as many.",
     "vit-tiny.width": "Length of a token; heads and 4 must divide it.",

@@ -60,7 +60,7 @@ class PublishRequest:
     run_id: str
     checkpoint_digest: str
     weights_f32: bytes
-    """Little-endian float32 [d], the trained coordinates in the layout's order."""
+    """Little-endian float32 [d], the extractor's trained coordinates in the layout's order."""
     starting_weights: Path
     """The plan's starting weights file: gives the layout and the tensors that training does not move."""
     members: tuple[Contributor, ...]
@@ -171,12 +171,11 @@ def _write_weights(path: Path, request: PublishRequest) -> tuple[WeightLayout, O
             "No release was made. Restore the starting weights."
         )
     start = read_weights(request.starting_weights, maximum_bytes=limits.WEIGHTS_BYTES)
-    expected = 4 * plan.trainable_coordinates
+    expected = 4 * plan.extractor_coordinates
     if len(request.weights_f32) != expected:
         raise InvalidWeights(
-            f"The plan trains {plan.trainable_coordinates} coordinates, {expected} bytes; the "
-            "checkpoint has "
-            f"{len(request.weights_f32)}. No release was made. Restore the checkpoint."
+            f"The plan's extractor trains {plan.extractor_coordinates} coordinates, {expected} bytes; the checkpoint "
+            f"has {len(request.weights_f32)}. No release was made. Restore the checkpoint."
         )
     vector = np.frombuffer(request.weights_f32, dtype="<f4").astype(np.float32)
     write_weights(

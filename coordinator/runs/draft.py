@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import ServerOptimizer, TrainingTerms
@@ -25,12 +25,26 @@ class PrivacyDraft:
 
 
 @dataclass(frozen=True)
+class TrainingDraft(TrainingTerms):
+    """The plan's training terms, and whether its members share one training head."""
+
+    shared_classes: tuple[str, ...] = ()
+    """Label names of one training head for all members, summed with the extractor (clause 2.3); public in the plan, and
+    every member's labels must be among them. Empty: each member trains a head of its own at home."""
+
+    @property
+    def terms(self) -> TrainingTerms:
+        """What goes into the plan as it is."""
+        return TrainingTerms(**{f.name: getattr(self, f.name) for f in fields(TrainingTerms)})
+
+
+@dataclass(frozen=True)
 class PlanDraft:
     """The form of plan.toml. What is left out gets the protocol's default."""
 
     extractor_name: str
     extractor: ExtractorSpec
-    training: TrainingTerms
+    training: TrainingDraft
     privacy: PrivacyDraft
     rounds: int
     server: ServerOptimizer = field(default_factory=lambda: ServerOptimizer("fedavg"))

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from coordinator.runs.averaging import ServerState
 from coordinator.runs.carrier import Carrier
 from coordinator.runs.cohort import choose_cohort
@@ -96,12 +98,13 @@ class RunDriver(threading.Thread):
             self._fail(run.id, "An internal error; the coordinator's log has the details.")
 
     def server_state(self, run: RunRow, plan: Plan) -> ServerState:
-        """Where the run stands: its last checkpoint, or the plan's starting weights."""
+        """Where the run stands: its last checkpoint, or the plan's starting weights and a shared head of zeros."""
         if run.checkpoint_digest is not None:
             return ServerState.from_tensors(self._checkpoints.read(run.checkpoint_digest))
         path = self.starting_folder / self._store.starting_weights(run.plan_digest)
         start = read_weights(path)
-        return ServerState(flatten(start.tensors, start.layout))
+        head = np.zeros(plan.trainable_coordinates - plan.extractor_coordinates, dtype=np.float32)
+        return ServerState(np.concatenate([flatten(start.tensors, start.layout), head]))
 
     def _round_with_retries(self, run_id: str, plan: Plan, number: int, state: ServerState) -> ServerState:
         for attempt in range(1, ATTEMPTS + 1):

@@ -16,7 +16,15 @@ from coordinator.runs.secure_planning import (
 from coordinator.workers.probe import Probe
 from shared.domain.consortium import Member, MemberState, Purpose
 from shared.domain.errors import NotFound, UnsoundPlan
-from shared.domain.plan import Plan, PlanMember, SecureTerms, default_colluders, least_quorum
+from shared.domain.plan import (
+    Plan,
+    PlanMember,
+    SecureTerms,
+    SharedHead,
+    default_colluders,
+    least_quorum,
+    summed_coordinates,
+)
 from shared.domain.privacy import REPORTED_DELTA, Mode, PrivacyTerms
 from shared.privacy.accountant import calibrate_noise_multiplier, epsilon
 from shared.privacy.distributed import additive_slack
@@ -66,14 +74,14 @@ def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe
     """The full plan and its cost. Raises UnsoundPlan, InvalidConfig, NotFound; see each rule below."""
     chosen = _contributors(draft, members)
     mode, notes = _mode(draft, len(chosen))
-    wanted = draft.privacy
+    wanted, head = draft.privacy, _shared_head(draft, probe)
     plan = Plan(
         consortium=consortium,
         extractor_name=draft.extractor_name,
         extractor=draft.extractor,
         starting_weights=probe.starting_weights,
-        trainable_coordinates=probe.trainable_coordinates,
-        training=draft.training,
+        trainable_coordinates=summed_coordinates(probe.trainable_coordinates, head),
+        training=draft.training.terms,
         privacy=PrivacyTerms(
             mode=mode,
             unit=wanted.unit,
@@ -92,6 +100,7 @@ def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe
         deadline_s=draft.deadline_s,
         members=tuple(PlanMember(m.id, m.name, m.declared_size) for m in chosen),
         secure=_NO_GRID_YET if mode is Mode.SECURE else None,
+        shared_head=head,
     )
     check_numbers(plan)
     if mode is Mode.SECURE:
@@ -113,6 +122,11 @@ def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe
         neighbours=_neighbours(plan),
         notes=notes,
     )
+
+
+def _shared_head(draft: PlanDraft, probe: Probe) -> SharedHead | None:
+    classes = draft.training.shared_classes
+    return SharedHead(classes, probe.head_inputs) if classes else None
 
 
 def _mode(draft: PlanDraft, members: int) -> tuple[Mode, tuple[str, ...]]:

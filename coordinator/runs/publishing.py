@@ -78,7 +78,7 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
     rounds = cohort_rounds(store.rounds(run.id))
     contributors = _contributors(plan, rounds, members)
     named = {contributor.member_id for contributor in contributors}
-    weights = driver.server_state(run, plan).released_weights
+    weights = driver.server_state(run, plan).released_weights[: plan.extractor_coordinates]
     return PublishRequest(
         plan=plan,
         run_id=run.id,

@@ -329,11 +329,16 @@ def _validation(
 
 
 def _step(tools: SecureTools, total: npt.NDArray[np.int64], survivors: Sequence[str]) -> AggregateSum:
-    """-η · (Σ clipped gradients + noise) / Σ expected batch sizes, float64 [d] (clauses 2.4, 7.6)."""
+    """-η · (Σ clipped gradients + noise) / Σ expected batch sizes, float64 [d] (clauses 2.4, 7.6).
+
+    η is the plan's learning rate for the extractor's coordinates, its head_learning_rate for a shared head's.
+    """
     plan = tools.plan
     if plan.secure is None:
         raise InvalidMessage("A plan of mode local has no grid. Nothing was averaged.")
     expected = sum(plan.expected_batch_size(member) for member in survivors)
-    rate = plan.training.learning_rate * plan.learning_rate_factor(tools.record.number)
-    step = total[: plan.trainable_coordinates] * (-rate * plan.secure.grid_width / expected)
+    step = total[: plan.trainable_coordinates] * (-plan.secure.grid_width / expected)
+    pace, head = plan.learning_rate_factor(tools.record.number), plan.extractor_coordinates
+    step[:head] *= pace * plan.training.learning_rate
+    step[head:] *= pace * plan.training.head_learning_rate
     return AggregateSum(step.data, 1.0, tuple(survivors))

@@ -72,8 +72,11 @@ class Probe:
     file_name: str
     """Of the starting weights, in the folder that was given."""
     trainable_coordinates: int
+    """Of the extractor."""
     seconds_per_record: float
     """Estimate of one per-example gradient on this machine's CPU; members' machines differ."""
+    head_inputs: int
+    """Numbers of an embedding that a training head sees."""
 
 
 def probe_extractor(spec: ExtractorSpec, seed: int, folder: Path, start: Start | None = None) -> Probe:

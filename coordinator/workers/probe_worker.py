@@ -57,6 +57,7 @@ def probe(spec: ExtractorSpec, seed: int, folder: Path, start: Start | None = No
         "file_name": name,
         "trainable_coordinates": layout.trainable_coordinates,
         "seconds_per_record": PER_EXAMPLE_SLOWDOWN * _seconds_per_record(module, spec),
+        "head_inputs": architectures.head_inputs(module, spec),
     }
 
 

@@ -15,6 +15,7 @@ from participant.policy import write_default_policy
 from participant.records.reader import RecordReader
 from participant.redteam.canaries import given_head, make_audit_set
 from participant.redteam.dishonest_play import RUN
+from participant.redteam.dry_run import synthetic_head
 from participant.roll import accept_roll
 from participant.training.head import save_head
 from shared.domain.canonical import digest_of_bytes
@@ -23,7 +24,7 @@ from shared.domain.consortium import MemberState, Roll, RollEntry
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
 from shared.domain.ids import MemberId
-from shared.domain.plan import Plan, TrainingTerms
+from shared.domain.plan import Plan, TrainingTerms, summed_coordinates
 from shared.domain.strict import to_plain
 from shared.extractors import architectures
 from shared.extractors.files import write_weights
@@ -41,13 +42,14 @@ def node_plan(plan: Plan, folder: Path) -> Plan:
     given = plan.extractor
     spec = ExtractorSpec("small-gn", given.channels, _SIDE, _SIDE, 16, given.mean, given.std, {"width": 8})
     tensors, layout = architectures.starting_weights(spec, 0)
-    rate = plan.privacy.sampling_rate
+    rate, head = plan.privacy.sampling_rate, synthetic_head(plan, given_head(spec.embedding_dim))
     return replace(
         plan,
         consortium="Synthetic",
         extractor=spec,
         starting_weights=write_weights(folder / START, tensors, spec, layout),
-        trainable_coordinates=layout.trainable_coordinates,
+        trainable_coordinates=summed_coordinates(layout.trainable_coordinates, head),
+        shared_head=head,
         training=TrainingTerms(1, 1.0, 1.0),
         # Its price plays no part here: what is measured is the noise, and ε follows from that.
         privacy=replace(plan.privacy, sampling_rate=1.0, target_epsilon=1e6),
@@ -68,7 +70,7 @@ def make_home(
     """
     home = Home(folder / "home")
     identity, _ = make_keys(home.root)
-    _join(home, plan, {**others, plan.members[0].member_id: identity})
+    write_membership(home, plan, {**others, plan.members[0].member_id: identity})
     data_set = make_audit_set(home.root, plan.extractor, plan.privacy.unit, (), _PICTURES)
     write_default_policy(home.policy, "synthetic", _CEILING)
     if plan.colluders == 0:
@@ -83,7 +85,7 @@ def make_home(
     return home, data_set.reader
 
 
-def _join(home: Home, plan: Plan, identities: Mapping[str, SigningKey]) -> None:
+def write_membership(home: Home, plan: Plan, identities: Mapping[str, SigningKey]) -> None:
     """Trust document, roll and link, signed by a root and a roll key of this consortium's own."""
     root, roll_key, release_key = (SigningKey.generate() for _ in range(3))
     ends, fingerprint = to_text(SystemClock().now() + timedelta(days=1)), digest_of_bytes(b"")

@@ -25,14 +25,16 @@ from participant.redteam.dishonest_home import make_home, node_plan
 from participant.redteam.dishonest_play import RUN
 from participant.training.dp_sgd import make_engine
 from participant.training.head import build_head
+from participant.training.shared_head import part_leaving, parts_received
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.plan import Plan
 from shared.extractors import architectures
 from shared.extractors.preprocess import to_input
-from shared.extractors.vectors import get_flat, set_flat
+from shared.extractors.vectors import get_flat, set_flat, trainable_layout
 from shared.privacy.ledger import Ledger
 from shared.privacy.noise_shares import base_share, step_share
 from shared.release.signing import SigningKey, verify_value
+from shared.secagg.dealing import addressed_to
 from shared.secagg.fixed_point import from_ring, to_grid, to_ring
 from shared.secagg.keys import noise_chain
 from shared.secagg.member import MemberRound
@@ -102,8 +104,9 @@ class NodePlay:
 
     @property
     def weights(self) -> Vector:
-        """float32 [d]: the plan's starting weights."""
-        return get_flat(self.extractor)
+        """float32 [d]: the plan's starting weights, and a shared head that lets gradients through."""
+        head = given_head(self.plan.extractor.embedding_dim)
+        return part_leaving(self.plan, get_flat(self.extractor), head.flat).copy()
 
     @property
     def charges(self) -> int:
@@ -168,10 +171,10 @@ class NodePlay:
 
     def clipped(self, weights: Vector, records: Iterable[int], clip_norm_l2: float) -> Vector:
         """[d + h]: extractor and head parts of Σ clip(g_u) at these weights."""
-        extractor = self.extractor
-        set_flat(extractor, weights)
-        head = build_head(given_head(self.plan.extractor.embedding_dim))
-        engine = make_engine(extractor, head, 64, torch.device("cpu"))
+        extractor, own = self.extractor, given_head(self.plan.extractor.embedding_dim)
+        received, head = parts_received(self.plan, weights, trainable_layout(extractor), own)
+        set_flat(extractor, received)
+        engine = make_engine(extractor, build_head(head), 64, torch.device("cpu"))
         images, labels = self.reader.load(np.asarray(list(records), dtype=np.int64))
         x = torch.from_numpy(to_input(images, self.plan.extractor))
         return np.concatenate(engine.clipped_sum(x, torch.from_numpy(labels), clip_norm_l2))
@@ -195,7 +198,7 @@ class NodePlay:
         deals |= {name: peer.deal(roster, identities, verify_value) for name, peer in peers.items()}
 
         def given(name: str) -> dict[str, str]:
-            return {s: deal.ciphertexts[name] for s, deal in deals.items() if deal and s != name}
+            return addressed_to(name, (deal for deal in deals.values() if deal is not None))
 
         digest = roster_digest(roster)
         self.masked = MaskedAsk(digest, tuple(names), given(self.me))

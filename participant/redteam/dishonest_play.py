@@ -20,10 +20,11 @@ from shared.privacy.distributed import grid_variance
 from shared.privacy.noise_shares import base_share, step_share
 from shared.release.signing import SigningKey, verify_value
 from shared.secagg import keys, masks
+from shared.secagg.dealing import addressed_to
 from shared.secagg.fixed_point import from_ring, to_ring
 from shared.secagg.graph import neighbours
 from shared.secagg.member import MemberRound
-from shared.secagg.messages import Deal, UnmaskShares, decode, encode
+from shared.secagg.messages import Deal, UnmaskShares, bundle_bytes, decode, encode
 from shared.secagg.parameters import Ring, RoundTerms, terms_of, tolerance
 from shared.secagg.rebuilding import Rebuilder
 from shared.secagg.roster import Roster, pair_info, self_info
@@ -34,7 +35,7 @@ Integers = npt.NDArray[np.int64]
 RUN, ROUND = "run_000000000001", 1
 COORDINATES = 4096
 """Numbers in a contribution: enough to measure the std of its noise to about 1 %."""
-SELF, MASK, NOISE = range(3)
+MASK, SEEDS = range(2)
 """Secrets in the order in which a bundle holds shares of them (shared/secagg/dealing.py)."""
 VICTIM_ALONE = "the victim's own contribution, every number of it"
 _FEWEST, _MOST = 4, 12
@@ -86,7 +87,7 @@ class Play:
     """One secure round of `plan`, and everything the coordinator heard in it until all had contributed."""
 
     def __init__(self, plan: Plan, terms: RoundTerms | None = None) -> None:
-        self.plan = replace(plan, trainable_coordinates=COORDINATES, evaluate_every=0)
+        self.plan = replace(plan, trainable_coordinates=COORDINATES, evaluate_every=0, shared_head=None)
         self.terms = terms or terms_of(self.plan, RUN, ROUND, COORDINATES)
         self.names = tuple(member.member_id for member in plan.members)
         self.victim, self.others = self.names[0], self.names[1:]
@@ -118,8 +119,7 @@ class Play:
         """Everybody masks its noised sum."""
         deals = self.deal()
         for name, member in self.members.items():
-            given = {sender: deal.ciphertexts[name] for sender, deal in deals.items() if sender != name}
-            member.accept(self.roster.digest, self.names, given)
+            member.accept(self.roster.digest, self.names, addressed_to(name, deals.values()))
             self.noised[name] = self.exact[name] + self.noise(member.noise_seeds)
             self.masked[name] = member.mask(to_ring(self.noised[name], self.terms.ring_bits))
             self.told[name] = member.contributed()
@@ -169,8 +169,9 @@ class Play:
         return float(np.std(wrapped)) / math.sqrt(grid_variance(self.plan))
 
     def seen_alone(self, masked: Ring, secrets: Sequence[bytes], roster: Roster) -> Outcome:
-        """What the victim's masked vector shows to whoever holds its self seed, mask key and noise seed."""
-        self_seed, mask_private, noise_seed = secrets
+        """What the victim's masked vector shows to whoever holds its mask key and its first seed."""
+        mask_private, noise_seed = secrets
+        self_seed = keys.shared_seeds(noise_seed, self.terms.tolerance_steps)[-1]
         ring, info = masked.copy(), partial(pair_info, self.terms, roster.digest, self.victim)
         masks.subtract_mask(
             ring, masks.self_key(self_seed, self_info(self.terms, roster.digest, self.victim))
@@ -188,8 +189,8 @@ class Play:
         return seen - self.noise(keys.noise_chain(noise_seed, self.terms.tolerance_steps), base=False)
 
     def opened(self, roster: Roster, bundles: Mapping[str, str]) -> tuple[bytes, ...]:
-        """The victim's self seed, mask key and noise seed from its bundles, by holder. Raises UnmaskFailed."""
-        size = (2 + self.terms.tolerance_steps) * SHARE_BYTES
+        """The victim's mask key and first seed from its bundles, by holder. Raises UnmaskFailed."""
+        size = bundle_bytes(self.terms)
         held = {holder: decode(text, size, "a bundle") for holder, text in bundles.items()}
         return tuple(
             self.rebuilt(
@@ -197,7 +198,7 @@ class Play:
                 kind,
                 {holder: encode(data[kind * SHARE_BYTES :][:SHARE_BYTES]) for holder, data in held.items()},
             )
-            for kind in (SELF, MASK, NOISE)
+            for kind in (MASK, SEEDS)
         )
 
     def rebuilt(self, roster: Roster, kind: int, given: Mapping[str, str | None]) -> bytes:
@@ -205,11 +206,8 @@ class Play:
         offer = roster.offer(self.victim)
 
         def fits(secret: bytes) -> bool:
-            if kind == SELF:
-                return keys.commit_to_self(secret) == offer.self_commitment
             if kind == MASK:
                 return keys.public_of(secret) == offer.mask_public_key
-            chain = keys.noise_chain(secret, self.terms.tolerance_steps + 1)
-            return chain[-1].hex() == offer.noise_commitment
+            return keys.commit_to_seeds(secret, self.terms.tolerance_steps) == offer.seed_commitment
 
         return Rebuilder(self.terms, roster).rebuild(self.victim, given, fits)

@@ -133,14 +133,14 @@ def influence_of_one(play: NodePlay, weights: Vector, clip_norm_l2: float) -> fl
 
 
 def crafted_vectors(play: NodePlay) -> list[Vector]:
-    """The starting weights, with each layer in turn zeroed, and amplified."""
+    """The starting weights, with each layer in turn zeroed, and amplified; a shared head is one layer more."""
     crafted, start = [], 0
-    for slot in trainable_layout(play.extractor).slots:
-        if not slot.trainable:
-            continue
+    sizes = [slot.coordinates for slot in trainable_layout(play.extractor).slots if slot.trainable]
+    head = play.plan.shared_head
+    for size in (*sizes, *(() if head is None else (head.coordinates,))):
         for factor in (0.0, _AMPLIFIED):
             weights = play.weights
-            weights[start : start + slot.coordinates] *= np.float32(factor)
+            weights[start : start + size] *= np.float32(factor)
             crafted.append(weights)
-        start += slot.coordinates
+        start += size
     return crafted

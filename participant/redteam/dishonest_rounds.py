@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from participant.redteam.dishonest_play import MASK, NOISE, SELF, VICTIM_ALONE, Outcome, Play
+from participant.redteam.dishonest_play import MASK, SEEDS, VICTIM_ALONE, Outcome, Play
 from shared.domain.errors import CommonlensError
 from shared.release.signing import SigningKey, verify_value
 from shared.secagg import keys
-from shared.secagg.dealing import shares_for
+from shared.secagg.channels import Channels
+from shared.secagg.dealing import addressed_to, held_bundles, sent_shares, shares_for
 from shared.secagg.fixed_point import from_ring, to_ring
 from shared.secagg.member import MemberRound
-from shared.secagg.messages import KIND_ROUND_KEY, Deal, KeyOffer, UnmaskShares, decode, encode, sealed_bytes
+from shared.secagg.messages import KIND_ROUND_KEY, Deal, KeyOffer, UnmaskShares, bundle_bytes, encode
 from shared.secagg.parameters import RoundTerms
 from shared.secagg.roster import Roster
 from shared.secagg.server import ServerRound
@@ -97,9 +98,8 @@ def two_lists(play: Play, protected: bool) -> Outcome:
             for_all.append(shares_for(play.terms, name, play.names, play.names, held))
             for_rest.append(shares_for(play.terms, name, play.names, play.others, held))
         opened = (
-            play.rebuilt(play.roster, SELF, {a.member_id: a.self_shares[victim] for a in for_all}),
             play.rebuilt(play.roster, MASK, {a.member_id: a.key_shares[victim] for a in for_rest}),
-            play.rebuilt(play.roster, NOISE, {a.member_id: a.noise_shares[victim] for a in for_all}),
+            play.rebuilt(play.roster, SEEDS, {a.member_id: a.seed_shares[victim] for a in for_all}),
         )
     except CommonlensError as error:
         return Outcome(refusal=error.code)
@@ -117,14 +117,13 @@ def swapped_keys(play: Play, protected: bool) -> Outcome:
         deal = victim.deal(roster.offers, play.identity_keys, verify_value)
     except CommonlensError as error:
         return Outcome(refusal=error.code)
-    public, sealed, bundles = victim.offer.channel_public_key, {}, {}
+    sealed, bundles = {}, {}
     for name, drawn in mine.items():
-        channel = keys.load_private(drawn.channel_private)
-        arguments = (channel, public)
-        came = decode(deal.ciphertexts[name], sealed_bytes(terms), "a deal")
-        bundles[name] = encode(keys.unseal(terms, roster.digest, play.victim, name, *arguments, came))
-        anything = bytes(sealed_bytes(terms) - 16)
-        sealed[name] = encode(keys.seal(terms, roster.digest, name, play.victim, *arguments, anything))
+        channels = Channels(terms, roster, name, drawn.channel_private)
+        dealt = held_bundles(terms, roster, name, [play.victim], addressed_to(name, [deal]), channels)
+        bundles[name] = dealt[play.victim]
+        if name in sent_shares(terms, roster, play.victim, play.others):
+            sealed[name] = encode(channels.seal(play.victim, bytes(bundle_bytes(terms))))
     victim.accept(roster.digest, play.names, sealed)
     noised = play.exact[play.victim] + play.noise(victim.noise_seeds)
     masked = victim.mask(to_ring(noised, terms.ring_bits))
@@ -168,13 +167,11 @@ def _any_quorum(terms: RoundTerms, quorum: int, colluders: int) -> AnyQuorum:
 
 
 def _offer(terms: RoundTerms, name: str, drawn: keys.RoundSecrets, signer: SigningKey) -> KeyOffer:
-    chain = keys.noise_chain(drawn.noise_seed, terms.tolerance_steps + 1)
     offer = KeyOffer(
         member_id=name,
         mask_public_key=keys.public_of(drawn.mask_private),
         channel_public_key=keys.public_of(drawn.channel_private),
-        self_commitment=keys.commit_to_self(drawn.self_seed),
-        noise_commitment=chain[-1].hex(),
+        seed_commitment=keys.commit_to_seeds(drawn.noise_seed, terms.tolerance_steps),
         signature="",
     )
     return replace(offer, signature=signer.sign_value(KIND_ROUND_KEY, offer.statement(terms)))

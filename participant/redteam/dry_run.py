@@ -18,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from participant.redteam.canaries import CLASSES
 from participant.redteam.pictures import Pixels
 from participant.training.head import HeadState
 from participant.training.local_round import local_round
 from participant.training.runtime import RuntimeOptions
+from participant.training.shared_head import part_leaving
 from participant.training.workbench import Indices, NoiseShare, Records, Workbench
-from shared.domain.plan import Plan
+from shared.domain.plan import Plan, SharedHead, summed_coordinates
 from shared.domain.privacy import Budget, Charge
 from shared.domain.update import NoisyGridSum, Update
 from shared.extractors.vectors import get_flat, trainable_layout
@@ -50,7 +52,8 @@ class Seen:
     extractor: Floats
     """[d], with this member's own noise; in mode secure that is a share of the whole, and goes under masks."""
     head: Floats
-    """[h], bias first: what the training head was moved by. It stays at home and shapes later rounds."""
+    """[h], bias first: what the training head was moved by, which stays at home and shapes later rounds; of a shared
+    head its part of what leaves, with the same noise as the extractor's."""
     counts: Floats | None
     """[2] validation counts, with this member's own noise."""
 
@@ -95,6 +98,7 @@ class DryRun:
         self.head = head
         self.layout = trainable_layout(extractor)
         self._start = get_flat(extractor)
+        self._shared_head = synthetic_head(plan, head)
         self._member = member
         self._ledger = Ledger(folder / "ledger.jsonl")
         self._numbers = itertools.count(1)
@@ -120,7 +124,8 @@ class DryRun:
             secure = replace(secure, grid_width=min(secure.grid_width, finest))
         return replace(
             plan,
-            trainable_coordinates=self.layout.trainable_coordinates,
+            trainable_coordinates=summed_coordinates(self.layout.trainable_coordinates, self._shared_head),
+            shared_head=self._shared_head,
             training=replace(
                 plan.training,
                 local_steps=terms.local_steps,
@@ -141,14 +146,15 @@ class DryRun:
 
     def round(self, records: Records, terms: Terms) -> Seen:
         """Train one round on `records`, from the weights and the head that were given at first."""
-        plan, number = self.plan_of(terms), next(self._numbers)
+        plan, number, before = self.plan_of(terms), next(self._numbers), self.head
+        start = part_leaving(plan, self._start, before.flat)
         request = RoundRequest(
             protocol=PROTOCOL_VERSION,
             run_id=f"run_{number:012x}",
             round_number=1,
             plan_digest=plan.digest,
             weights_digest="sha256:" + "0" * 64,
-            weights_bytes=self._start.nbytes,
+            weights_bytes=start.nbytes,
             deadline_s=plan.deadline_s,
             weights_ticket="",
             contribution_ticket="",
@@ -163,25 +169,26 @@ class DryRun:
             None if plan.secure is None else plan.events_alone_of_round(1),
         )
         token = self._ledger.charge(charge, _ALL_OF_IT)
-        before, me = self.head, plan.members[0].member_id
+        me = plan.members[0].member_id
         bench = Workbench(me, self.extractor, records, before, runtime=RuntimeOptions(device="cpu"))
         share = _noise_share(plan)
-        result, after = self._member(request, plan, token, self._start, bench, share)
+        result, after = self._member(request, plan, token, start, bench, share)
         pace = 1.0 if terms.local_steps == 1 else _SMALL_PACE
         unit = plan.privacy.clip_norm_l2 / plan.sensitivity_l2 / pace
-        moved = np.concatenate([before.bias - after.bias, (before.weight - after.weight).reshape(-1)])
-        head_moved = moved.astype(np.float64) * unit
         if isinstance(result, NoisyGridSum):
-            own = _without_excess(result, plan, share)
-            d, step = plan.trainable_coordinates, self._grid_step(plan)
-            return Seen(own[:d] * step, head_moved, own[d:] / COUNT_SCALE if len(own) > d else None)
-        vector = -np.frombuffer(result.vector_f32, dtype=np.float32).astype(np.float64) * unit
-        noised = result.counts
-        counts = None if noised is None else np.array([noised.correct, noised.wrong])
-        return Seen(vector, head_moved, counts)
+            own, d = _without_excess(result, plan, share), plan.trainable_coordinates
+            left, counts = own[:d] * self._grid_step(plan), own[d:] / COUNT_SCALE if len(own) > d else None
+        else:
+            left = -np.frombuffer(result.vector_f32, dtype=np.float32).astype(np.float64) * unit
+            noised = result.counts
+            counts = None if noised is None else np.array([noised.correct, noised.wrong])
+        extractor, head = np.split(left, [plan.extractor_coordinates])
+        if plan.shared_head is None:
+            head = (before.flat - after.flat).astype(np.float64) * unit
+        return Seen(extractor, head, counts)
 
     def with_honest_shares(self, seen: Seen, terms: Terms) -> Floats:
-        """[d] as colluders see it once the masks are lifted: with the shares of all honest members (3.2).
+        """[d] of the extractor as colluders see it once the masks are lifted: with all honest members' shares (3.2).
 
         In mode local a member's own noise is all there is to count on.
         """
@@ -189,13 +196,18 @@ class DryRun:
         share = _noise_share(plan)
         if share is None:
             return seen.extractor
-        others = np.zeros(plan.trainable_coordinates, dtype=np.int64)
+        others = np.zeros(plan.extractor_coordinates, dtype=np.int64)
         for _ in range(share.cohort_size - plan.colluders - 1):
             others += base_share(plan, 1, share.cohort_size, share.covered)[: len(others)]
         return seen.extractor + others * self._grid_step(plan)
 
     def _grid_step(self, plan: Plan) -> float:
         return (0.0 if plan.secure is None else plan.secure.grid_width) / plan.sensitivity_l2
+
+
+def synthetic_head(plan: Plan, head: HeadState) -> SharedHead | None:
+    """The plan's shared head, if it has one, over the classes of synthetic records and with `head`'s inputs."""
+    return None if plan.shared_head is None else SharedHead(CLASSES, head.weight.shape[1])
 
 
 def _noise_share(plan: Plan) -> NoiseShare | None:

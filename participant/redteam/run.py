@@ -28,6 +28,7 @@ from participant.training.head import HeadState, build_head
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import Plan
 from shared.extractors import architectures
+from shared.extractors.architectures import head_inputs
 from shared.extractors.files import Weights
 from shared.extractors.preprocess import to_input
 from shared.privacy.accountant import epsilon
@@ -166,7 +167,7 @@ def _seconds_a_gradient(plan: Plan, start: Weights | None) -> float:
     spec = plan.extractor
     module = architectures.build(spec, seed=0) if start is None else architectures.load(spec, start)
     engine = make_engine(
-        module, build_head(HeadState.zeros(2, spec.embedding_dim)), _TIMED, torch.device("cpu")
+        module, build_head(HeadState.zeros(2, head_inputs(module, spec))), _TIMED, torch.device("cpu")
     )
     x = torch.from_numpy(to_input(synthetic_pictures(_TIMED, spec), spec))
     y = torch.from_numpy(np.zeros(_TIMED, dtype=np.int64))
@@ -180,6 +181,7 @@ def _seconds_a_gradient(plan: Plan, start: Weights | None) -> float:
 
 def _notes(plan: Plan, own: OwnPictures | None) -> list[str]:
     demonstration = demonstration_spec(plan)
+    shared = "The plan's shared training head is played over the two classes of the synthetic records."
     return [
         "Imprint and inversion attack this member's own engine and rounds; the networks are the attacker's choice: "
         f"the imprint block, and {demonstration.architecture} at {demonstration.height}x{demonstration.width}.",
@@ -188,4 +190,5 @@ def _notes(plan: Plan, own: OwnPictures | None) -> list[str]:
         "Pictures are of synthetic records."
         if own is None
         else "Pictures are of this member's own records: keep this folder at home.",
+        *([] if plan.shared_head is None else [shared]),
     ]

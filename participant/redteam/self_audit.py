@@ -229,13 +229,16 @@ def noise_rows(dry: DryRun, small: AuditSet, rounds: int) -> list[AuditRow]:
     }
     worst = min(tensors, key=lambda name: tensors[name].high)
     said = "A test: the noise's std between rounds on the same records, in units of the sensitivity. "
+    head_claim, head_says = plan.privacy.noise_multiplier, "It stays at home; without it later rounds would"
+    if plan.shared_head is not None:
+        head_claim, head_says = claimed, "The shared head leaves with the extractor; without it that would"
     rows = [
         _noise_row("noise on each tensor", claimed, tensors[worst], said + f"The least is that on {worst}."),
         _noise_row(
             "noise on the training head",
-            plan.privacy.noise_multiplier,
+            head_claim,
             std_of(list(np.stack([one.head for one in seen]).T)),
-            said + "It stays at home; without it later rounds would depend on raw records (clause 2.1).",
+            f"{said}{head_says} depend on raw records (clause 2.1).",
         ),
     ]
     if evaluates:

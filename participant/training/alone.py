@@ -16,9 +16,10 @@ from collections.abc import Callable
 from participant.training.dp_sgd import make_engine
 from participant.training.head import HeadState, build_head
 from participant.training.runtime import apply_threads
-from participant.training.step import Vector, clipped_sum, descend, noisy_mean
+from participant.training.step import Vector, clipped_sum, noisy_step
 from participant.training.workbench import Workbench
 from shared.domain.plan import Plan
+from shared.extractors.architectures import head_inputs
 from shared.extractors.device import choose_device
 from shared.extractors.flatten import check_vector
 from shared.extractors.vectors import get_flat, set_flat, trainable_layout
@@ -32,13 +33,15 @@ def train_alone(
 ) -> Vector:
     """Weights float32 [d] after rounds x K private steps on the bench's records only; they stay at home.
 
-    The head starts at zero, whatever lies on the bench, and the bench's head is left alone. `progress` is
-    told (steps done, all steps). Raises InvalidWeights and MixesRecords as local_round does.
+    The head starts at zero, whatever lies on the bench, and the bench's head is left alone. It is over this
+    member's own classes also where the plan has a shared one: alone there is nobody to share it with. `progress`
+    is told (steps done, all steps). Raises InvalidWeights and MixesRecords as local_round does.
     """
     layout = trainable_layout(bench.extractor)
     check_vector(starting_vector, layout)
     apply_threads(bench.runtime)
-    head = build_head(HeadState.zeros(len(bench.records.classes), plan.extractor.embedding_dim))
+    inputs = head_inputs(bench.extractor, plan.extractor)
+    head = build_head(HeadState.zeros(len(bench.records.classes), inputs))
     device = choose_device(bench.runtime.device)
     engine = make_engine(bench.extractor, head, bench.runtime.micro_batch, device)
     set_flat(bench.extractor, starting_vector)
@@ -46,11 +49,9 @@ def train_alone(
     for step in range(steps):
         drawn = bench.records.poisson_draw(bench.noise, plan.privacy.sampling_rate)
         extractor_sum, head_sum = clipped_sum(engine, bench.records, drawn, plan, bench.noise)
-        extractor_mean = noisy_mean(extractor_sum, plan, bench.member_id, bench.noise)
-        head_mean = noisy_mean(head_sum, plan, bench.member_id, bench.noise)
         pace = plan.learning_rate_factor(step // plan.training.local_steps + 1)
-        descend(bench.extractor, extractor_mean, pace * plan.training.learning_rate)
-        descend(head, head_mean, pace * plan.training.head_learning_rate)
+        noisy_step(bench.extractor, extractor_sum, plan, bench, pace * plan.training.learning_rate)
+        noisy_step(head, head_sum, plan, bench, pace * plan.training.head_learning_rate)
         progress(step + 1, steps)
     trained = get_flat(bench.extractor)
     check_vector(trained, layout)

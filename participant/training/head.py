@@ -1,7 +1,7 @@
 """The training head: a member's own temporary Linear layer inside the mechanism (clause 2). Never sent.
 
-It carries noise of its own (clause 2.3) and is kept between rounds at home. The head of daily use is another
-one, fitted on a release (participant/heads).
+It carries noise of its own (clause 2.3) and is kept between rounds at home, unless the plan has one head for all
+members (shared_head.py). The head of daily use is another one, fitted on a release (participant/heads).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.numpy import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from shared.domain.errors import InvalidWeights
 from shared.domain.files import write_atomically
@@ -23,25 +23,47 @@ MAXIMUM_HEAD_BYTES = 2**30
 
 @dataclass(frozen=True)
 class HeadState:
-    """float32 weight [classes, embedding_dim] and bias [classes]."""
+    """float32 weight [classes, inputs] and bias [classes]; inputs as architectures.head_inputs gives them."""
 
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
 
     @classmethod
-    def zeros(cls, classes: int, embedding_dim: int) -> HeadState:
+    def zeros(cls, classes: int, inputs: int) -> HeadState:
         """Where every member starts: it says nothing about any record."""
-        return cls(np.zeros((classes, embedding_dim), np.float32), np.zeros(classes, np.float32))
+        return cls(np.zeros((classes, inputs), np.float32), np.zeros(classes, np.float32))
+
+    @property
+    def flat(self) -> npt.NDArray[np.float32]:
+        """float32 [classes + classes * inputs], in the order of `vectors.get_flat`: the bias first."""
+        return np.concatenate([self.bias, self.weight.reshape(-1)])
 
 
 def build_head(state: HeadState) -> nn.Linear:
     """A Linear layer with the state's values."""
-    classes, embedding_dim = state.weight.shape
-    layer = nn.Linear(embedding_dim, classes)
+    classes, inputs = state.weight.shape
+    layer = nn.Linear(inputs, classes)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(state.weight))
         layer.bias.copy_(torch.tensor(state.bias))
     return layer
+
+
+class FirstOf(nn.Module):
+    """[B, n] → [B, width]: the front of an embedding, which is what a training head sees."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """[B, n] → [B, width], a view."""
+        return embedding[:, : self.width]
+
+
+def with_head(extractor: nn.Module, head: nn.Linear) -> nn.Sequential:
+    """[B, C, H, W] → [B, classes]: the two as one network, over these very modules."""
+    return nn.Sequential(extractor, FirstOf(head.in_features), head)
 
 
 def head_state(layer: nn.Linear) -> HeadState:
@@ -50,9 +72,9 @@ def head_state(layer: nn.Linear) -> HeadState:
     return HeadState(weight, bias)
 
 
-def check_head(state: HeadState, classes: int, embedding_dim: int) -> None:
-    """Raise InvalidWeights unless the state fits `classes` and `embedding_dim` and is finite."""
-    expected, found = (classes, embedding_dim), state.weight.shape
+def check_head(state: HeadState, classes: int, inputs: int) -> None:
+    """Raise InvalidWeights unless the state fits `classes` and `inputs` and is finite."""
+    expected, found = (classes, inputs), state.weight.shape
     if found != expected or state.bias.shape != (classes,):
         raise InvalidWeights(
             f"Expected a training head of {list(expected)}, found {list(found)}. It was not used. Remove "

@@ -5,24 +5,30 @@ Its other half, what happens to the contributions, is coordinator/runs/round.py.
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from participant.training.dp_sgd import PerExampleEngine, make_engine
 from participant.training.head import HeadState, build_head, check_head, head_state
+from participant.training.labels import as_the_plan_counts
 from participant.training.runtime import apply_threads
-from participant.training.step import Vector, clipped_sum, descend, noisy_grid_sum, noisy_mean
+from participant.training.shared_head import part_leaving, parts_received
+from participant.training.step import Vector, clipped_sum, noisy_grid_sum, noisy_step
 from participant.training.validation import exact_counts, noised_counts
 from participant.training.workbench import NoiseShare, Workbench
 from shared.domain.crash_points import crash_point
 from shared.domain.errors import ChargeMismatch, ConsentMissing, UnsoundPlan
 from shared.domain.plan import Plan
 from shared.domain.privacy import Mode
-from shared.domain.update import NoisyGridSum, Update, ValidationCounts
+from shared.domain.update import NoisyGridSum, Update
+from shared.extractors.architectures import head_inputs
 from shared.extractors.device import choose_device
-from shared.extractors.flatten import check_vector
+from shared.extractors.flatten import check_coordinates
 from shared.extractors.vectors import get_flat, set_flat, trainable_layout
 from shared.privacy.ledger import ChargeToken
+from shared.privacy.mechanism import NoiseSource
 from shared.wire.rounds import RoundRequest
 
 
@@ -37,76 +43,81 @@ def local_round(
     """Train from `weights_vector` float32 [d], the weights that the coordinator sent.
 
     Public: request, plan, weights. Private: everything on the bench, and `share` in mode secure. An Update may
-    leave (clause 4.1), a NoisyGridSum only under masks (clause 3.2); the head state stays for the next round.
+    leave (clause 4.1), a NoisyGridSum only under masks (clause 3.2). The head state stays for the next round; a
+    shared head comes with the weights and leaves with the update: what is returned of it is of no more use.
 
     | case | result |
     |---|---|
     | nothing was drawn | an update of noise alone, charged like any other |
     | request for another plan, or the member is not in the plan | ConsentMissing, token unspent |
     | token for another round or other events; spent before | ChargeMismatch, token unspent; TokenRejected |
-    | mode secure without a noise share, or local with one | UnsoundPlan, token unspent |
+    | secure without a noise share, local with one; records of another class | UnsoundPlan; UnknownClass; unspent |
     | weights or head of another length or not finite; BatchNorm | InvalidWeights; MixesRecords; unspent |
     """
     _check_request(request, plan, bench.member_id)
     _check_charge(token, request, plan, share)
-    engine, head, device = _set_up(plan, weights_vector, bench)
+    records = as_the_plan_counts(bench.records, plan)
+    engine, head, device = _set_up(plan, weights_vector, bench, len(records.classes))
 
     # 2 charge: on disk before this token existed; without it nothing below runs (clauses 7.1, 7.2).
     token.spend()
 
     # Validation, when it is due: the weights received and the present head, on held-out units (clause 6.2).
     due = plan.evaluates(request.round_number)
-    counts = exact_counts(bench.extractor, head, plan, bench.records, device) if due else None
+    counts = exact_counts(bench.extractor, head, plan, records, device) if due else None
 
     pace = plan.learning_rate_factor(request.round_number)
     for _ in range(plan.training.local_steps):
         # 3 record → batch: each unit independently with probability q; may be empty (clause 2.4).
-        drawn = bench.records.poisson_draw(bench.noise, plan.privacy.sampling_rate)
+        drawn = records.poisson_draw(bench.noise, plan.privacy.sampling_rate)
         crash_point("3")
 
         # 4 batch → clipped sum: extractor and head under one clip, a sum and not a mean (clause 2.2).
-        extractor_sum, head_sum = clipped_sum(engine, bench.records, drawn, plan, bench.noise)
+        extractor_sum, head_sum = clipped_sum(engine, records, drawn, plan, bench.noise)
         crash_point("4")
 
-        # 5 noise, before anything else sees the sums. The extractor's part in mode local: in full (clause 4.1);
-        # in mode secure: on the grid, with this member's share; K is 1 then (clauses 3.2, 3.5).
+        # 5 noise, before anything else sees the sums. What is summed under masks: on the grid, with this member's
+        # share; K is 1 then (clauses 3.2, 3.5). The rest, in mode local all of it: in full (clauses 2.3, 4.1).
         if share is None:
-            extractor_mean = noisy_mean(extractor_sum, plan, bench.member_id, bench.noise)
-            descend(bench.extractor, extractor_mean, pace * plan.training.learning_rate)
+            noisy_step(bench.extractor, extractor_sum, plan, bench, pace * plan.training.learning_rate)
         else:
-            noisy_sum = noisy_grid_sum(extractor_sum, counts, plan, request.round_number, share)
-        # The head's part in both modes: in full, at home (clause 2.3).
-        head_mean = noisy_mean(head_sum, plan, bench.member_id, bench.noise)
-        descend(head, head_mean, pace * plan.training.head_learning_rate)
+            leaving = part_leaving(plan, extractor_sum, head_sum)
+            on_grid = noisy_grid_sum(leaving, counts, plan, request.round_number, share)
+        if share is None or plan.shared_head is None:
+            noisy_step(head, head_sum, plan, bench, pace * plan.training.head_learning_rate)
         crash_point("5")
 
-    # 6 update: extractor coordinates only; the head never leaves (clause 2.3).
+    # 6 update: of the extractor and of a shared head; a member's own head never leaves (clause 2.3).
     if share is not None:
-        leaving = NoisyGridSum(request.run_id, request.round_number, plan.digest, noisy_sum.data)
-        return leaving, head_state(head)
-    noised = None if counts is None else noised_counts(counts, plan, bench.noise)
-    return _update_since(weights_vector, request, bench, noised), head_state(head)
+        return NoisyGridSum(request.run_id, request.round_number, plan.digest, on_grid.data), head_state(head)
+    moved = part_leaving(plan, get_flat(bench.extractor), get_flat(head)) - weights_vector
+    return _update(request, plan, moved, counts, bench.noise), head_state(head)
 
 
-def _update_since(
-    weights_vector: Vector, request: RoundRequest, bench: Workbench, counts: ValidationCounts | None
+def _update(
+    request: RoundRequest,
+    plan: Plan,
+    moved: Vector,
+    counts: npt.NDArray[np.int64] | None,
+    noise: NoiseSource,
 ) -> Update:
-    """Weights after minus weights before. Raises InvalidWeights unless every coordinate is finite."""
-    update = get_flat(bench.extractor) - weights_vector
-    check_vector(update, trainable_layout(bench.extractor))
-    return Update(request.run_id, request.round_number, request.plan_digest, update.data, counts)
+    """Weights after minus before, and noised counts. Raises InvalidWeights unless every coordinate is finite."""
+    check_coordinates(moved, len(moved))
+    noised = None if counts is None else noised_counts(counts, plan, noise)
+    return Update(request.run_id, request.round_number, plan.digest, moved.data, noised)
 
 
 def _set_up(
-    plan: Plan, weights_vector: Vector, bench: Workbench
+    plan: Plan, weights_vector: Vector, bench: Workbench, classes: int
 ) -> tuple[PerExampleEngine, nn.Linear, torch.device]:
-    """The bench's extractor at the round's weights, the training head as it was left, and what clips for both."""
-    check_vector(weights_vector, trainable_layout(bench.extractor))
-    check_head(bench.head, len(bench.records.classes), plan.extractor.embedding_dim)
+    """The bench's extractor and the training head at the round's weights, and what clips for both."""
+    layout = trainable_layout(bench.extractor)
+    extractor_weights, head_before = parts_received(plan, weights_vector, layout, bench.head)
+    check_head(head_before, classes, head_inputs(bench.extractor, plan.extractor))
     apply_threads(bench.runtime)
-    device, head = choose_device(bench.runtime.device), build_head(bench.head)
+    device, head = choose_device(bench.runtime.device), build_head(head_before)
     engine = make_engine(bench.extractor, head, bench.runtime.micro_batch, device)
-    set_flat(bench.extractor, weights_vector)
+    set_flat(bench.extractor, extractor_weights)
     return engine, head, device
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from participant.training.dp_sgd import Sum
 from participant.training.gradient_rules import RULES
+from participant.training.head import with_head
 from shared.domain.errors import UnsoundPlan
 from shared.extractors.vectors import trainable_parameters
 
@@ -23,7 +24,7 @@ class HooksEngine:
     """Opacus' hooks: per-example gradients of every layer are made in one backward pass, then clipped."""
 
     def __init__(self, extractor: nn.Module, head: nn.Linear, micro_batch: int, device: torch.device) -> None:
-        self._model = nn.Sequential(extractor, head).to(device)
+        self._model = with_head(extractor, head).to(device)
         self._micro_batch = max(1, micro_batch)
         self._device = device
         self._extractor_parameters = trainable_parameters(extractor)

@@ -9,7 +9,7 @@ from torch import nn
 
 from participant.training.augment import augment
 from participant.training.dp_sgd import PerExampleEngine, Sum
-from participant.training.workbench import Indices, NoiseShare, Records
+from participant.training.workbench import Indices, NoiseShare, Records, Workbench
 from shared.domain.errors import UnsoundPlan
 from shared.domain.plan import Plan
 from shared.extractors.preprocess import to_input
@@ -17,7 +17,7 @@ from shared.extractors.vectors import get_flat, set_flat
 from shared.privacy.distributed import COUNT_SCALE
 from shared.privacy.mechanism import NoiseSource
 from shared.privacy.noise_shares import base_share, step_blocks
-from shared.secagg.fixed_point import to_grid
+from shared.secagg.fixed_point import add_on_grid
 
 LOADED_AT_ONCE = 512
 """Pictures whose pixels are held at once, so that a logical batch may be larger than the memory."""
@@ -38,43 +38,40 @@ def clipped_sum(
     return extractor_sum, head_sum
 
 
-def noisy_mean(total: Sum, plan: Plan, member_id: str, noise: NoiseSource) -> Vector:
-    """(S + N(0, (σC)²)) / expected batch size, for the extractor's part [d] or the head's [h]; C' on a grid.
+def noisy_step(module: nn.Module, total: Sum, plan: Plan, bench: Workbench, learning_rate: float) -> None:
+    """w ← w - learning_rate · (S + N(0, (σC)²)) / expected batch size, in place; C' in place of C on a grid.
 
-    Both parts of one step are one Gaussian mechanism (clauses 2.3, 4.1): noise of the same std on each
-    coordinate. The divisor is the plan's q·n_declared, whatever was drawn (clause 2.4). Raises UnsoundPlan
-    for a std of 0.
+    `module` is the extractor or the head, `total` its part of S. Both parts of one step are one Gaussian mechanism
+    (clauses 2.3, 4.1): noise of the same std on each coordinate. The divisor is the plan's q·n_declared, whatever
+    was drawn (clause 2.4). Raises UnsoundPlan for a std of 0.
     """
-    return noise.noised(total, plan.noise_std_l2) / np.float32(plan.expected_batch_size(member_id))
+    expected = np.float32(plan.expected_batch_size(bench.member_id))
+    mean = bench.noise.noised(total, plan.noise_std_l2) / expected
+    set_flat(module, get_flat(module) - np.float32(learning_rate) * mean)
 
 
 def noisy_grid_sum(
-    extractor_sum: Sum,
+    leaving: Sum,
     counts: npt.NDArray[np.int64] | None,
     plan: Plan,
     round_number: int,
     share: NoiseShare,
 ) -> npt.NDArray[np.int64]:
-    """The clipped sum on the plan's grid, then the counts if any, plus this member's share of the noise.
+    """The part of the clipped sum that leaves on the plan's grid, then the counts if any, plus this member's noise.
 
     int64 [d], or [d + 2] with counts in units of 1/COUNT_SCALE (clauses 3.1, 3.2, 6.2). Rounding moves two
     neighbouring sums apart by at most γ·√d more: that is what C' pays for.
     """
     if plan.secure is None:
         raise UnsoundPlan("A plan of mode local has no grid. Nothing was noised and nothing may leave.")
-    on_grid = to_grid(extractor_sum, plan.secure.grid_width)
-    exact = on_grid if counts is None else np.concatenate([on_grid, counts * COUNT_SCALE])
     noised = base_share(plan, round_number, share.cohort_size, share.covered)
-    noised += exact
+    add_on_grid(noised[: leaving.size], leaving, plan.secure.grid_width)
+    if counts is not None:
+        noised[leaving.size :] += counts * COUNT_SCALE
     for step, seed in enumerate(share.step_seeds[: len(share.covered)], start=1):
         for part, noise in step_blocks(plan, round_number, share.cohort_size, share.covered, step, seed):
             noised[part] += noise
     return noised
-
-
-def descend(module: nn.Module, mean_gradient: Vector, learning_rate: float) -> None:
-    """w ← w - learning_rate · mean_gradient, in place."""
-    set_flat(module, get_flat(module) - np.float32(learning_rate) * mean_gradient)
 
 
 def _sum_of(

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from participant.training.head import with_head
 from participant.training.step import LOADED_AT_ONCE
 from participant.training.workbench import Records
 from shared.domain.plan import Plan
@@ -25,13 +26,13 @@ def exact_counts(
 
     Modules must be on `device`; they are left in eval mode.
     """
-    extractor.eval()
+    model = with_head(extractor, head).eval()
     correct, total = 0, len(records.held_out_indices)
     for start in range(0, total, LOADED_AT_ONCE):
         images_u8, labels = records.load(records.held_out_indices[start : start + LOADED_AT_ONCE])
         with torch.no_grad():
             x = torch.from_numpy(to_input(images_u8, plan.extractor)).to(device)
-            predicted = head(extractor(x)).argmax(dim=1).cpu().numpy()
+            predicted = model(x).argmax(dim=1).cpu().numpy()
         correct += int((predicted == labels).sum())
     return np.array([correct, total - correct], dtype=np.int64)
 

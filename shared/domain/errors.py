@@ -197,6 +197,12 @@ class InvalidWeights(Invalid):
     code = "invalid.weights"
 
 
+class UnknownClass(Invalid):
+    """The member's data set has a class that the plan's shared training head does not list; nothing was charged."""
+
+    code = "invalid.unknown-class"
+
+
 class HeadMismatch(Invalid):
     """A head was given embeddings of another release, or of another width; nothing was predicted."""
 

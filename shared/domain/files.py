@@ -16,18 +16,22 @@ from shared.domain.errors import AlreadyExists, Invalid, NotFound, OutOfSpace
 
 
 @contextlib.contextmanager
-def atomic_writer(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+def atomic_writer(path: Path, mode: int = 0o600, over: Path | None = None) -> Iterator[BinaryIO]:
     """A file object whose content appears at `path` (temp + fsync + rename) only if the block succeeds.
 
-    Raises OutOfSpace when the disk is full; the file that was there before is untouched.
+    `over`: a file in the same folder that nobody needs any more. It is overwritten in place of a new one, which
+    for large files is several times cheaper; whatever happens, it is gone afterwards. Raises OutOfSpace when the
+    disk is full; the file that was at `path` before is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        if over is not None:
+            over.replace(temporary)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | (os.O_EXCL if over is None else 0), mode)
         with os.fdopen(descriptor, "wb") as file:
             yield file
-            file.flush()
+            file.truncate()
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
@@ -44,9 +48,11 @@ def atomic_writer(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         raise
 
 
-def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o600) -> None:
-    """Put `data` at `path`, whole or not at all. Raises OutOfSpace."""
-    with atomic_writer(path, mode) as file:
+def write_atomically(
+    path: Path, data: bytes | memoryview, mode: int = 0o600, over: Path | None = None
+) -> None:
+    """Put `data` at `path`, whole or not at all; `over` as in `atomic_writer`. Raises OutOfSpace."""
+    with atomic_writer(path, mode, over) as file:
         file.write(data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -63,6 +64,21 @@ class SecureTerms:
 
 
 @dataclass(frozen=True)
+class SharedHead:
+    """One training head for all members, over one list of classes: part of what is summed (clause 2.3)."""
+
+    classes: tuple[str, ...]
+    """Names of labels, public with the plan. Every member's classes are among them, under the same names."""
+    inputs: int
+    """Numbers at the front of an embedding that a training head sees."""
+
+    @property
+    def coordinates(self) -> int:
+        """Length of its flat vector: a bias [classes], then a weight [classes, inputs] row by row."""
+        return len(self.classes) * (1 + self.inputs)
+
+
+@dataclass(frozen=True)
 class PlanMember:
     """A contributor as the plan names it: its declared size sets its weight, nothing it reports does."""
 
@@ -81,6 +97,7 @@ class Plan:
     starting_weights: str
     """Digest of the starting weights file."""
     trainable_coordinates: int
+    """d, the length of what is summed: the extractor's, then the shared head's where there is one."""
     training: TrainingTerms
     privacy: PrivacyTerms
     server: ServerOptimizer
@@ -94,6 +111,13 @@ class Plan:
     format: str = PLAN_FORMAT
     secure: SecureTerms | None = later(None)
     """Set in mode secure, None in mode local."""
+    shared_head: SharedHead | None = later(None)
+    """None where each member trains a head of its own over its own classes, at home."""
+
+    @property
+    def extractor_coordinates(self) -> int:
+        """How many of the summed coordinates come first and are the extractor's: what a release holds."""
+        return self.trainable_coordinates - summed_coordinates(0, self.shared_head)
 
     @property
     def least_honest(self) -> int:
@@ -113,7 +137,7 @@ class Plan:
         """Std of the noise on every coordinate of one step's sum: σ·C, or σ·C' on the grid."""
         return self.privacy.noise_multiplier * self.sensitivity_l2
 
-    @property
+    @functools.cached_property
     def digest(self) -> PlanDigest:
         """SHA-256 of the canonical bytes."""
         return PlanDigest(digest_of(to_plain(self)))
@@ -190,6 +214,11 @@ class Plan:
         if evaluations:
             events.append(GaussianEvent(factor * terms.evaluation_noise_multiplier, 1.0, evaluations))
         return tuple(events)
+
+
+def summed_coordinates(extractor: int, head: SharedHead | None) -> int:
+    """d for so many coordinates of the extractor."""
+    return extractor + (0 if head is None else head.coordinates)
 
 
 def least_quorum(members: int) -> int:

@@ -18,7 +18,7 @@ from shared.domain.extractor import ExtractorSpec, WeightLayout
 from shared.extractors.convnets import resnet18_gn, small_gn, wrn_16_4_gn
 from shared.extractors.efficientnet import efficientnet_lite0
 from shared.extractors.files import Weights
-from shared.extractors.fixed_features import fixed_mlp
+from shared.extractors.fixed_features import FixedMlp, fixed_mlp
 from shared.extractors.flatten import Tensors
 from shared.extractors.layers import LARGEST_OPTION, Extractor, check_layers
 from shared.extractors.scopes import LORA_UP, apply_scope, folded, split_scope
@@ -30,6 +30,7 @@ __all__ = [
     "build",
     "check_layers",
     "get_flat",
+    "head_inputs",
     "load",
     "set_flat",
     "starting_weights",
@@ -121,6 +122,14 @@ def load(spec: ExtractorSpec, weights: Weights) -> nn.Module:
     tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.tensors.items()}
     module.load_state_dict(tensors, assign=True)
     return module.eval()
+
+
+def head_inputs(extractor: nn.Module, spec: ExtractorSpec) -> int:
+    """How many numbers at the front of its embedding a training head sees: those that training moves.
+
+    Fixed features behind them would let the head do without the trained part; they are for heads of daily use.
+    """
+    return extractor.trained_dim if isinstance(extractor, FixedMlp) else spec.embedding_dim
 
 
 def _skeleton(spec: ExtractorSpec) -> nn.Module:

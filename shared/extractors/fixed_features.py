@@ -67,12 +67,14 @@ class FixedMlp(Extractor):
     """Oriented energies → Linear → norm → tanh → Linear → norm → tanh: [B, C, H, W] → [B, embedding_dim].
 
     Norms have no parameters, unless the scope is film. With `concatenate` the fixed features follow the
-    trained ones in the embedding.
+    trained ones in the embedding: a release gives both, and the training head sees the trained ones alone
+    (architectures.head_inputs), so that training puts all it can into those.
     """
 
     def __init__(self, fixed: OrientedEnergies, hidden: int, trained_dim: int, concatenate: bool) -> None:
         super().__init__()
         self.fixed = fixed
+        self.trained_dim = trained_dim
         self.concatenate = concatenate
         self.hidden = nn.Linear(fixed.features, hidden)
         self.out = nn.Linear(hidden, trained_dim)

@@ -46,8 +46,12 @@ def unflatten(vector: Vector, layout: WeightLayout, frozen: Mapping[str, npt.NDA
 
 
 def check_vector(vector: npt.NDArray[np.float32], layout: WeightLayout) -> None:
-    """Raise InvalidWeights unless `vector` is a finite float32 [d]."""
-    wanted = layout.trainable_coordinates
+    """Raise InvalidWeights unless `vector` is a finite float32 [d], d = layout.trainable_coordinates."""
+    check_coordinates(vector, layout.trainable_coordinates)
+
+
+def check_coordinates(vector: npt.NDArray[np.float32], wanted: int) -> None:
+    """Raise InvalidWeights unless `vector` is a finite float32 [wanted]."""
     if vector.shape != (wanted,) or vector.dtype != np.float32:
         raise InvalidWeights(
             f"Expected a vector of {wanted} float32 coordinates, found {vector.dtype} {list(vector.shape)}. "

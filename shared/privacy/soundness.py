@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from shared.domain.errors import UnsoundPlan
-from shared.domain.plan import AUGMENTATIONS, SCHEDULES, Plan
+from shared.domain.plan import AUGMENTATIONS, SCHEDULES, Plan, SharedHead
 from shared.domain.privacy import REPORTED_DELTA, Mode
 from shared.privacy.accountant import epsilon, highest_delta
 from shared.privacy.secure_soundness import check_grid, check_parties, secure_numbers
@@ -24,6 +24,8 @@ MOST_LEARNING_RATE = 1e4
 MOST_STEPS = 1_000_000
 """Rounds times local steps; also what keeps the accountant fast."""
 MOST_COPIES = 64
+MOST_CLASSES, MOST_CLASS_CHARACTERS = 1000, 100
+"""Of a shared training head: every name stands in the plan, and so in every release."""
 LEAST_BATCH = 1.0
 """Expected units a step: the divisor of clause 2.4 must not blow the noise up."""
 _REFUSED = "The plan was not accepted."
@@ -112,7 +114,25 @@ def check_numbers(plan: Plan) -> None:
         ),
         "server.epsilon must be above 0": server.epsilon > 0.0,
         "server.averaging_decay must be at least 0 and below 1": 0.0 <= server.averaging_decay < 1.0,
-    } | secure_numbers(plan.secure, terms.mode is Mode.SECURE)
+    }
+    rules |= _head_numbers(plan.shared_head, plan.extractor_coordinates)
+    rules |= secure_numbers(plan.secure, terms.mode is Mode.SECURE)
     broken = [rule for rule, holds in rules.items() if not holds]
     if broken:
         raise UnsoundPlan(f"plan: {'; '.join(broken)}. {_REFUSED} Correct these numbers.")
+
+
+def _head_numbers(head: SharedHead | None, extractor_coordinates: int) -> dict[str, bool]:
+    """Rules on a shared training head (clause 2.3), each with whether it holds."""
+    if head is None:
+        return {}
+    names = head.classes
+    legible = all(0 < len(name) <= MOST_CLASS_CHARACTERS and name.isprintable() for name in names)
+    return {
+        f"training.shared_classes must be 2 to {MOST_CLASSES} different names": (
+            2 <= len(names) <= MOST_CLASSES and len(set(names)) == len(names)
+        ),
+        f"each of training.shared_classes must have 1 to {MOST_CLASS_CHARACTERS} printable characters": legible,
+        "shared_head.inputs must be at least 1": head.inputs >= 1,
+        "trainable_coordinates must hold the extractor's and the shared head's": extractor_coordinates >= 0,
+    }

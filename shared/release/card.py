@@ -31,7 +31,8 @@ leaving them.
 
 - Made at {created_at} by run {_escape(run_id)}: {len(certificate.rounds)} rounds, {closed} of them closed.
 - Architecture `{_escape(spec.architecture)}`: image [{spec.channels}, {spec.height}, {spec.width}] to an
-  embedding of {spec.embedding_dim} numbers; {plan.trainable_coordinates} trained coordinates.
+  embedding of {spec.embedding_dim} numbers; {plan.extractor_coordinates} trained coordinates.
+- {_training_head(plan)}
 - Plan {certificate.plan_digest}.{origin}
 
 ## What is promised
@@ -50,6 +51,13 @@ These numbers cover this release. A member's own ledger composes everything that
     commonlens verify . --root KEY --explain    who took part, every ε recomputed, what it means
     commonlens embed . IMAGE                    checks first, then prints the embedding
 """
+
+
+def _training_head(plan: Plan) -> str:
+    """Which head the extractor was trained under; no release holds one."""
+    if plan.shared_head is None:
+        return "Training heads: each member's own, over its own classes, at home."
+    return f"Training head: shared, over {len(plan.shared_head.classes)} classes that the plan lists; not released."
 
 
 def _table(plan: Plan, certificate: Certificate) -> str:

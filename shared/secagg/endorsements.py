@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.domain.errors import UnmaskRefused
 from shared.secagg.messages import (
@@ -30,11 +31,7 @@ def check_endorsement(
     Raises InvalidMessage for its form, and what `verify` raises (BadSignature).
     """
     check_signature(signature, "a list of members")
-    if needs_endorsed_list(cohort, named):
-        statement = survivors_statement(terms, roster.digest, cohort, named)
-    else:
-        statement = cohort_statement(terms, roster.digest, cohort)
-    verify(public_hex, KIND_SURVIVORS, statement, signature)
+    verify(public_hex, KIND_SURVIVORS, _statement(terms, roster, cohort, named), signature)
 
 
 def check_endorsements(
@@ -57,8 +54,7 @@ def check_endorsements(
             f"The signatures of all {len(chosen)} survivors under the cohort were expected, those of "
             f"{len(set(told) & set(chosen))} came. Nothing was unmasked. The coordinator must send each."
         )
-    for member, signature in sorted(told.items()):
-        check_endorsement(terms, roster, cohort, cohort, identity_keys[member], signature, verify)
+    _check_all(_statement(terms, roster, cohort, cohort), told, identity_keys, verify)
     if not needs_endorsed_list(cohort, chosen):
         return
     if len(listed) < terms.quorum or not set(listed) <= set(chosen):
@@ -66,5 +62,23 @@ def check_endorsements(
             f"This list of survivors needs the signatures of {terms.quorum} of its members (the plan's quorum), "
             f"{len(set(listed) & set(chosen))} came. Nothing was unmasked. The coordinator must collect more."
         )
-    for member, signature in sorted(listed.items()):
-        check_endorsement(terms, roster, cohort, chosen, identity_keys[member], signature, verify)
+    _check_all(_statement(terms, roster, cohort, chosen), listed, identity_keys, verify)
+
+
+def _check_all(
+    statement: Mapping[str, Any],
+    signatures: Mapping[str, str],
+    identity_keys: Mapping[str, str],
+    verify: Verify,
+) -> None:
+    for member, signature in sorted(signatures.items()):
+        check_signature(signature, "a list of members")
+        verify(identity_keys[member], KIND_SURVIVORS, statement, signature)
+
+
+def _statement(
+    terms: RoundTerms, roster: Roster, cohort: Sequence[str], named: Sequence[str]
+) -> dict[str, Any]:
+    if needs_endorsed_list(cohort, named):
+        return survivors_statement(terms, roster.digest, cohort, named)
+    return cohort_statement(terms, roster.digest, cohort)

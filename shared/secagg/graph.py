@@ -71,20 +71,31 @@ def neighbours(terms: RoundTerms, cohort: Sequence[str]) -> dict[str, tuple[str,
     UnsoundPlan when the cohort's size does not fit the terms (`RoundTerms.check_size`), and UnsoundPlan
     when drop-outs and colluders could part the plan's graph.
     """
+    circle, reach = _circle(terms, cohort)
+    return {member: _around(circle, place, reach) for place, member in enumerate(circle)}
+
+
+def neighbours_of(terms: RoundTerms, cohort: Sequence[str], member: str) -> tuple[str, ...]:
+    """`neighbours` of one member of the cohort."""
+    circle, reach = _circle(terms, cohort)
+    return _around(circle, circle.index(member), reach)
+
+
+def _circle(terms: RoundTerms, cohort: Sequence[str]) -> tuple[list[str], int]:
+    """The cohort in its order, and how far to either side a member masks."""
     circle = sorted(cohort)
-    size = len(circle)
-    if len(set(circle)) != size:
+    if len(set(circle)) != len(circle):
         raise InvalidMessage(
-            f"Each member is in a cohort once, and {size} entries name {len(set(circle))} members. "
+            f"Each member is in a cohort once, and {len(circle)} entries name {len(set(circle))} members. "
             "Nothing was masked. Report this to the consortium."
         )
-    terms.check_size(size)
-    reach = _reach(terms, size)
-    steps = [step for step in range(-reach, reach + 1) if step != 0]
-    return {
-        member: tuple(sorted({circle[(place + step) % size] for step in steps} - {member}))
-        for place, member in enumerate(circle)
-    }
+    terms.check_size(len(circle))
+    return circle, _reach(terms, len(circle))
+
+
+def _around(circle: Sequence[str], place: int, reach: int) -> tuple[str, ...]:
+    near = {circle[(place + step) % len(circle)] for step in range(-reach, reach + 1)}
+    return tuple(sorted(near - {circle[place]}))
 
 
 def _reach(terms: RoundTerms, size: int) -> int:

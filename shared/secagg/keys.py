@@ -1,4 +1,4 @@
-"""One-round secrets of a member, and the sealed channel that carries their shares (clauses 5.1, 5.2).
+"""One-round secrets of a member, and what it commits to of them (clauses 5.1, 3.9).
 
 Every secret here lives for one round and one roster, then is forgotten: who takes a member's machine later
 finds nothing that opens an earlier round's masks (forward secrecy), because the long-lived identity key only signs.
@@ -11,21 +11,11 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from shared.domain.canonical import Digest, canonical_bytes
-from shared.domain.errors import InvalidMessage, SharesRejected
-from shared.secagg.parameters import RoundTerms
+from shared.domain.errors import InvalidMessage
 
 SECRET_BYTES: Final = 32
-_NONCE: Final = bytes(12)
-"""Fixed, which is right only because each channel key seals one message in its life: the key is derived
-from two one-round keys, the run, round, roster, sender and receiver, and a member deals once for a roster
-(`MemberRound` keeps the sealed bytes and never seals again)."""
 _FIELD: Final = 2**255 - 19
 _SMALL_ORDER: Final = frozenset(
     {
@@ -40,7 +30,6 @@ _SMALL_ORDER: Final = frozenset(
 )
 """The u-coordinates of all points of order 1, 2, 4 and 8 on Curve25519 and its twist, in all their encodings
 (Bernstein, "Curve25519", 2006, and https://cr.yp.to/ecdh.html#validate)."""
-_SELF_LABEL: Final = b"commonlens:self-seed\0"
 _NOISE_LABEL: Final = b"commonlens:noise-step\0"
 
 
@@ -51,16 +40,15 @@ class RoundSecrets:
     mask_private: bytes
     """X25519: pairwise masks. Its shares are given for a member that dropped out."""
     channel_private: bytes
-    """X25519: sealed deals. Never shared."""
-    self_seed: bytes
-    """b: the self mask. Its shares are given for a survivor."""
+    """X25519: the shares that it deals and is dealt. Never shared."""
     noise_seed: bytes
-    """seed_1 of the noise chain (clause 3.9)."""
+    """seed_1 of the chain (clause 3.9): noise steps first, the self mask last. A survivor's is opened from the
+    first seed that its sum does not need."""
 
     @classmethod
     def draw(cls) -> RoundSecrets:
         """Fresh secrets."""
-        return cls(*(secrets.token_bytes(SECRET_BYTES) for _ in range(4)))
+        return cls(*(secrets.token_bytes(SECRET_BYTES) for _ in range(3)))
 
 
 def public_of(private: bytes) -> str:
@@ -87,73 +75,32 @@ def check_public(public_hex: str, what: str) -> None:
         )
 
 
-def commit_to_self(self_seed: bytes) -> str:
-    """SHA-256 commitment to a self-mask seed, 64 hex digits. The seed's 256 random bits hide it."""
-    return hashlib.sha256(_SELF_LABEL + self_seed).hexdigest()
-
-
 def next_noise_seed(seed: bytes) -> bytes:
     """seed_{j+1} from seed_j: forward for everybody, backward for nobody (clause 3.9)."""
     return hashlib.sha256(_NOISE_LABEL + seed).digest()
 
 
 def noise_chain(first: bytes, length: int) -> tuple[bytes, ...]:
-    """`length` successive seeds, 32 bytes each, from `first`; one more than there are steps ends in the commitment."""
+    """`length` successive seeds, 32 bytes each, from `first` on."""
     chain = [first]
     while len(chain) < length:
         chain.append(next_noise_seed(chain[-1]))
     return tuple(chain[:length])
 
 
-def seal(
-    terms: RoundTerms,
-    roster: Digest,
-    sender: str,
-    receiver: str,
-    private: X25519PrivateKey,
-    peer: str,
-    data: bytes,
-) -> bytes:
-    """`data` encrypted by `sender`, who holds the channel key `private`, to the channel key `peer` (hex)."""
-    key = _channel_key(terms, roster, sender, receiver, private, peer)
-    return ChaCha20Poly1305(key).encrypt(_NONCE, data, _associated(terms, sender, receiver))
+def shared_seeds(first: bytes, steps: int) -> tuple[bytes, ...]:
+    """The seeds of `steps` noise steps, then that of the self mask: each opens those after it, none before it.
+
+    So one share a survivor opens the excess noise and the self mask together, which are only ever opened
+    together (clause 5.4).
+    """
+    return noise_chain(first, steps + 1)
 
 
-def unseal(
-    terms: RoundTerms,
-    roster: Digest,
-    sender: str,
-    receiver: str,
-    private: X25519PrivateKey,
-    peer: str,
-    data: bytes,
-) -> bytes:
-    """Inverse of `seal`, at the receiver. Raises SharesRejected: other keys, roster, names, or changed bytes."""
-    key = _channel_key(terms, roster, sender, receiver, private, peer)
-    try:
-        return ChaCha20Poly1305(key).decrypt(_NONCE, data, _associated(terms, sender, receiver))
-    except InvalidTag as error:
-        raise SharesRejected(
-            f"The shares that came as {sender}'s for {receiver} do not open under the keys of this roster. "
-            "Nothing was contributed to this round. Either that member or the coordinator changed them, or it "
-            "was told another roster; if it happens again, ask the other operator."
-        ) from error
+def commit_to_seeds(seed: bytes, steps: int) -> str:
+    """The value after the self mask's seed, 64 hex digits, from a seed with `steps` noise steps from it on.
 
-
-def _channel_key(
-    terms: RoundTerms, roster: Digest, sender: str, receiver: str, private: X25519PrivateKey, peer: str
-) -> bytes:
-    shared = private.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(peer)))
-    context = {
-        "purpose": "commonlens channel",
-        "run_id": terms.run_id,
-        "round_number": terms.round_number,
-        "roster_digest": roster,
-        "sender": sender,
-        "receiver": receiver,
-    }
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=canonical_bytes(context)).derive(shared)
-
-
-def _associated(terms: RoundTerms, sender: str, receiver: str) -> bytes:
-    return canonical_bytes([terms.run_id, terms.round_number, sender, receiver])
+    One commitment for the whole chain: whichever seed of it is rebuilt leads there. A SHA-256 image of 256
+    random bits, so it hides them.
+    """
+    return noise_chain(seed, steps + 2)[-1].hex()

@@ -15,9 +15,10 @@ from typing import Any
 from shared.domain.errors import AlreadyReleased, IllegalMove, InvalidMessage, UnmaskRefused, UnsafeCohort
 from shared.domain.strict import build, to_plain
 from shared.secagg import keys, masks
-from shared.secagg.dealing import deal_shares, open_bundles, shares_for
+from shared.secagg.channels import Channels
+from shared.secagg.dealing import deal_shares, held_bundles, sent_shares, shares_for
 from shared.secagg.endorsements import check_endorsements
-from shared.secagg.graph import neighbours
+from shared.secagg.graph import neighbours_of
 from shared.secagg.member_state import RoundState, Stage, StoredSecrets
 from shared.secagg.messages import (
     KIND_ROUND_KEY,
@@ -59,6 +60,8 @@ class MemberRound:
         self._state = state
         self._sign = sign
         self._masked = False
+        self._kept_roster: Roster | None = None
+        self._kept_channels: Channels | None = None
 
     @classmethod
     def open(cls, terms: RoundTerms, member_id: str, sign: Sign) -> MemberRound:
@@ -68,8 +71,7 @@ class MemberRound:
             member_id=member_id,
             mask_public_key=keys.public_of(drawn.mask_private),
             channel_public_key=keys.public_of(drawn.channel_private),
-            self_commitment=keys.commit_to_self(drawn.self_seed),
-            noise_commitment=keys.noise_chain(drawn.noise_seed, terms.tolerance_steps + 1)[-1].hex(),
+            seed_commitment=keys.commit_to_seeds(drawn.noise_seed, terms.tolerance_steps),
             signature="",
         )
         offer = dataclasses.replace(offer, signature=sign(KIND_ROUND_KEY, offer.statement(terms)))
@@ -88,6 +90,16 @@ class MemberRound:
     def terms(self) -> RoundTerms:
         """The round's numbers."""
         return self._state.terms
+
+    @property
+    def state(self) -> RoundState:
+        """All that `to_plain` writes; never changed in place."""
+        return self._state
+
+    @property
+    def masked(self) -> bool:
+        """Whether this object has masked a vector."""
+        return self._masked
 
     @property
     def stage(self) -> Stage:
@@ -119,31 +131,33 @@ class MemberRound:
         Raises what `check_roster` raises, UnsafeCohort when this member's own offer is not there unchanged
         or another roster was dealt for.
         """
-        state = self._state
+        state, secrets = self._state, self._secrets()
         if self.stage is not Stage.OFFERED:
-            if state.deal is None or Roster.of(roster).offers != state.roster:
+            if tuple(sorted(roster, key=lambda offer: offer.member_id)) != state.roster:
                 raise self._other("roster")
-            return state.deal
+            return deal_shares(self.terms, self._roster(), state.member_id, secrets, self._channels())[0]
         checked = check_roster(self.terms, roster, identity_keys, verify)
         if self.offer not in checked.offers:
             raise UnsafeCohort(
                 f"The roster of round {self.terms.round_number} must hold this member's own keys as it signed "
                 "them; it does not. Nothing was shared with anybody. Ask the coordinator's operator why."
             )
-        deal, own = deal_shares(self.terms, checked, state.member_id, self._secrets())
+        channels = Channels(self.terms, checked, state.member_id, secrets.channel_private)
+        deal, own = deal_shares(self.terms, checked, state.member_id, secrets, channels)
         self._move(
             stage=Stage.DEALT,
             roster=checked.offers,
             identity_keys={member: identity_keys[member] for member in checked.members},
-            deal=deal,
             bundles={state.member_id: own},
         )
+        self._kept_roster, self._kept_channels = checked, channels
         return deal
 
     def accept(self, roster_digest: str, cohort: Sequence[str], ciphertexts: Mapping[str, str]) -> None:
         """Take the round's one cohort, and the shares that its members dealt to this one.
 
-        `ciphertexts`: sender → base64, from each other member of the cohort. A share that does not open ends
+        `ciphertexts`: sender → base64, from each of the cohort whose shares are sent (`sent_shares`); those of
+        the others are derived. A share that does not open ends
         the round for this member: its sender, or the coordinator, told one of us another roster. Liars can so
         keep honest members out, but only down to the quorum, and then the round ends empty; a coordinator
         could do the same by delivering nothing. Which of the two lied stays open: deals are not signed.
@@ -160,15 +174,15 @@ class MemberRound:
             raise self._other("roster")
         members = check_list(self.terms, cohort, roster.members, "cohort")
         self._expect_me(members, "cohort")
-        peers = [member for member in members if member != state.member_id]
-        if set(ciphertexts) != set(peers):
+        senders = sent_shares(self.terms, roster, state.member_id, members)
+        # More than these may have come: what is derived needs none, and who sends it all the same hurts nobody.
+        sent = {sender: ciphertexts[sender] for sender in sorted(senders & set(ciphertexts))}
+        if len(sent) < len(senders):
             raise InvalidMessage(
-                f"Shares from {len(peers)} other members were expected with the cohort, those of "
-                f"{len(set(peers) & set(ciphertexts))} came, and {len(set(ciphertexts) - set(peers))} of others. "
-                "Nothing was contributed. Ask the coordinator's operator why."
+                f"Shares from {len(senders)} other members were expected with the cohort, those of {len(sent)} "
+                "came. Nothing was contributed. Ask the coordinator's operator why."
             )
-        secret = self._secrets().channel_private
-        bundles = open_bundles(self.terms, roster, state.member_id, secret, ciphertexts)
+        bundles = held_bundles(self.terms, roster, state.member_id, members, sent, self._channels())
         self._move(stage=Stage.ACCEPTED, cohort=members, bundles={**state.bundles, **bundles})
 
     def mask(self, ring: Ring) -> Ring:
@@ -189,12 +203,13 @@ class MemberRound:
         secrets, roster, me = self._secrets(), self._roster(), self._state.member_id
         self._masked = True
         private = keys.load_private(secrets.mask_private)
-        for peer in neighbours(self.terms, self._state.cohort)[me]:
+        for peer in neighbours_of(self.terms, self._state.cohort, me):
             public = bytes.fromhex(roster.offer(peer).mask_public_key)
             key = masks.pair_key(private, public, pair_info(self.terms, roster.digest, me, peer))
             # The two members of a pair use the mask with opposite signs, so that it vanishes in their sum.
             (masks.add_mask if me < peer else masks.subtract_mask)(ring, key)
-        masks.add_mask(ring, masks.self_key(secrets.self_seed, self_info(self.terms, roster.digest, me)))
+        self_seed = keys.shared_seeds(secrets.noise_seed, self.terms.tolerance_steps)[-1]
+        masks.add_mask(ring, masks.self_key(self_seed, self_info(self.terms, roster.digest, me)))
         return ring
 
     def contributed(self) -> str:
@@ -215,12 +230,11 @@ class MemberRound:
         UnmaskRefused for a second list, QuorumMissed, UnsafeCohort for one without this member.
         """
         self._expect(Stage.CONTRIBUTED, Stage.ANSWERED)
-        state, roster = self._state, self._roster()
-        chosen = self._survivors(survivors)
+        state, chosen = self._state, self._survivors(survivors)
         if not needs_endorsed_list(state.cohort, chosen):
             return state.endorsement
         if state.stage is Stage.CONTRIBUTED and not state.endorsed_list:
-            statement = survivors_statement(self.terms, roster.digest, state.cohort, chosen)
+            statement = survivors_statement(self.terms, self._roster().digest, state.cohort, chosen)
             self._move(endorsed_list=chosen, list_signature=self._sign(KIND_SURVIVORS, statement))
         elif chosen != state.endorsed_list:
             raise self._second("list")
@@ -261,8 +275,15 @@ class MemberRound:
         )
         answer = shares_for(self.terms, state.member_id, state.cohort, chosen, state.bundles)
         self._move(
-            stage=Stage.ANSWERED, answered_list=chosen, answer=answer, secrets=None, bundles={}, deal=None
+            stage=Stage.ANSWERED,
+            answered_list=chosen,
+            answer=answer,
+            secrets=None,
+            bundles={},
+            roster=(),
+            identity_keys={},
         )
+        self._kept_roster = self._kept_channels = None
         return answer
 
     def _survivors(self, survivors: Sequence[str]) -> tuple[str, ...]:
@@ -273,9 +294,17 @@ class MemberRound:
         return chosen
 
     def _roster(self) -> Roster:
-        if not self._state.roster:
-            raise self._unready(Stage.OFFERED)
-        return Roster.of(self._state.roster)
+        if self._kept_roster is None:
+            if not self._state.roster:
+                raise self._unready(self.stage)
+            self._kept_roster = Roster.of(self._state.roster)
+        return self._kept_roster
+
+    def _channels(self) -> Channels:
+        if self._kept_channels is None:
+            private = self._secrets().channel_private
+            self._kept_channels = Channels(self.terms, self._roster(), self._state.member_id, private)
+        return self._kept_channels
 
     def _secrets(self) -> keys.RoundSecrets:
         if self._state.secrets is None:

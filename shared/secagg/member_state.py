@@ -5,12 +5,15 @@ It holds secrets until the member has answered: the caller stores it where only 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from shared.domain.strict import to_plain
 from shared.secagg.keys import RoundSecrets
-from shared.secagg.messages import Deal, KeyOffer, UnmaskShares
+from shared.secagg.messages import KeyOffer, UnmaskShares
 from shared.secagg.parameters import RoundTerms
 
 
@@ -35,24 +38,16 @@ class StoredSecrets:
 
     mask_private: str
     channel_private: str
-    self_seed: str
     noise_seed: str
 
     @classmethod
     def of(cls, drawn: RoundSecrets) -> StoredSecrets:
         """The written form of `drawn`."""
-        return cls(
-            drawn.mask_private.hex(),
-            drawn.channel_private.hex(),
-            drawn.self_seed.hex(),
-            drawn.noise_seed.hex(),
-        )
+        return cls(drawn.mask_private.hex(), drawn.channel_private.hex(), drawn.noise_seed.hex())
 
     def read(self) -> RoundSecrets:
         """The secrets themselves."""
-        return RoundSecrets(
-            *map(bytes.fromhex, (self.mask_private, self.channel_private, self.self_seed, self.noise_seed))
-        )
+        return RoundSecrets(*map(bytes.fromhex, (self.mask_private, self.channel_private, self.noise_seed)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,9 +60,8 @@ class RoundState:
     offer: KeyOffer
     secrets: StoredSecrets | None
     roster: tuple[KeyOffer, ...] = ()
+    """The one that was dealt for. What was dealt follows from it and the secrets, to the last byte."""
     identity_keys: Mapping[str, str] = field(default_factory=dict)
-    deal: Deal | None = None
-    """Kept as sent: sealing again under the same channel key would use its nonce twice."""
     cohort: tuple[str, ...] = ()
     bundles: Mapping[str, str] = field(default_factory=dict)
     """Owner → base64 of the shares that this member holds of the owner's secrets; its own among them."""
@@ -76,3 +70,16 @@ class RoundState:
     list_signature: str = ""
     answered_list: tuple[str, ...] = ()
     answer: UnmaskShares | None = None
+
+    def changes_since(self, before: RoundState) -> dict[str, Any]:
+        """The plain form of the fields that a step set: with that of `before` under it, the whole state."""
+        names = (field.name for field in dataclasses.fields(self))
+        changed = (name for name in names if getattr(self, name) is not getattr(before, name))
+        return {name: _plain(getattr(self, name)) for name in changed}
+
+
+def _plain(value: Any) -> Any:
+    # A roster is most of a state, and all fields of an offer are text.
+    if isinstance(value, tuple) and value and isinstance(value[0], KeyOffer):
+        return [vars(offer) for offer in value]
+    return to_plain(value)

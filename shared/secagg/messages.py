@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from shared.domain.canonical import Digest, digest_of
 from shared.domain.errors import InvalidMessage
-from shared.domain.strict import to_plain
 from shared.secagg.parameters import RoundTerms
 from shared.secagg.shamir import SHARE_BYTES
 
@@ -36,19 +35,17 @@ _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
 class KeyOffer:
     """A member's one-round keys, signed with its identity key (clause 5.1). Public to the whole roster.
 
-    The two commitments bind the member to its secrets before anybody knows which of them will be rebuilt, so
-    that a secret rebuilt from a wrong share is noticed. Both are hashes of 256 random bits: they hide them.
+    Mask key and commitment bind the member to its secrets before anybody knows which of them will be rebuilt,
+    so that a secret rebuilt from a wrong share is noticed.
     """
 
     member_id: str
     mask_public_key: str
     """X25519, 64 hex digits: pairwise masks."""
     channel_public_key: str
-    """X25519, 64 hex digits: sealed deals."""
-    self_commitment: str
-    """SHA-256 of the self-mask seed, 64 hex digits (`keys.commit_to_self`)."""
-    noise_commitment: str
-    """The value after the last seed of the noise chain, 64 hex digits (`keys.noise_chain`)."""
+    """X25519, 64 hex digits: shares of secrets."""
+    seed_commitment: str
+    """The value after the last seed of the chain, 64 hex digits (`keys.commit_to_seeds`)."""
     signature: str
 
     def statement(self, terms: RoundTerms) -> dict[str, Any]:
@@ -60,14 +57,13 @@ class KeyOffer:
             "member_id": self.member_id,
             "mask_public_key": self.mask_public_key,
             "channel_public_key": self.channel_public_key,
-            "self_commitment": self.self_commitment,
-            "noise_commitment": self.noise_commitment,
+            "seed_commitment": self.seed_commitment,
         }
 
     def check(self) -> None:
         """Raise InvalidMessage unless every field has its one written form."""
         check_member_ids((self.member_id,))
-        for name in ("mask_public_key", "channel_public_key", "self_commitment", "noise_commitment"):
+        for name in ("mask_public_key", "channel_public_key", "seed_commitment"):
             _check(
                 _HEX_32, getattr(self, name), f"the {name} of {self.member_id}", "64 lower-case hex digits"
             )
@@ -76,11 +72,11 @@ class KeyOffer:
 
 @dataclass(frozen=True)
 class Deal:
-    """One member's shares of its secrets, sealed to each other member of the roster (clause 5.2)."""
+    """One member's shares of its secrets, sealed to those who do not derive theirs (clause 5.2)."""
 
     member_id: str
     ciphertexts: Mapping[str, str]
-    """Receiver → base64 of `keys.seal` over its shares of the self seed, the mask key and each noise seed."""
+    """Receiver → base64 of its sealed bundle (dealing.py); may be empty."""
 
     def check(self, terms: RoundTerms) -> None:
         """Raise InvalidMessage unless names and lengths are what `terms` makes them."""
@@ -95,16 +91,14 @@ class UnmaskShares:
     """One member's only answer to an unmask request: base64 shares of others' secrets, keyed by the owner."""
 
     member_id: str
-    self_shares: Mapping[str, str]
-    """Of the self-mask seeds of survivors."""
+    seed_shares: Mapping[str, str]
+    """Of each survivor's first seed that its sum does not need (clause 3.9); the self mask's is the last."""
     key_shares: Mapping[str, str]
     """Of the mask keys of the dropped."""
-    noise_shares: Mapping[str, str]
-    """Of the first unneeded noise seed of each survivor; empty when every step is needed (clause 3.9)."""
 
     def check(self) -> None:
         """Raise InvalidMessage unless names and lengths fit."""
-        for shares in (self.self_shares, self.key_shares, self.noise_shares):
+        for shares in (self.seed_shares, self.key_shares):
             check_member_ids((self.member_id, *shares))
             for owner, text in shares.items():
                 decode(text, SHARE_BYTES, f"the share of {owner} from {self.member_id}")
@@ -112,7 +106,8 @@ class UnmaskShares:
 
 def roster_digest(offers: Iterable[KeyOffer]) -> Digest:
     """The one name of a roster: who takes part in the round and with which keys, whatever the order given."""
-    return digest_of([to_plain(offer) for offer in sorted(offers, key=lambda offer: offer.member_id)])
+    # All fields of an offer are text, so `vars` is its plain form.
+    return digest_of([vars(offer) for offer in sorted(offers, key=lambda offer: offer.member_id)])
 
 
 def cohort_statement(terms: RoundTerms, roster: Digest, cohort: Sequence[str]) -> dict[str, Any]:
@@ -126,7 +121,7 @@ def cohort_statement(terms: RoundTerms, roster: Digest, cohort: Sequence[str]) -
         "round_number": terms.round_number,
         "plan_digest": terms.plan_digest,
         "roster_digest": roster,
-        "cohort": list(cohort),
+        "cohort_digest": digest_of(sorted(cohort)),
     }
 
 
@@ -134,7 +129,7 @@ def survivors_statement(
     terms: RoundTerms, roster: Digest, cohort: Sequence[str], survivors: Sequence[str]
 ) -> dict[str, Any]:
     """What a member signs, for one list at most, in the extra exchange: "unmask these or nothing"."""
-    return {**cohort_statement(terms, roster, cohort), "survivors": list(survivors)}
+    return {**cohort_statement(terms, roster, cohort), "survivors_digest": digest_of(sorted(survivors))}
 
 
 def needs_endorsed_list(cohort: Sequence[str], survivors: Sequence[str]) -> bool:
@@ -143,8 +138,13 @@ def needs_endorsed_list(cohort: Sequence[str], survivors: Sequence[str]) -> bool
 
 
 def sealed_bytes(terms: RoundTerms) -> int:
-    """Length of one sealed bundle: shares of the self seed, the mask key and each noise seed, and a tag."""
-    return (2 + terms.tolerance_steps) * SHARE_BYTES + TAG_BYTES
+    """Length of one sealed bundle: a share of each secret, and a tag."""
+    return bundle_bytes(terms) + TAG_BYTES
+
+
+def bundle_bytes(terms: RoundTerms) -> int:
+    """Length of one bundle: shares of the mask key, of each noise step's seed and of the self mask's."""
+    return (2 + terms.tolerance_steps) * SHARE_BYTES
 
 
 def encode(data: bytes) -> str:

@@ -54,6 +54,15 @@ class Roster:
         """Where shares for this member are taken: its place among the sorted members, from 1."""
         return self._places[member_id] + 1
 
+    def derives(self, terms: RoundTerms, holder: str, owner: str) -> bool:
+        """Whether `holder` derives its shares of `owner`'s secrets, and is not sent any (clause 5.2).
+
+        The threshold - 1 members after the owner do, with the first again after the last: so everybody is
+        sent as much as everybody else.
+        """
+        steps = (self._places[holder] - self._places[owner]) % len(self.offers)
+        return 0 < steps < terms.share_threshold
+
 
 def check_roster(
     terms: RoundTerms, offers: Sequence[KeyOffer], identity_keys: Mapping[str, str], verify: Verify
@@ -92,10 +101,9 @@ def check_offer(
         identity_keys[offer.member_id],
         offer.mask_public_key,
         offer.channel_public_key,
-        offer.self_commitment,
-        offer.noise_commitment,
+        offer.seed_commitment,
     }
-    if len(fresh) != 6 or not fresh.isdisjoint(keys_seen):
+    if len(fresh) != 5 or not fresh.isdisjoint(keys_seen):
         raise UnsafeCohort(
             f"On the roster of round {terms.round_number} every member and key may stand once; those of "
             f"{offer.member_id} stand there twice. Nothing was shared with anybody. "

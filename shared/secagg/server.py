@@ -115,18 +115,20 @@ class ServerRound:
         given = self._checked(chosen, answers)
         rebuilder = Rebuilder(self._terms, self._roster)
         try:
-            self_keys = self._self_keys(rebuilder, chosen, given)
+            seeds = self._seeds(rebuilder, chosen, given)
             pair_keys = self._pair_keys(rebuilder, chosen, given)
-            excess = self._excess(rebuilder, chosen, given)
         finally:
             self._liars = rebuilder.suspects
         # Nothing may fail from here on: a sum with some of its masks lifted could not be tried again.
         self._finished = True
-        for key in self_keys:
-            masks.subtract_mask(self._sum, key)
+        steps, needed = self._steps(chosen)
+        for owner, seed in seeds.items():
+            self_seed = keys.shared_seeds(seed, self._terms.tolerance_steps - needed)[-1]
+            info = self_info(self._terms, self._roster.digest, owner)
+            masks.subtract_mask(self._sum, masks.self_key(self_seed, info))
         for key, survivor_added_it in pair_keys:
             (masks.subtract_mask if survivor_added_it else masks.add_mask)(self._sum, key)
-        return self._sum, excess
+        return self._sum, seeds if needed < steps else {}
 
     def _checked(self, chosen: Sequence[str], answers: Sequence[UnmaskShares]) -> dict[str, UnmaskShares]:
         """Answer by survivor; a malformed one, or the second of a member, counts for nothing."""
@@ -146,15 +148,24 @@ class ServerRound:
             )
         return given
 
-    def _self_keys(
+    def _steps(self, chosen: Sequence[str]) -> tuple[int, int]:
+        """How many noise steps this cohort has, and how many of them these survivors need (clause 3.9)."""
+        size, terms = len(self._cohort), self._terms
+        steps = len(tolerance(size, terms.quorum, terms.tolerance_steps))
+        return steps, needed_steps(size, terms.quorum, terms.tolerance_steps, len(chosen))
+
+    def _seeds(
         self, rebuilder: Rebuilder, chosen: Sequence[str], given: Mapping[str, UnmaskShares]
-    ) -> list[bytes]:
-        made = []
+    ) -> dict[str, bytes]:
+        """Of each survivor the first seed that is not needed."""
+        left = self._terms.tolerance_steps - self._steps(chosen)[1]
+        found = {}
         for owner in chosen:
-            shares = {member: answer.self_shares.get(owner) for member, answer in given.items()}
-            seed = rebuilder.rebuild(owner, shares, partial(_is_self_seed, self._roster.offer(owner)))
-            made.append(masks.self_key(seed, self_info(self._terms, self._roster.digest, owner)))
-        return made
+            shares = {member: answer.seed_shares.get(owner) for member, answer in given.items()}
+            found[owner] = rebuilder.rebuild(
+                owner, shares, partial(_is_seed, self._roster.offer(owner), left)
+            )
+        return found
 
     def _pair_keys(
         self, rebuilder: Rebuilder, chosen: Sequence[str], given: Mapping[str, UnmaskShares]
@@ -171,32 +182,10 @@ class ServerRound:
                 made.append((masks.pair_key(private, public, info), peer < owner))
         return made
 
-    def _excess(
-        self, rebuilder: Rebuilder, chosen: Sequence[str], given: Mapping[str, UnmaskShares]
-    ) -> dict[str, bytes]:
-        terms = self._terms
-        steps = len(tolerance(len(self._cohort), terms.quorum, terms.tolerance_steps))
-        needed = needed_steps(len(self._cohort), terms.quorum, terms.tolerance_steps, len(chosen))
-        if needed >= steps:
-            return {}
-        # What is rebuilt is number needed + 1 of the chain; the commitment is number tolerance_steps + 1.
-        length = terms.tolerance_steps - needed + 1
-        found = {}
-        for owner in chosen:
-            shares = {member: answer.noise_shares.get(owner) for member, answer in given.items()}
-            found[owner] = rebuilder.rebuild(
-                owner, shares, partial(_is_noise_seed, self._roster.offer(owner), length)
-            )
-        return found
-
-
-def _is_self_seed(offer: KeyOffer, secret: bytes) -> bool:
-    return keys.commit_to_self(secret) == offer.self_commitment
-
 
 def _is_mask_key(offer: KeyOffer, secret: bytes) -> bool:
     return keys.public_of(secret) == offer.mask_public_key
 
 
-def _is_noise_seed(offer: KeyOffer, length: int, secret: bytes) -> bool:
-    return keys.noise_chain(secret, length)[-1].hex() == offer.noise_commitment
+def _is_seed(offer: KeyOffer, steps_left: int, secret: bytes) -> bool:
+    return keys.commit_to_seeds(secret, steps_left) == offer.seed_commitment

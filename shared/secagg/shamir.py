@@ -8,9 +8,10 @@ wrong secret, so what a secret unlocks must be checked, or be harmless when wron
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import prod
+from operator import mul
 
 from shared.domain.errors import InvalidMessage, QuorumMissed
 
@@ -19,22 +20,24 @@ SECRET_BYTES = 32
 SHARE_BYTES = 33
 
 
-def split(secret: bytes, threshold: int, xs: Sequence[int]) -> dict[int, bytes]:
-    """One 33-byte big-endian share of the 32-byte `secret` for each place in `xs`.
+def complete(secret: bytes, given: Mapping[int, int], xs: Sequence[int]) -> dict[int, bytes]:
+    """The 33-byte big-endian shares at the places `xs` of a 32-byte secret whose shares at `given` are fixed.
 
-    The coefficients come from the operating system's generator. Raises InvalidMessage for a secret of
-    another length, for places that repeat or are outside [1, p), or for a threshold that is not in
-    [1, len(xs)].
+    `given`: place → field element, one fewer than rebuild the secret: one polynomial goes through it and them.
+    With uniform, independent ones this is Shamir's sharing. Raises InvalidMessage for a secret of another
+    length, for places that repeat or are outside [1, p).
     """
     if len(secret) != SECRET_BYTES:
         raise _invalid(f"A shared secret has {SECRET_BYTES} bytes, and this one has {len(secret)}")
-    _check_places(xs)
-    if not 1 <= threshold <= len(xs):
-        raise _invalid(f"The threshold must be between 1 and the {len(xs)} shares, and is {threshold}")
-    # Highest power first, the secret last: the order in which Horner's rule wants them.
-    coefficients = [secrets.randbelow(PRIME) for _ in range(threshold - 1)]
-    coefficients.append(int.from_bytes(secret, "big"))
-    return {x: _value_at(coefficients, x).to_bytes(SHARE_BYTES, "big") for x in xs}
+    _check_places([*given, *xs])
+    values = [int.from_bytes(secret, "big"), *given.values()]
+    rows = _coefficients((0, *given), tuple(xs))
+    return {x: to_share(sum(map(mul, row, values)) % PRIME) for x, row in zip(xs, rows, strict=True)}
+
+
+def to_share(value: int) -> bytes:
+    """A field element as 33 bytes, big-endian."""
+    return value.to_bytes(SHARE_BYTES, "big")
 
 
 def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
@@ -58,31 +61,40 @@ def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
     return secret.to_bytes(SECRET_BYTES, "big")
 
 
-@lru_cache(maxsize=64)
 def lagrange_at_zero(xs: tuple[int, ...]) -> tuple[int, ...]:
     """λ_i with f(0) = Σ λ_i·f(x_i) for every polynomial of degree below len(xs), in the order of `xs`.
 
-    λ_i = Π_{j≠i} x_j / (x_j - x_i) modulo p. Raises InvalidMessage for places that repeat or are outside
-    [1, p). Places are public, so keeping the result gives nothing away.
+    Raises InvalidMessage for places that repeat or are outside [1, p).
     """
     _check_places(xs)
-    coefficients = []
-    for x in xs:
-        numerator = denominator = 1
-        for other in xs:
-            if other != x:
-                numerator = numerator * other % PRIME
-                denominator = denominator * (other - x) % PRIME
-        coefficients.append(numerator * pow(denominator, -1, PRIME) % PRIME)
-    return tuple(coefficients)
+    return _coefficients(xs, (0,))[0]
 
 
-def _value_at(coefficients: Sequence[int], x: int) -> int:
-    value = 0
-    # Places are small numbers in use, so it is cheaper to let the value grow than to reduce it each time.
-    for coefficient in coefficients:
-        value = value * x + coefficient
-    return value % PRIME
+@lru_cache(maxsize=16)
+def _coefficients(known: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """For each x in `wanted`, the c_i with f(x) = Σ c_i·f(x_i) over the x_i in `known`, which x is none of.
+
+    c_i = Π_{j≠i} (x - x_j) / (x_i - x_j) modulo p. Places are public, so keeping them gives nothing away: the
+    same places come in every round.
+    """
+    inverses: dict[int, int] = {}
+
+    def inverse(number: int) -> int:
+        if number not in inverses:
+            inverses[number] = pow(number, -1, PRIME)
+        return inverses[number]
+
+    weights = [inverse(prod(one - other for other in known if other != one) % PRIME) for one in known]
+    rows = []
+    for x in wanted:
+        whole = prod(x - one for one in known) % PRIME
+        rows.append(
+            tuple(
+                whole * weight % PRIME * inverse(x - one) % PRIME
+                for one, weight in zip(known, weights, strict=True)
+            )
+        )
+    return tuple(rows)
 
 
 def _field_element(share: bytes) -> int:

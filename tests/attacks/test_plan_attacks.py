@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from coordinator.runs.draft import PlanDraft, PrivacyDraft
+from coordinator.runs.draft import PlanDraft, PrivacyDraft, TrainingDraft
 from coordinator.runs.planning import complete
 from coordinator.workers.probe import Probe
 from participant.consents import give_consent, save_reviewed
 from shared.domain.errors import CommonlensError, InvalidConfig, MixesRecords, PolicyForbids, UnsoundPlan
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
-from shared.domain.plan import Plan, SecureTerms, TrainingTerms
+from shared.domain.plan import Plan, SecureTerms
 from shared.domain.privacy import Mode
 from shared.domain.strict import build, to_plain
 from shared.extractors import architectures
@@ -38,7 +38,7 @@ def sim(desk: Desk, tmp_path: Path) -> ConsortiumSimulator:
 
 
 def draft(**changes: Any) -> PlanDraft:
-    training = TrainingTerms(local_steps=1, learning_rate=0.5, head_learning_rate=0.5)
+    training = TrainingDraft(local_steps=1, learning_rate=0.5, head_learning_rate=0.5)
     privacy = PrivacyDraft(8.0, 1.0, 1.0, noise_multiplier=4.0)
     return replace(PlanDraft("tiny", SPEC, training, privacy, rounds=2), **changes)
 
@@ -208,4 +208,4 @@ def test_code_in_a_plan_has_no_place_to_be(sim: ConsortiumSimulator) -> None:
         build(Plan, to_plain(sim.plan()) | {"loss": "lambda x: x"}, "plan")
     with pytest.raises(UnsoundPlan, match="training.augmentations must be among"):
         evil = draft(training=replace(draft().training, augmentations=("os.system",)))
-        complete(evil, "Testing", sim.every_member(), Probe("sha256:00", "file", 10, 0.1))
+        complete(evil, "Testing", sim.every_member(), Probe("sha256:00", "file", 10, 0.1, 4))

@@ -15,18 +15,20 @@ import pytest
 from shared.domain.errors import (
     AlreadyReleased,
     BadSignature,
+    QuorumMissed,
     SharesRejected,
     UnmaskFailed,
     UnmaskRefused,
     UnsoundPlan,
 )
 from shared.release.signing import verify_value
-from shared.secagg import keys, masks, shamir
+from shared.secagg import keys, shamir
+from shared.secagg.channels import Channels
 from shared.secagg.dealing import shares_for
 from shared.secagg.member import MemberRound
-from shared.secagg.messages import UnmaskShares, decode, needs_endorsed_list
+from shared.secagg.messages import Deal, UnmaskShares, bundle_bytes, decode, encode, needs_endorsed_list
 from shared.secagg.parameters import Ring, RoundTerms
-from shared.secagg.roster import Roster, self_info
+from shared.secagg.roster import Roster
 from shared.secagg.server import ServerRound
 from tests.secagg_attacker import (
     ALL,
@@ -37,7 +39,7 @@ from tests.secagg_attacker import (
     rebuilt,
     unmasked_with_its_own_secrets,
 )
-from tests.secagg_kit import Round, names, plain_sum, secret_vector, terms
+from tests.secagg_kit import Round, identity, names, plain_sum, secret_vector, split, terms
 
 
 class NeverForgets(MemberRound):
@@ -68,7 +70,7 @@ def test_two_unmask_answers_give_the_victim_away_and_a_member_gives_one() -> Non
 def test_both_shares_of_one_member_give_it_away_and_no_answer_holds_both() -> None:
     loose = Round(terms(), 5, all_of(NeverForgets)).until_contributed()
     answers = [loose.unmask(ALL), loose.unmask(WITHOUT_VICTIM)]
-    seed = rebuilt(loose, answers[0], VICTIM, "self_shares")
+    seed = rebuilt(loose, answers[0], VICTIM, "seed_shares")
     mask_private = rebuilt(loose, answers[1], VICTIM, "key_shares")
     seen = unmasked_with_its_own_secrets(loose, seed, mask_private)
     assert np.array_equal(seen, secret_vector(loose.terms, VICTIM))
@@ -76,8 +78,8 @@ def test_both_shares_of_one_member_give_it_away_and_no_answer_holds_both() -> No
     play = Round(terms(), 5).until_contributed()
     play.endorse(WITHOUT_VICTIM)
     for answer in play.unmask(WITHOUT_VICTIM):
-        assert not set(answer.self_shares) & set(answer.key_shares)
-        assert set(answer.self_shares) | set(answer.key_shares) == set(ALL)
+        assert not set(answer.seed_shares) & set(answer.key_shares)
+        assert set(answer.seed_shares) | set(answer.key_shares) == set(ALL)
 
 
 def split_lists(the_terms: RoundTerms) -> Ring:
@@ -86,7 +88,7 @@ def split_lists(the_terms: RoundTerms) -> Ring:
     for_all = play.unmask(names(4), names(2))
     play.endorse(names(4)[1:], names(4)[2:])
     for_others = play.unmask(names(4)[1:], names(4)[2:])
-    seed = rebuilt(play, for_all, VICTIM, "self_shares")
+    seed = rebuilt(play, for_all, VICTIM, "seed_shares")
     mask_private = rebuilt(play, for_others, VICTIM, "key_shares")
     return unmasked_with_its_own_secrets(play, seed, mask_private)
 
@@ -118,7 +120,7 @@ def test_members_who_answer_two_lists_between_them_open_neither_secret_of_the_vi
     for_smaller = play.unmask(smaller, names(6)[2:5])
     assert rebuilt(play, [*for_smaller, theirs[False]], VICTIM, "key_shares")
     with pytest.raises(UnmaskFailed):
-        rebuilt(play, [*for_all, *for_smaller, theirs[True]], VICTIM, "self_shares")
+        rebuilt(play, [*for_all, *for_smaller, theirs[True]], VICTIM, "seed_shares")
     for answer in for_all:
         assert play.members[answer.member_id].unmask(everybody, told, {}, verify_value) == answer
 
@@ -164,13 +166,13 @@ def test_signatures_and_keys_of_one_round_are_worth_nothing_in_another() -> None
 
 def test_one_share_opens_a_secret_shared_without_a_threshold_and_a_quorum_less_one_says_nothing() -> None:
     secret = bytes(range(32))
-    assert shamir.combine({1: shamir.split(secret, 1, range(1, 6))[1]}, 1) == secret
-    shares = shamir.split(secret, 4, range(1, 6))
+    assert shamir.combine({1: split(secret, 1, range(1, 6))[1]}, 1) == secret
+    shares = split(secret, 4, range(1, 6))
     three = {place: shares[place] for place in (1, 2, 3)}
     # Whatever the secret was, one fourth share leads these three to it: all are equally likely.
     coefficients = shamir.lagrange_at_zero((1, 2, 3, 4))
     known = sum(c * int.from_bytes(three[x], "big") for c, x in zip(coefficients, (1, 2, 3), strict=False))
-    for guess in (secret, bytes(32), b"\xff" * 32, keys.RoundSecrets.draw().self_seed):
+    for guess in (secret, bytes(32), b"\xff" * 32, keys.RoundSecrets.draw().noise_seed):
         wanted = int.from_bytes(guess, "big") - known
         fourth = wanted * pow(coefficients[3], -1, shamir.PRIME) % shamir.PRIME
         assert shamir.combine({**three, 4: fourth.to_bytes(33, "big")}, 4) == guess
@@ -183,22 +185,23 @@ def test_all_that_colluders_and_coordinator_hold_before_unmasking_opens_nothing(
             shares_for(play.terms, name, names(7), names(7), play.bundles[name]) for name in names(7)[5:]
         ]
         with pytest.raises(UnmaskFailed, match="2 came"):
-            rebuilt(play, theirs, owner, "self_shares")
+            rebuilt(play, theirs, owner, "seed_shares")
 
 
-def test_sealing_twice_under_one_key_would_give_shares_away_so_a_deal_is_kept() -> None:
-    drawn, peer = keys.RoundSecrets.draw(), keys.RoundSecrets.draw()
+def test_sealing_twice_under_one_key_would_give_shares_away_so_a_deal_made_again_is_the_same() -> None:
     play = Round(terms(), 5)
-    roster = Roster.of(play.offers)
-    known, hidden = b"known to the coordinator", b"a share that nobody has "
-    public, channel = keys.public_of(peer.channel_private), keys.load_private(drawn.channel_private)
-    first, second = (
-        keys.seal(play.terms, roster.digest, "mem_0", "mem_1", channel, public, data)
-        for data in (known, hidden)
-    )
-    assert bytes(a ^ b ^ c for a, b, c in zip(first, second, known, strict=False)) == hidden
+    before = {name: member.to_plain() for name, member in play.members.items()}
     play.deal()
+    known, hidden = b"known to the coordinator", b"a share that nobody has "
+    private = play.members["mem_0"].state.secrets.read().channel_private
+    channels = Channels(play.terms, Roster.of(play.offers), "mem_0", private)
+    first, second = (channels.seal("mem_1", data) for data in (known, hidden))
+    assert bytes(a ^ b ^ c for a, b, c in zip(first, second, known, strict=False)) == hidden
     kept = dict(play.deals)
+    play.deal()
+    assert play.deals == kept
+    # Killed before it noted that it had dealt, a member deals what it dealt before.
+    play.members = {n: MemberRound.from_plain(s, identity(n).sign_value) for n, s in before.items()}
     play.deal()
     assert play.deals == kept
 
@@ -207,10 +210,10 @@ def test_a_garbled_deal_keeps_one_member_out_and_the_rest_have_their_sum() -> No
     """A lying member can silence an honest one (SharesRejected), down to the quorum and no further."""
     play = Round(terms(), 5)
     play.deal()
-    liar = play.deals["mem_4"]
-    garbled = {**liar.ciphertexts, VICTIM: liar.ciphertexts["mem_1"]}
-    play.deals["mem_4"] = dataclasses.replace(liar, ciphertexts=garbled)
-    with pytest.raises(SharesRejected, match="mem_4's for mem_0 do not open"):
+    # The victim derives everybody's shares but those of mem_1.
+    garbled = {VICTIM: play.deals["mem_2"].ciphertexts["mem_1"]}
+    play.deals["mem_1"] = dataclasses.replace(play.deals["mem_1"], ciphertexts=garbled)
+    with pytest.raises(SharesRejected, match="mem_1's for mem_0 do not open"):
         play.contribute(ALL, [VICTIM])
     play.contribute(ALL, WITHOUT_VICTIM)
     play.endorse(WITHOUT_VICTIM)
@@ -218,26 +221,51 @@ def test_a_garbled_deal_keeps_one_member_out_and_the_rest_have_their_sum() -> No
     assert np.array_equal(total, plain_sum(play.terms, WITHOUT_VICTIM))
 
 
+class DealsAnything(MemberRound):
+    """A liar: what it sends has nothing to do with its secrets."""
+
+    def deal(self, *arguments: Any) -> Deal:
+        honest = super().deal(*arguments)
+        anything = bytes(bundle_bytes(self.terms))
+        return Deal(
+            honest.member_id, {h: encode(self._channels().seal(h, anything)) for h in honest.ciphertexts}
+        )
+
+
+@pytest.mark.parametrize("answering", [[1, 2, 3], [0, 1, 2, 3], [2, 3, 4, 5], [1, 2, 3, 4, 5]])
+def test_wrong_dealt_shares_end_in_the_right_sum_or_none(answering: list[int]) -> None:
+    """Of six members two are sent shares of mem_0's secrets, mem_4 and mem_5; three derive them."""
+    play = Round(terms(quorum=4, colluders=1), 6, {"mem_0": DealsAnything}).until_contributed()
+    everybody = names(6)
+    answers = play.unmask(everybody, [everybody[place] for place in answering])
+    server = play.server(everybody, everybody)
+    if answering == [0, 1, 2, 3]:
+        # Its own share and those that were never its to choose: a quorum of right ones.
+        assert np.array_equal(server.finish(everybody, answers)[0], plain_sum(play.terms, everybody))
+        return
+    with pytest.raises((UnmaskFailed, QuorumMissed), match=r"A mask of mem_0 is rebuilt|3 came"):
+        server.finish(everybody, answers)
+
+
 class BelievesEveryShare(ServerRound):
     """Unprotected: takes whatever the first shares lead to for the seed."""
 
-    def _self_keys(self, rebuilder: Any, chosen: Any, given: Any) -> list[bytes]:
-        made = []
+    def _seeds(self, rebuilder: Any, chosen: Any, given: Any) -> dict[str, bytes]:
+        found = {}
         for owner in chosen:
             shares = {
-                self._roster.x_of(member): decode(answer.self_shares[owner], shamir.SHARE_BYTES, "a share")
+                self._roster.x_of(member): decode(answer.seed_shares[owner], shamir.SHARE_BYTES, "a share")
                 for member, answer in given.items()
             }
-            seed = shamir.combine(shares, self._terms.share_threshold)
-            made.append(masks.self_key(seed, self_info(self._terms, self._roster.digest, owner)))
-        return made
+            found[owner] = shamir.combine(shares, self._terms.share_threshold)
+        return found
 
 
 def sum_with_a_wrong_share(kind: type[ServerRound]) -> tuple[Ring, Ring]:
     """What comes out, and what should, when mem_0 answers with the shares of mem_1 and no answer is to spare."""
     play = Round(terms(quorum=4, colluders=1), 5).until_contributed()
     answers = play.unmask(ALL)[:4]
-    answers[0] = dataclasses.replace(answers[0], self_shares=answers[1].self_shares)
+    answers[0] = dataclasses.replace(answers[0], seed_shares=answers[1].seed_shares)
     server = kind(play.terms, play.offers, ALL)
     for name in ALL:
         server.add(name, play.masked[name])

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from shared.domain.errors import (
     BadSignature,
+    InvalidMessage,
     QuorumMissed,
     SharesRejected,
     UnapprovedMember,
@@ -20,12 +22,14 @@ from shared.domain.errors import (
     UnsafeCohort,
 )
 from shared.release.signing import SigningKey, verify_value
-from shared.secagg import keys, masks, shamir
-from shared.secagg.dealing import shares_for
+from shared.secagg import keys, masks
+from shared.secagg.channels import Channels
+from shared.secagg.dealing import addressed_to, held_bundles, shares_for
 from shared.secagg.member import MemberRound
-from shared.secagg.messages import KIND_ROUND_KEY, UnmaskShares, decode, encode
-from shared.secagg.parameters import Ring, RoundTerms
+from shared.secagg.messages import KIND_ROUND_KEY, Deal, UnmaskShares, bundle_bytes, decode, encode
+from shared.secagg.parameters import Ring
 from shared.secagg.roster import Roster, pair_info
+from shared.secagg.shamir import SHARE_BYTES, combine
 from tests.secagg_attacker import (
     ALL,
     VICTIM,
@@ -37,6 +41,9 @@ from tests.secagg_attacker import (
     unmasked_alone,
 )
 from tests.secagg_kit import Round, names, plain_sum, secret_vector, terms
+
+SEED = SHARE_BYTES
+"""Where in a bundle the share of its owner's first seed begins."""
 
 # --- who is in the round ---------------------------------------------------------------------------
 
@@ -68,27 +75,19 @@ def with_own_peers(play: Round, mine: dict[str, keys.RoundSecrets]) -> Ring:
     """The rest of an attack in which the coordinator holds the secrets of all the victim's peers."""
     roster, cohort = Roster.of(play.offers), [offer.member_id for offer in play.offers]
     deal = play.members[VICTIM].deal(play.offers, play.identity_keys, verify_value)
-    public = roster.offer(VICTIM).channel_public_key
-    size = (2 + play.terms.tolerance_steps) * shamir.SHARE_BYTES
-    shares = {}
+    shares, sealed = {}, {}
     for peer, drawn in mine.items():
-        data = decode(deal.ciphertexts[peer], size + 16, "a deal")
-        channel = keys.load_private(drawn.channel_private)
-        opened = keys.unseal(play.terms, roster.digest, VICTIM, peer, channel, public, data)
-        shares[roster.x_of(peer)] = opened[: shamir.SHARE_BYTES]
-    sealed = {peer: any_deal(play.terms, roster, peer, drawn, public, size) for peer, drawn in mine.items()}
+        channels = Channels(play.terms, roster, peer, drawn.channel_private)
+        held = held_bundles(play.terms, roster, peer, [VICTIM], addressed_to(peer, [deal]), channels)
+        shares[roster.x_of(peer)] = decode(held[VICTIM], bundle_bytes(play.terms), "a bundle")[SEED:][
+            :SHARE_BYTES
+        ]
+        if not roster.derives(play.terms, VICTIM, peer):
+            sealed[peer] = encode(channels.seal(VICTIM, bytes(bundle_bytes(play.terms))))
     play.members[VICTIM].accept(roster.digest, cohort, sealed)
     play.masked[VICTIM] = play.members[VICTIM].mask(secret_vector(play.terms, VICTIM))
-    seed = shamir.combine(shares, play.terms.share_threshold)
+    seed = combine(shares, play.terms.share_threshold)
     return unmasked_alone(play, cohort, seed, {peer: drawn.mask_private for peer, drawn in mine.items()})
-
-
-def any_deal(
-    the_terms: RoundTerms, roster: Roster, sender: str, drawn: keys.RoundSecrets, public: str, size: int
-) -> str:
-    """Any bytes of the right length, sealed as `sender`'s shares for the victim."""
-    channel = keys.load_private(drawn.channel_private)
-    return encode(keys.seal(the_terms, roster.digest, sender, VICTIM, channel, public, bytes(size)))
 
 
 def test_swapped_round_keys_give_the_victim_away_and_must_be_signed() -> None:
@@ -110,8 +109,7 @@ def attack_with_fake_members(approve: bool) -> tuple[Round, Ring]:
             member_id=name,
             mask_public_key=keys.public_of(drawn.mask_private),
             channel_public_key=keys.public_of(drawn.channel_private),
-            self_commitment=keys.commit_to_self(drawn.self_seed),
-            noise_commitment=drawn.noise_seed.hex(),
+            seed_commitment=drawn.noise_seed.hex(),
         )
         signature = friend.sign_value(KIND_ROUND_KEY, offer.statement(play.terms))
         offers.append(dataclasses.replace(offer, signature=signature))
@@ -185,15 +183,73 @@ def test_telling_two_cohorts_unmasks_less_noise_and_every_survivor_must_have_sig
         attack_with_two_cohorts(MemberRound)
 
 
-def test_members_told_two_rosters_cannot_open_each_others_shares() -> None:
-    play = Round(terms(quorum=4, colluders=1), 6)
+class OpensNothing(MemberRound):
+    """A colluder: takes shares that do not open for any shares."""
+
+    def accept(self, digest: Any, cohort: Any, ciphertexts: Any) -> None:
+        for sender in ciphertexts:
+            ciphertexts[sender] = encode(self._fake_seal(sender))
+        super().accept(digest, cohort, ciphertexts)
+
+    def _fake_seal(self, sender: str) -> bytes:
+        """As that sender would seal it: both ends of a channel can."""
+        ours, me = self._channels(), self.state.member_id
+        key = ours._derive(sender, 32, ["commonlens channel", sender, me])
+        data, about = bytes(bundle_bytes(self.terms)), ours._associated(sender, me)
+        return ChaCha20Poly1305(key).encrypt(bytes(12), data, about)
+
+
+def two_rosters(colluder: type[MemberRound]) -> Round:
+    """The victim deals for six members, the others for five; mem_4 alone is sent the victim's shares by these."""
+    play = Round(terms(quorum=4, colluders=1), 6, {"mem_4": colluder})
     six, five = play.offers, play.offers[:5]
     play.deals[VICTIM] = play.members[VICTIM].deal(six, play.identity_keys, verify_value)
     for name in WITHOUT_VICTIM:
         play.deals[name] = play.members[name].deal(five, play.identity_keys, verify_value)
     play.offers = five
-    with pytest.raises(SharesRejected, match="do not open"):
-        play.contribute(ALL, ["mem_1"])
+    with pytest.raises(UnsafeCohort, match="one roster"):
+        play.contribute(ALL, [VICTIM])
+    play.contribute(ALL, WITHOUT_VICTIM)
+    return play
+
+
+def test_members_told_two_rosters_cannot_open_each_others_shares() -> None:
+    with pytest.raises(SharesRejected, match="mem_0's for mem_4 do not open"):
+        two_rosters(MemberRound)
+
+
+def test_derived_shares_of_another_roster_open_nothing_and_the_round_ends_empty() -> None:
+    """The one member that would have noticed colludes; the victim is then called dropped."""
+    play = two_rosters(OpensNothing)
+    play.endorse(WITHOUT_VICTIM)
+    answers = play.unmask(WITHOUT_VICTIM)
+    with pytest.raises(UnmaskFailed, match="A mask of mem_0.*Nothing was unmasked"):
+        play.server(ALL, WITHOUT_VICTIM).finish(WITHOUT_VICTIM, answers)
+    # For what the victim did deal, these shares are no shares at all.
+    given = {answer.member_id: answer.key_shares[VICTIM] for answer in answers}
+    del given["mem_4"]
+    true = shares_for(play.terms, VICTIM, names(6), names(6)[1:], play.members[VICTIM].to_plain()["bundles"])
+    with pytest.raises(UnmaskFailed):
+        play.offers = play.members[VICTIM].state.roster
+        rebuilt(
+            play, [UnmaskShares(n, {}, {VICTIM: s}) for n, s in given.items()] + [true], VICTIM, "key_shares"
+        )
+
+
+def test_member_that_never_dealt_is_called_into_no_sum() -> None:
+    """Whoever derives its shares cannot tell; whoever is sent them can, and without those nothing opens."""
+    play = Round(terms(quorum=4, colluders=1), 5, {"mem_4": OpensNothing})
+    play.deal(WITHOUT_VICTIM)
+    play.deals[VICTIM] = Deal(VICTIM, {})
+    with pytest.raises(
+        InvalidMessage, match="Shares from 1 other members were expected with the cohort, those of 0"
+    ):
+        play.contribute(ALL, ["mem_4"])
+    play.deals[VICTIM] = Deal(VICTIM, {"mem_4": "invented"})
+    play.contribute(ALL, WITHOUT_VICTIM)
+    play.endorse(WITHOUT_VICTIM)
+    with pytest.raises(UnmaskFailed, match="A mask of mem_0"):
+        play.server(ALL, WITHOUT_VICTIM).finish(WITHOUT_VICTIM, play.unmask(WITHOUT_VICTIM))
 
 
 class RevealsItsOwnSeeds(MemberRound):
@@ -230,4 +286,4 @@ def test_seeds_that_owners_reveal_strip_a_smaller_sum_of_noise_and_shares_of_the
     # From shares alone: the first seed has one share of the honest mem_4 and one of the colluder mem_5.
     colluder = shares_for(play.terms, "mem_5", everybody, everybody, play.bundles["mem_5"])
     with pytest.raises(UnmaskFailed, match="2 came"):
-        rebuilt(play, [*for_all, colluder], "mem_4", "noise_shares")
+        rebuilt(play, [*for_all, colluder], "mem_4", "seed_shares")

@@ -23,7 +23,7 @@ from participant.heads.fit import fit_head
 from participant.training.alone import train_alone
 from participant.training.dp_sgd import make_engine
 from participant.training.head import HeadState, build_head, head_state
-from participant.training.step import clipped_sum, descend, noisy_mean
+from participant.training.step import clipped_sum, noisy_step
 from participant.training.workbench import Workbench
 from shared.domain.plan import Plan, PlanMember
 from shared.domain.privacy import GaussianEvent, PrivacyTerms
@@ -110,10 +110,8 @@ def train(plan: Plan, members: dict[str, Workbench], start: np.ndarray) -> np.nd
             set_flat(bench.extractor, weights)
             drawn = bench.records.poisson_draw(bench.noise, plan.privacy.sampling_rate)
             extractor_sum, head_sum = clipped_sum(engine, bench.records, drawn, plan, bench.noise)
-            extractor_mean = noisy_mean(extractor_sum, plan, name, bench.noise)
-            head_mean = noisy_mean(head_sum, plan, name, bench.noise)
-            descend(bench.extractor, extractor_mean, plan.training.learning_rate)
-            descend(head, head_mean, plan.training.head_learning_rate)
+            noisy_step(bench.extractor, extractor_sum, plan, bench, plan.training.learning_rate)
+            noisy_step(head, head_sum, plan, bench, plan.training.head_learning_rate)
             bench.head = head_state(head)
             total += plan.weight(name) * (get_flat(bench.extractor) - weights)
         weights = (weights + total).astype(np.float32)

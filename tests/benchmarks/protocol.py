@@ -3,6 +3,7 @@
     python tests/benchmarks/protocol.py                                    everything: about ten minutes
     python tests/benchmarks/protocol.py --quick                            3 and 10 members, 1 M coordinates
     python tests/benchmarks/protocol.py --members 10 --coordinates 11000000
+    python tests/benchmarks/protocol.py --only-member                      the member's seconds and bytes
 
 Seconds are of processor time unless a column says clock, and depend on the machine; what counts are the ratios,
 whose two sides are taken in turns in one process (Flower's as shipped in one of its own, since memory settings are
@@ -27,7 +28,7 @@ from shared.domain.errors import UnsoundPlan
 from shared.domain.plan import least_quorum
 from tests.benchmarks.protocol_range import most_units_in_16_bits, printed_grid_cost
 
-MEMBERS = (3, 10, 50, 200)
+MEMBERS = (3, 4, 10, 50, 200)
 COORDINATES = (1_000_000, 11_000_000)
 RANGE_COORDINATES = (1_000, 10_000, 100_000, 1_000_000, 11_000_000)
 MOST_OVER_KERNELS = 1.5
@@ -70,14 +71,14 @@ def members_table(sizes: Sequence[int], lengths: Sequence[int]) -> tuple[Rows, B
     for length in lengths:
         for size in sizes:
             row = rows[size, length] = child(
-                "member", size, length, 5 if length < 5_000_000 else 3, node=True
+                "member", size, length, 9 if length < 5_000_000 else 4, node=True
             )
             steps = row["steps_s"]
             ratio = row["member_s"] / (row["expansions_s"] + row["noise_s"])
-            talk = sum(steps[name] for name in ("offer", "deal", "accept", "endorse", "unmask"))
+            talk = sum(steps[name] for name in ("accept", "keys", "unmask", "deal"))
             kept = sum(steps[name] for name in ("state", "outbox", "seal"))
             print(
-                f"| {size} | {length:,} | {row['neighbours'] + 1} | {row['components']} | {row['member_s']:.3f} | "
+                f"| {size} | {length:,} | {row['masks']} | {row['components']} | {row['member_s']:.3f} | "
                 f"{row['noiseless_s']:.3f} | {row['expansions_s']:.3f} | {row['noise_s']:.3f} | {ratio:.2f} | "
                 f"{talk:.3f} | {kept:.3f} |",
                 flush=True,
@@ -205,15 +206,17 @@ def main() -> None:
     parser.add_argument("--members", type=int)
     parser.add_argument("--coordinates", type=int)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only-member", action="store_true", help="the member's two tables")
     chosen = parser.parse_args()
     sizes = (chosen.members,) if chosen.members else MEMBERS[: 2 if chosen.quick else None]
     lengths = (chosen.coordinates,) if chosen.coordinates else COORDINATES[: 1 if chosen.quick else None]
     started = os.getloadavg()[0]
     rows, bars = members_table(sizes, lengths)
     bars += bytes_table(rows)
-    range_table(sizes, lengths)
-    bars += coordinator_table(sizes, lengths)
-    bars += flower_table(chosen.members or 10, lengths[-1])
+    if not chosen.only_member:
+        range_table(sizes, lengths)
+        bars += coordinator_table(sizes, lengths)
+        bars += flower_table(chosen.members or 10, lengths[-1])
     print("\n### The bars\n")
     print("| bar | |\n|---|---|")
     for what, held in bars:

@@ -38,7 +38,7 @@ LARGEST_REMOVAL = 400_000_000
 def measure(plan: Plan, dropped: int) -> dict[str, Any]:
     """Seconds on the clock and of processor time, by step; `dropped` members send nothing."""
     world = World.of(plan)
-    world.share_out(world.members)
+    world.share_out()
     survivors = world.members[: len(world.members) - dropped]
     answers, told = world.answers(survivors), world.endorsements()
     listed = world.endorsements(survivors) if dropped else {}

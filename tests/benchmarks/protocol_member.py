@@ -1,8 +1,10 @@
 """One member's protocol work in a round, against the least it could be: its mask expansions and its noise.
 
-`python protocol_member.py MEMBERS COORDINATES REPEATS` prints one line of JSON. The round is the shipped code path
-with what surrounds it at a node: state read and written at each step, payload hashed, header signed, outbox synced.
-Seconds are of processor time, user and system: a loaded machine stretches them far less than the clock on the wall.
+`python protocol_member.py MEMBERS COORDINATES REPEATS` prints one line of JSON. The round is the node's own code over
+a folder of its own: `SecureRounds` with consent, roll, approvals, round states on disk, payload hashed, header
+signed, outbox synced. One process plays consecutive rounds as a node does, two exchanges each; what peers send is
+made between them. Seconds are of processor time, user and system: a loaded machine stretches them far less than
+the clock on the wall.
 """
 
 from __future__ import annotations
@@ -21,29 +23,36 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from participant.consents import plan_file_name
+from participant.home import Home
 from participant.outbox import Outbox, Sealed
+from participant.peers import approve, waiting
+from participant.redteam.dishonest_home import write_membership
+from participant.round_states import RoundStates
+from participant.secure import SecureRounds
 from participant.training.step import noisy_grid_sum
 from participant.training.workbench import NoiseShare
 from shared.domain.canonical import digest_of_bytes
-from shared.domain.files import read_json, write_json
+from shared.domain.files import write_json
 from shared.domain.plan import Plan
 from shared.domain.strict import to_plain
-from shared.domain.update import ContributionHeader
+from shared.domain.update import ContributionHeader, NoisyGridSum
+from shared.privacy.ledger import Ledger
 from shared.privacy.noise_shares import base_share, step_share
-from shared.release.signing import verify_value
+from shared.release.signing import SigningKey
 from shared.secagg import masks
-from shared.secagg.fixed_point import to_grid, to_ring
-from shared.secagg.graph import neighbours
+from shared.secagg.fixed_point import to_grid
+from shared.secagg.graph import neighbours_of
 from shared.secagg.member import MemberRound
-from shared.secagg.messages import roster_digest
+from shared.secagg.messages import Deal, KeyOffer, roster_digest
 from shared.secagg.parameters import tolerance
-from shared.wire.rounds import RoundReply, encode
+from shared.wire.rounds import PROTOCOL_VERSION, MaskedAsk, RoundReply, Step, StepRequest, encode
 from tests.benchmarks.protocol_setting import ROUND, RUN, World, plan_of
 
 
 @dataclass
 class Laps:
-    """Seconds of processor time a step, and the bytes of the two replies."""
+    """Seconds of processor time a step, without the steps inside it, and the bytes of the two replies."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     payload_bytes: int = 0
@@ -51,9 +60,10 @@ class Laps:
 
     def add(self, step: str, work: Callable[[], Any]) -> Any:
         """The result of `work`, timed."""
-        started = time.process_time()
+        before, started = self.total, time.process_time()
         result = work()
-        self.seconds[step] = self.seconds.get(step, 0.0) + time.process_time() - started
+        spent = time.process_time() - started - (self.total - before)
+        self.seconds[step] = self.seconds.get(step, 0.0) + spent
         return result
 
     @property
@@ -61,61 +71,83 @@ class Laps:
         return sum(self.seconds.values())
 
 
+class TimedStates(RoundStates):
+    """Says how much of a step its file took."""
+
+    def __init__(self, folder: Path, identity: SigningKey) -> None:
+        super().__init__(folder, identity.sign_value)
+        self.laps = Laps()
+
+    def _write(self, current: MemberRound) -> None:
+        self.laps.add("state", lambda: super(TimedStates, self)._write(current))
+
+
+class TimedRounds(SecureRounds):
+    """Takes a plan without its starting weights, and says how much of the unmasking was for the next round."""
+
+    laps = Laps()
+
+    def time_into(self, laps: Laps) -> None:
+        if not isinstance(self._states, TimedStates):
+            self._states = TimedStates(self._home.round_keys, self._identity)
+        self.laps = self._states.laps = laps
+
+    def know(self, plan: Plan) -> None:
+        self._plans[str(plan.digest)] = plan
+
+    def _next_deal(self, plan: Plan, request: StepRequest) -> Deal | None:
+        work = super()._next_deal
+        return self.laps.add("deal", lambda: work(plan, request))
+
+
 class Bench:
-    """The measured member and its folder."""
+    """The measured member in its folder, and its peers as they are in the round that comes next."""
 
     def __init__(self, world: World, folder: Path) -> None:
-        self.world, self.plan, self._folder = world, world.plan, folder
+        self.world, self.plan = world, world.plan
+        self._home = Home(folder / "home")
         self._identity = world.identities[world.me]
-        world.share_out(world.members[1:])
-        self._sealed, self._told = world.sealed_for_me(), world.endorsements()
-        self._offers, self._identity_keys = world.offers, world.identity_keys
-        self._opened = world.rounds[world.me].to_plain()
+        self._identity.save(self._home.identity_key)
+        write_membership(self._home, self.plan, world.identities)
+        approve(self._home, waiting(self._home))
+        write_json(self._home.consents / f"{plan_file_name(str(self.plan.digest))}.json", {"runs": 1})
+        self._plan_digest = str(self.plan.digest)
+        self._outbox = Outbox(self._home.outbox)
+        ledger = Ledger(self._home.ledger)
+        self._rounds = TimedRounds(self._home, world.me, self._identity, ledger, print, lambda: None)
+        self._rounds.know(self.plan)
+        self._rounds.time_into(Laps())
+        self._offers = self._roster(self._step(Step.OFFER).offer)
+        self._step(Step.DEAL, roster=self._offers)
         generator = np.random.default_rng(0)
         self._sum = generator.standard_normal(world.terms.length, dtype=np.float32)
         self._ring = np.zeros(world.terms.length, dtype=world.terms.dtype)
 
     def round(self, noisy: bool) -> Laps:
         """Everything this member does in one round but train and send."""
-        laps, world, plan = Laps(), self.world, self.plan
-        state = self._folder / "round.json"
-        outbox = Outbox(self._folder / "outbox")
-        covered = tolerance(len(world.members), plan.quorum, world.terms.tolerance_steps)
+        laps, world, plan, rounds = Laps(), self.world, self.plan, self._rounds
+        number, digest, offers = world.terms.round_number, roster_digest(self._offers), self._offers
+        rounds.time_into(laps)
+        ask = MaskedAsk(digest, world.members, world.sealed_for(world.me, offers))
+        told = world.endorsements(offers=offers)
 
-        def read() -> MemberRound:
-            return MemberRound.from_plain(read_json(state), self._identity.sign_value)
-
-        def step(name: str, work: Callable[[MemberRound], Any]) -> Any:
-            current = laps.add("state", read)
-            result = laps.add(name, lambda: work(current))
-            laps.add("state", lambda: write_json(state, current.to_plain()))
-            return result
-
-        following = laps.add(
-            "offer", lambda: MemberRound.open(world.terms, world.me, self._identity.sign_value)
-        )
-        write_json(state, self._opened)
-        deal = step("deal", lambda m: m.deal(self._offers, self._identity_keys, verify_value))
-        digest = roster_digest(self._offers)
-        seeds = step("accept", lambda m: (m.accept(digest, world.members, self._sealed), m.noise_seeds)[1])
-        share = NoiseShare(len(world.members), covered, seeds)
-        width = plan.secure.grid_width if plan.secure else 1.0
-        on_grid = laps.add(
-            "grid and noise",
-            (lambda: noisy_grid_sum(self._sum, None, plan, ROUND, share))
-            if noisy
-            else (lambda: to_grid(self._sum, width)),
-        )
-        current = laps.add("state", read)
-        masked = laps.add("ring and masks", lambda: current.mask(to_ring(on_grid, world.terms.ring_bits)))
-        payload = memoryview(masked.astype(masked.dtype.newbyteorder("<"), copy=False)).cast("B")
+        share = laps.add("accept", lambda: rounds.accept(plan, RUN, number, ask))
+        on_grid = laps.add("grid and noise", lambda: self._on_grid(share, noisy))
+        sent = NoisyGridSum(RUN, number, self._plan_digest, on_grid.data)
+        payload = laps.add("ring and masks", lambda: rounds.mask(plan, sent))
         header, signature = laps.add("seal", lambda: self._signed(payload, digest))
-        laps.add("outbox", lambda: outbox.put(Sealed(header, signature), payload))
-        endorsement = step("endorse", lambda m: m.contributed())
-        answer = step("unmask", lambda m: m.unmask(world.members, self._told, {}, verify_value))
+        laps.add("outbox", lambda: self._outbox.put(Sealed(header, signature), payload))
+        endorsement, offer = laps.add("keys", lambda: rounds.sealed(header.plan_digest, RUN, number))
+
+        self.world = world.next_round()
+        self._offers = self._roster(offer)
+        unmask = self._request(
+            Step.UNMASK, number, roster=self._offers, survivors=world.members, endorsements=told
+        )
+        answer = laps.add("unmask", lambda: rounds.answer(unmask))
         replies = (
-            RoundReply(header=header, signature=signature, endorsement=endorsement, offer=following.offer),
-            RoundReply(shares=answer, deal=deal),
+            RoundReply(header=header, signature=signature, endorsement=endorsement, offer=offer),
+            answer,
         )
         laps.payload_bytes = payload.nbytes
         laps.beside_bytes = sum(len(encode(reply)) for reply in replies)
@@ -123,28 +155,51 @@ class Bench:
 
     def expansions(self) -> float:
         """Of all masks, pairwise and own, onto one vector."""
-        count = len(neighbours(self.world.terms, self.world.members)[self.world.me]) + 1
-        keys = [os.urandom(32) for _ in range(count)]
+        keys = [os.urandom(32) for _ in range(self.masks)]
         return _timed(lambda: [masks.add_mask(self._ring, key) for key in keys])
 
     def noise(self) -> float:
         """Of drawing all noise components."""
         plan, size = self.plan, len(self.world.members)
-        covered = tolerance(size, plan.quorum, self.world.terms.tolerance_steps)
 
         def draw() -> None:
-            base_share(plan, ROUND, size, covered)
-            for number in range(1, len(covered) + 1):
-                step_share(plan, ROUND, size, covered, number, os.urandom(32))
+            base_share(plan, ROUND, size, self.covered)
+            for number in range(1, len(self.covered) + 1):
+                step_share(plan, ROUND, size, self.covered, number, os.urandom(32))
 
         return _timed(draw)
+
+    @property
+    def masks(self) -> int:
+        """Expansions in a round: one a neighbour, and the member's own."""
+        return len(neighbours_of(self.world.terms, self.world.members, self.world.me)) + 1
+
+    @property
+    def covered(self) -> tuple[int, ...]:
+        """Drop-outs covered by each noise step."""
+        return tolerance(len(self.world.members), self.plan.quorum, self.world.terms.tolerance_steps)
+
+    def _on_grid(self, share: NoiseShare, noisy: bool) -> np.ndarray:
+        if noisy:
+            return noisy_grid_sum(self._sum, None, self.plan, ROUND, share)
+        return to_grid(self._sum, self.plan.secure.grid_width if self.plan.secure else 1.0)
+
+    def _roster(self, mine: KeyOffer | None) -> tuple[KeyOffer, ...]:
+        offers = [offer for offer in self.world.offers if offer.member_id != self.world.me]
+        return tuple(sorted([*offers, mine] if mine else offers, key=lambda offer: offer.member_id))
+
+    def _request(self, step: Step, number: int, **content: Any) -> StepRequest:
+        return StepRequest(PROTOCOL_VERSION, step, RUN, number, str(self.plan.digest), **content)
+
+    def _step(self, step: Step, **content: Any) -> RoundReply:
+        return self._rounds.answer(self._request(step, self.world.terms.round_number, **content))
 
     def _signed(self, payload: memoryview, digest: str) -> tuple[ContributionHeader, str]:
         header = ContributionHeader(
             member_id=self.world.me,
             run_id=RUN,
-            round_number=ROUND,
-            plan_digest=self.plan.digest,
+            round_number=self.world.terms.round_number,
+            plan_digest=self._plan_digest,
             payload_digest=digest_of_bytes(payload),
             payload_bytes=payload.nbytes,
             counts=None,
@@ -156,9 +211,8 @@ class Bench:
 
 def measure(plan: Plan, repeats: int) -> dict[str, Any]:
     """The best of `repeats`, taken in turns: noisy and noiseless rounds, mask expansions, noise."""
-    world = World.of(plan)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(world, Path(folder))
+        bench = Bench(World.of(plan), Path(folder))
         bench.noise()  # builds the tables, which a node keeps from its first round on
         noisy, plain, expansions, noise = [], [], [], []
         for _ in range(repeats):
@@ -168,8 +222,8 @@ def measure(plan: Plan, repeats: int) -> dict[str, Any]:
             noise.append(bench.noise())
     best = min(noisy, key=lambda laps: laps.total)
     return {
-        "neighbours": len(neighbours(world.terms, world.members)[world.me]),
-        "components": 1 + len(tolerance(len(world.members), plan.quorum, world.terms.tolerance_steps)),
+        "masks": bench.masks,
+        "components": 1 + len(bench.covered),
         "member_s": best.total,
         "steps_s": best.seconds,
         "noiseless_s": min(laps.total for laps in plain),

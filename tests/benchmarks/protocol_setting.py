@@ -27,19 +27,22 @@ from shared.domain.plan import (
 from shared.domain.privacy import Mode, PrivacyTerms, Unit
 from shared.privacy.distributed import grid_variance, share_variances
 from shared.release.signing import SigningKey
-from shared.secagg import keys, shamir
+from shared.secagg import keys
+from shared.secagg.channels import Channels
+from shared.secagg.dealing import computed_bundles, derived_bundle, sent_shares, shares_for
 from shared.secagg.member import MemberRound
-from shared.secagg.member_state import StoredSecrets
 from shared.secagg.messages import (
     KIND_SURVIVORS,
     KeyOffer,
     UnmaskShares,
+    bundle_bytes,
     cohort_statement,
     encode,
     roster_digest,
     survivors_statement,
 )
-from shared.secagg.parameters import RoundTerms, needed_steps, terms_of, tolerance
+from shared.secagg.parameters import RoundTerms, terms_of, tolerance
+from shared.secagg.roster import Roster
 
 RUN, ROUND = "run_0123456789ab", 1
 DECLARED_SIZE, SAMPLING_RATE, NOISE_MULTIPLIER = 2000, 0.1, 1.89
@@ -91,15 +94,15 @@ class World:
     identities: Mapping[str, SigningKey]
     members: tuple[str, ...]
     rounds: dict[str, MemberRound] = field(repr=False)
-    shares: dict[str, list[dict[int, bytes]]] = field(default_factory=dict, repr=False)
-    """Owner → shares by place, of the self seed, the mask key and each noise seed."""
+    bundles: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
+    """Holder → owner → bundle of shares (base64)."""
 
     @classmethod
-    def of(cls, plan: Plan) -> World:
+    def of(cls, plan: Plan, number: int = ROUND, identities: Mapping[str, SigningKey] | None = None) -> World:
         """Everybody's keys for one round."""
-        terms = terms_of(plan, RUN, ROUND, plan.trainable_coordinates)
+        terms = terms_of(plan, RUN, number, plan.trainable_coordinates)
         members = tuple(sorted(member.member_id for member in plan.members))
-        identities = {name: SigningKey.generate() for name in members}
+        identities = identities or {name: SigningKey.generate() for name in members}
         rounds = {name: MemberRound.open(terms, name, identities[name].sign_value) for name in members}
         return cls(plan, terms, identities, members, rounds)
 
@@ -118,31 +121,28 @@ class World:
         """The roster."""
         return [self.rounds[name].offer for name in self.members]
 
-    def share_out(self, owners: Sequence[str]) -> None:
-        """Split these members' secrets as `deal_shares` does, and keep every share."""
-        places = range(1, len(self.members) + 1)
-        for owner in owners:
-            drawn = self._secrets(owner)
-            seeds = keys.noise_chain(drawn.noise_seed, self.terms.tolerance_steps)
-            self.shares[owner] = [
-                shamir.split(secret, self.terms.share_threshold, places)
-                for secret in (drawn.self_seed, drawn.mask_private, *seeds)
-            ]
+    def share_out(self) -> None:
+        """Everybody's shares of everybody's secrets, made as the members make them."""
+        roster = Roster.of(self.offers)
+        self.bundles = {holder: {} for holder in self.members}
+        for owner in self.members:
+            drawn, channels = self._secrets(owner), self._channels(roster, owner)
+            computed = computed_bundles(self.terms, roster, owner, drawn, channels)
+            for holder in self.members:
+                bundle = computed.get(holder) or derived_bundle(owner, holder, channels)
+                self.bundles[holder][owner] = encode(bundle)
 
-    def sealed_for_me(self) -> dict[str, str]:
-        """What every peer dealt to the measured member."""
-        digest, me = roster_digest(self.offers), self.me
-        sealed = {}
-        for owner in self.members[1:]:
-            bundle = b"".join(shares[1] for shares in self.shares[owner])
-            channel = keys.load_private(self._secrets(owner).channel_private)
-            peer = self.rounds[me].offer.channel_public_key
-            sealed[owner] = encode(keys.seal(self.terms, digest, owner, me, channel, peer, bundle))
-        return sealed
+    def sealed_for(self, holder: str, offers: Sequence[KeyOffer]) -> dict[str, str]:
+        """What peers seal to one member on this roster: what is in it, a member cannot check."""
+        roster, anything = Roster.of(offers), bytes(bundle_bytes(self.terms))
+        owners = sent_shares(self.terms, roster, holder, self.members)
+        return {owner: encode(self._channels(roster, owner).seal(holder, anything)) for owner in owners}
 
-    def endorsements(self, survivors: Sequence[str] | None = None) -> dict[str, str]:
-        """Everybody's signature under the whole cohort, or the survivors' under their list."""
-        digest = roster_digest(self.offers)
+    def endorsements(
+        self, survivors: Sequence[str] | None = None, offers: Sequence[KeyOffer] | None = None
+    ) -> dict[str, str]:
+        """Everybody's signature under the whole cohort of a roster, or the survivors' under their list."""
+        digest = roster_digest(offers or self.offers)
         statement: dict[str, Any] = cohort_statement(self.terms, digest, self.members)
         if survivors is not None:
             statement = survivors_statement(self.terms, digest, self.members, survivors)
@@ -153,24 +153,20 @@ class World:
 
     def answers(self, survivors: Sequence[str]) -> list[UnmaskShares]:
         """What each survivor gives to unmask their sum."""
-        size, terms = len(self.members), self.terms
-        needed = needed_steps(size, terms.quorum, terms.tolerance_steps, len(survivors))
-        unneeded = needed < len(tolerance(size, terms.quorum, terms.tolerance_steps))
-        given = []
-        for place, holder in enumerate(self.members, start=1):
-            if holder not in survivors:
-                continue
-            own, noise, dropped = {}, {}, {}
-            for owner in self.members:
-                of_self, of_key, *of_noise = (shares[place] for shares in self.shares[owner])
-                if owner not in survivors:
-                    dropped[owner] = encode(of_key)
-                    continue
-                own[owner] = encode(of_self)
-                if unneeded:
-                    noise[owner] = encode(of_noise[needed])
-            given.append(UnmaskShares(holder, own, dropped, noise))
-        return given
+        return [
+            shares_for(self.terms, holder, self.members, survivors, self.bundles[holder])
+            for holder in survivors
+        ]
+
+    def next_round(self) -> World:
+        """The same members with new keys, for the round after this one."""
+        return World.of(self.plan, self.terms.round_number + 1, self.identities)
+
+    def _channels(self, roster: Roster, name: str) -> Channels:
+        return Channels(self.terms, roster, name, self._secrets(name).channel_private)
 
     def _secrets(self, owner: str) -> keys.RoundSecrets:
-        return StoredSecrets(**self.rounds[owner].to_plain()["secrets"]).read()
+        stored = self.rounds[owner].state.secrets
+        if stored is None:
+            raise ValueError("this round was answered, and its secrets are gone")
+        return stored.read()

@@ -2,36 +2,38 @@
 
 Plans are completed by the coordinator's own planning, so sigma, grid width, quorum and noise shares are what a run
 would have. Masks cancel exactly and the wire changes no number, so both are left out; the shares' rounding and the
-discrete Gaussian noise that stays when nobody drops out are drawn member by member. Who is drawn when follows from
-the seed and is the same for every arm; the noise is the shipped one and cannot be seeded.
+discrete Gaussian noise that stays are drawn member by member. Who is drawn and who drops out when follows from the
+seed and is the same for every arm; the noise is the shipped one and cannot be seeded.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from utility_data import FASHION, FASHION_BOTH, SIGNS, Records
+from utility_data import FASHION, SIGNS, Records
 from utility_model import Adapter, Batch, Clipped, Heads
 
 from coordinator.runs.averaging import ServerState, apply_average
-from coordinator.runs.draft import PlanDraft, PrivacyDraft
+from coordinator.runs.draft import PlanDraft, PrivacyDraft, TrainingDraft
 from coordinator.runs.planning import complete
 from coordinator.workers.probe import Probe
 from shared.domain.consortium import Member, MemberState, Node, Purpose
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.ids import MemberId
-from shared.domain.plan import Plan, ServerOptimizer, TrainingTerms
+from shared.domain.plan import Plan, ServerOptimizer
 from shared.domain.privacy import Mode, Unit
 from shared.domain.update import AggregateSum
 from shared.privacy.accountant import calibrate_noise_multiplier, highest_delta
+from shared.privacy.discrete_gaussian import SEED_BYTES
 from shared.privacy.mechanism import NoiseSource
-from shared.privacy.noise_shares import base_share
+from shared.privacy.noise_shares import base_share, step_share
 from shared.secagg.fixed_point import to_grid
-from shared.secagg.parameters import tolerance
+from shared.secagg.parameters import needed_steps, tolerance
 
 SECURE, LOCAL, CURATOR, NOT_PRIVATE = "secure", "local", "curator", "not private"
 
@@ -46,16 +48,20 @@ class Recipe:
     sampling_rate: float
     learning_rate: float
     head_learning_rate: float
+    averaging_decay: float
     clip_norm_l2: float = 1.0
     schedule: str = "constant"
-    averaging_decay: float = 0.0
+    shared_head: bool = True
 
 
 RECIPES = {
-    "fashion": Recipe(FASHION, Unit.RECORD, 100, 0.05, 8.0, 4.0),
-    "fashion, concatenated": Recipe(FASHION_BOTH, Unit.RECORD, 100, 0.05, 8.0, 4.0),
-    "signs": Recipe(SIGNS, Unit.PERSON, 40, 1.0, 2.0, 2.0),
+    "fashion": Recipe(FASHION, Unit.RECORD, 150, 0.1, 4.0, 2.0, 0.95),
+    "signs": Recipe(SIGNS, Unit.PERSON, 40, 1.0, 0.5, 1.0, 0.9),
 }
+PRIVATE_HEADS = {
+    "fashion": replace(RECIPES["fashion"], learning_rate=8.0, head_learning_rate=4.0, shared_head=False)
+}
+"""The same with a head of each member's own, at the rates that were tuned for that."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -65,17 +71,21 @@ def noise_multiplier(epsilon: float, delta: float, rate: float, rounds: int) -> 
 
 
 def make_plan(
-    recipe: Recipe, sizes: tuple[int, ...], mode: Mode, epsilon: float, colluders: int | None
+    recipe: Recipe, members: tuple[Records, ...], mode: Mode, epsilon: float, colluders: int | None = None
 ) -> Plan:
-    """The plan that `plan propose` would make for members of these sizes.
+    """The plan that `plan propose` would make for members with these records.
 
     delta is 1e-5, or less where a member holds more than 10,000 units (clause 7.35).
     """
-    delta = min(highest_delta(two_digits(size)) for size in sizes)
+    sizes = [two_digits(records.units) for records in members]
+    delta = min(highest_delta(size) for size in sizes)
+    shared = tuple(str(c) for c in classes_of(members)) if recipe.shared_head else ()
     draft = PlanDraft(
         extractor_name="utility",
         extractor=recipe.spec,
-        training=TrainingTerms(1, recipe.learning_rate, recipe.head_learning_rate, recipe.schedule),
+        training=TrainingDraft(
+            1, recipe.learning_rate, recipe.head_learning_rate, recipe.schedule, shared_classes=shared
+        ),
         privacy=PrivacyDraft(
             epsilon, recipe.clip_norm_l2, recipe.sampling_rate, mode, recipe.unit, delta,
             noise_multiplier(epsilon, delta, recipe.sampling_rate, recipe.rounds),
@@ -84,16 +94,17 @@ def make_plan(
         server=ServerOptimizer("fedavg", averaging_decay=recipe.averaging_decay),
         colluders=colluders,
     )  # fmt: skip
-    members = [
+    enrolled = [
         Member(
             id=MemberId(f"mem_{place:04}"), name=f"member {place}", purpose=Purpose.CONTRIBUTE,
-            state=MemberState.ACTIVE, identity_public_key="00" * 32, declared_size=two_digits(size),
+            state=MemberState.ACTIVE, identity_public_key="00" * 32, declared_size=size,
             node=Node("pem", "cpu", "0"), enrolled_at="2026-01-01T00:00:00Z",
         )
         for place, size in enumerate(sizes)
     ]  # fmt: skip
-    probe = Probe("sha256:00", "start.safetensors", len(Adapter(recipe.spec, 0).start), 0.0)
-    return complete(draft, "utility", members, probe).plan
+    adapter = Adapter(recipe.spec, 0)
+    probe = Probe("sha256:00", "start.safetensors", len(adapter.start), 0.0, adapter.width)
+    return complete(draft, "utility", enrolled, probe).plan
 
 
 def two_digits(size: int) -> int:
@@ -102,50 +113,70 @@ def two_digits(size: int) -> int:
     return max(1, round(size / unit) * unit)
 
 
-def train(adapter: Adapter, plan: Plan, arm: str, members: tuple[Records, ...], seed: int) -> np.ndarray:
-    """Weights float32 [d] that the consortium releases after the plan's rounds."""
-    rng = np.random.default_rng([seed, 7])
-    classes = int(max(records.y.max() for records in members)) + 1
-    held = np.stack([np.isin(np.arange(classes), records.y) for records in members])
-    heads = Heads.zeros(held, plan.extractor.embedding_dim)
-    state, noise = ServerState(adapter.start.copy()), NoiseSource()
-    drawer = Drawer(members, plan.privacy.sampling_rate, rng)
+def classes_of(members: tuple[Records, ...]) -> np.ndarray:
+    """Classes that anybody holds, ascending."""
+    return np.unique(np.concatenate([records.y for records in members]))
+
+
+def train(
+    adapter: Adapter, plan: Plan, arm: str, members: tuple[Records, ...], seed: int, drop: int = 0
+) -> np.ndarray:
+    """What the consortium has after the plan's rounds, float32: the extractor [d], then the head if it is shared.
+
+    In every round `drop` members, drawn anew, do not answer.
+    """
+    rng, leaving, noise = np.random.default_rng([seed, 7]), np.random.default_rng([seed, 8]), NoiseSource()
+    classes, d = classes_of(members), plan.extractor_coordinates
+    shared = plan.shared_head is not None
+    held = np.stack([np.isin(classes, records.y) for records in members])
+    heads = Heads.zeros(held.any(axis=0)[None] if shared else held, adapter.width)
+    start = np.concatenate([adapter.start, heads.flat(0)]) if shared else adapter.start
+    rates = np.full(plan.trainable_coordinates, plan.training.learning_rate)
+    rates[d:] = plan.training.head_learning_rate
+    state, drawer = ServerState(start.copy()), Drawer(members, classes, plan.privacy.sampling_rate, rng)
     expected = np.array([plan.expected_batch_size(m.member_id) for m in plan.members])
     for number in range(1, plan.rounds + 1):
         batch = drawer.draw()
-        clipped = adapter.clipped(state.weights, heads, batch, plan.privacy.clip_norm_l2)
-        pace = plan.learning_rate_factor(number)
-        total = extractor_total(clipped, batch, plan, number, arm, noise)
-        for member in range(len(members)):
-            weight, bias = clipped.head_sum(batch.part(member))
-            rate = pace * plan.training.head_learning_rate / expected[member]
-            flat = torch.cat([weight.reshape(-1), bias])
-            if arm != NOT_PRIVATE:
-                flat = torch.from_numpy(noise.noised(flat.numpy(), plan.noise_std_l2))
-            heads.weight[member] -= rate * flat[: weight.numel()].reshape(weight.shape)
-            heads.bias[member] -= rate * flat[weight.numel() :]
-        step = total * (-pace * plan.training.learning_rate / expected.sum())
+        survivors = np.sort(leaving.permutation(len(members))[drop:])
+        clipped = adapter.clipped(state.weights[:d], heads, batch, plan.privacy.clip_norm_l2)
+        total = summed(clipped, batch, plan, number, arm, noise, survivors)
+        step = total * rates * (-plan.learning_rate_factor(number) / expected[survivors].sum())
         state = apply_average(state, AggregateSum(step.data, 1.0, ()), plan.server)
+        if shared:
+            heads.place(0, state.weights[d:])
+            continue
+        for member, size in enumerate(expected):
+            own = clipped.head_sum(batch.part(member))
+            noised = own if arm == NOT_PRIVATE else noise.noised(own, plan.noise_std_l2)
+            pace = plan.learning_rate_factor(number) * plan.training.head_learning_rate / size
+            heads.place(member, heads.flat(member) - np.float32(pace) * noised)
     return state.released_weights
 
 
-def extractor_total(
-    clipped: Clipped, batch: Batch, plan: Plan, number: int, arm: str, noise: NoiseSource
+def summed(
+    clipped: Clipped,
+    batch: Batch,
+    plan: Plan,
+    number: int,
+    arm: str,
+    noise: NoiseSource,
+    survivors: np.ndarray,
 ) -> np.ndarray:
-    """The sum over all members with the arm's noise, float64 [d]."""
-    members = len(plan.members)
+    """The sum over `survivors` with the arm's noise, float64 [plan.trainable_coordinates]."""
+    members, d = len(plan.members), plan.trainable_coordinates
     if arm == SECURE:
         assert plan.secure is not None
-        steps = plan.secure.tolerance_steps
+        steps, grid = plan.secure.tolerance_steps, np.zeros(d, np.int64)
         covered = tolerance(members, plan.quorum, steps)
-        # Nobody drops out: what the tolerance steps added is removed again exactly, only the base share stays.
-        grid = sum(
-            to_grid(clipped.extractor_sum(batch.part(member)), plan.secure.grid_width)
-            + base_share(plan, number, members, covered)
-            for member in range(members)
-        )
-        return np.asarray(grid) * plan.secure.grid_width
-    exact = clipped.extractor_sum(slice(None)).astype(np.float64)
+        # Steps that this many survivors do not need are removed again exactly; the others stay (clause 3.9).
+        kept = range(1, needed_steps(members, plan.quorum, steps, len(survivors)) + 1)
+        for member in survivors:
+            grid += to_grid(clipped.joint_sum(batch.part(member))[:d], plan.secure.grid_width)
+            grid += base_share(plan, number, members, covered)
+            for step in kept:
+                grid += step_share(plan, number, members, covered, step, os.urandom(SEED_BYTES))
+        return grid * plan.secure.grid_width
+    exact = clipped.joint_sum(slice(None))[:d].astype(np.float64)
     if arm == NOT_PRIVATE:
         return exact
     # Mode local: n independent Gaussians of one std are one Gaussian of √n times that std.
@@ -156,10 +187,13 @@ def extractor_total(
 class Drawer:
     """Poisson batches of all members: every unit by itself, and of a drawn unit one record."""
 
-    def __init__(self, members: tuple[Records, ...], rate: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self, members: tuple[Records, ...], classes: np.ndarray, rate: float, rng: np.random.Generator
+    ) -> None:
         self._rate, self._rng, self._members = rate, rng, members
         self._x = torch.from_numpy(np.concatenate([records.x for records in members]))
-        self._y = torch.from_numpy(np.concatenate([records.y for records in members]))
+        y = np.concatenate([records.y for records in members])
+        self._y = torch.from_numpy(np.searchsorted(classes, y))
         self._squares = self._x.square().sum(1)
 
     def draw(self) -> Batch:

@@ -41,14 +41,12 @@ Labels = npt.NDArray[np.int64]
 
 _FILTERS = {"scales": 2, "orientations": 4, "kernel": 7, "grid": 7}
 _FASHION_FIXED, _SIGNS_FIXED = 392, 539
-FASHION = ExtractorSpec("fixed-mlp", 1, 28, 28, 128, options={**_FILTERS, "hidden": 64})
-FASHION_BOTH = replace(
-    FASHION, embedding_dim=64 + _FASHION_FIXED, options={**FASHION.options, "concatenate": True}
+FASHION = ExtractorSpec(
+    "fixed-mlp", 1, 28, 28, 128 + _FASHION_FIXED, options={**_FILTERS, "hidden": 128, "concatenate": True}
 )
 SIGNS = ExtractorSpec(
-    "fixed-mlp", 3, 48, 48, 32 + _SIGNS_FIXED, options={**_FILTERS, "hidden": 32, "concatenate": True}
+    "fixed-mlp", 3, 48, 48, 64 + _SIGNS_FIXED, options={**_FILTERS, "hidden": 64, "concatenate": True}
 )
-"""So few persons train little: fixed features stay in the embedding, so that nobody loses them."""
 SPECS = {"fashion": FASHION, "signs": SIGNS}
 
 

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from utility_arms import CURATOR, NOT_PRIVATE, RECIPES, Drawer, Recipe, extractor_total, make_plan
+from utility_arms import CURATOR, NOT_PRIVATE, RECIPES, Recipe, classes_of, make_plan, train
 from utility_data import Pool, Records, load_pool
-from utility_model import Adapter, Heads
+from utility_model import Adapter
 
 from shared.domain.privacy import Mode
-from shared.privacy.mechanism import NoiseSource
 
 EPSILON = 3.0
 ROUNDS, RATE = 600, 0.1
@@ -27,27 +26,11 @@ ROUNDS, RATE = 600, 0.1
 
 def accuracy(pool: Pool, recipe: Recipe, arm: str, seed: int) -> float:
     """Of extractor and head after pooled DP-SGD over all training records."""
-    rng, noise = np.random.default_rng([seed, 7]), NoiseSource()
-    records = Records(pool.x, pool.y, pool.person)
-    plan = make_plan(recipe, (records.units,), Mode.LOCAL, EPSILON, None)
+    everybody = (Records(pool.x, pool.y, pool.person),)
     adapter = Adapter(recipe.spec, seed)
-    weights, heads = adapter.start.copy(), Heads.zeros(np.ones((1, 10), bool), recipe.spec.embedding_dim)
-    drawer = Drawer((records,), recipe.sampling_rate, rng)
-    expected = plan.expected_batch_size(plan.members[0].member_id)
-    for number in range(1, plan.rounds + 1):
-        batch = drawer.draw()
-        clipped = adapter.clipped(weights, heads, batch, recipe.clip_norm_l2)
-        pace = plan.learning_rate_factor(number) / expected
-        total = extractor_total(clipped, batch, plan, number, arm, noise)
-        flat = torch.cat([part.reshape(-1) for part in clipped.head_sum(slice(None))])
-        if arm != NOT_PRIVATE:
-            flat = torch.from_numpy(noise.noised(flat.numpy(), plan.noise_std_l2))
-        weights = (weights - pace * recipe.learning_rate * total).astype(np.float32)
-        step = pace * recipe.head_learning_rate * flat
-        cut = heads.weight.numel()
-        heads.weight -= step[:cut].reshape(heads.weight.shape)
-        heads.bias -= step[cut:].reshape(heads.bias.shape)
-    logits = adapter.embed(weights, pool.x_test) @ heads.weight[0].numpy().T + heads.bias[0].numpy()
+    trained = train(adapter, make_plan(recipe, everybody, Mode.LOCAL, EPSILON), arm, everybody, seed)
+    bias, weight = np.split(trained[len(adapter.start) :], [len(classes_of(everybody))])
+    logits = adapter.embed(trained, pool.x_test) @ weight.reshape(len(bias), -1).T + bias
     return float((logits.argmax(1) == pool.y_test).mean())
 
 

@@ -11,6 +11,8 @@ from scipy.stats import t as student
 
 Row = dict[str, Any]
 TASKS = ("rich", "poor", "joiner 10", "joiner 20", "unseen 10", "unseen 20")
+BARE = ", trained part only"
+"""Ends the name of a score for which the fixed features were not behind the trained ones."""
 FREE = {
     "fixed": "fixed features",
     "alone, no privacy": "alone, no privacy",
@@ -22,8 +24,9 @@ ARMS = {
     "secure": "**mode secure**",
     "curator": "trusted curator",
 }
-PAIRS = (("secure", "curator"), ("secure, t = 0", "curator"), ("secure", "local"), ("secure", "alone"),
-         ("secure", "alone, no privacy"), ("secure", "fixed"))  # fmt: skip
+PAIRS = (("secure", "curator"), ("secure, t = 0", "curator"), ("secure, a third drops out", "secure"),
+         ("secure", "secure, private heads"), ("secure", "local"), ("secure", "alone"),
+         ("secure", "alone, no privacy"), ("secure", "fixed"), ("secure" + BARE, "fixed"))  # fmt: skip
 CONFIDENCE = 0.95
 
 
@@ -47,10 +50,19 @@ def tables(rows: Iterable[Row]) -> str:
     cells: dict[tuple[str, int, str], Arms] = {}
     for row in rows:
         cell = cells.setdefault((row["data"], row["members"], row["skew"]), defaultdict(dict))
-        cell[row["arm"], row["epsilon"]][row["seed"]] = row["scores"]
+        whole, bare = _apart(row["scores"])
+        cell[row["arm"], row["epsilon"]][row["seed"]] = whole
+        if bare:
+            cell[row["arm"] + BARE, row["epsilon"]][row["seed"]] = bare
     ordered = sorted(cells.items())
     parts = [_together(data, ordered) for data in sorted({name[0] for name in cells})]
     return "\n\n".join([*parts, *(_cell(name, cell) for name, cell in ordered)])
+
+
+def _apart(scores: dict[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores of what is released, and of its trained part alone."""
+    bare = {task.removesuffix(BARE): score for task, score in scores.items() if task.endswith(BARE)}
+    return {task: score for task, score in scores.items() if not task.endswith(BARE)}, bare
 
 
 def _whole(cell: Arms) -> Arms:
@@ -117,6 +129,9 @@ def _difference(
         return []
     texts = []
     for task in TASKS:
+        if any(task not in scores for scores in first.values()):
+            texts.append("–")
+            continue
         mean, half = interval(differences(first, second, task))
         texts.append(f"{mean:+.1f} ± {half:.1f}" if half == half else f"{mean:+.1f}")
     count = len(first.keys() & second.keys())

@@ -74,6 +74,27 @@ def test_hooks_give_the_sum_of_one_record_at_a_time(name, dtype, tolerance):
     assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
 
 
+def test_head_sees_as_many_numbers_of_the_embedding_as_it_has_inputs():
+    spec = ExtractorSpec(
+        "fixed-mlp", 3, 12, 12, 4 + 4 * (2 * 8 + 3), options={"grid": 2, "concatenate": True}
+    )
+    extractor = build(spec, seed=5).double()
+    x, y = batch(7, torch.float64)
+    for inputs in (4, 10, spec.embedding_dim):
+        torch.manual_seed(0)
+        head = torch.nn.Linear(inputs, CLASSES).double()
+        front = torch.nn.Linear(spec.embedding_dim, CLASSES).double()
+        with torch.no_grad():
+            front.weight.zero_()[:, :inputs].copy_(head.weight)
+            front.bias.copy_(head.bias)
+        extractor_sum, head_sum = make_engine(extractor, head, 3, CPU).clipped_sum(x, y, 1e9)
+        expected = gradients_one_by_one(extractor, front, x, y).sum(axis=0)
+        cut = len(extractor_sum)
+        seen = expected[cut + CLASSES :].reshape(CLASSES, -1)[:, :inputs]
+        np.testing.assert_allclose(extractor_sum, expected[:cut], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(head_sum, [*expected[cut : cut + CLASSES], *seen.ravel()], rtol=1e-9)
+
+
 @pytest.mark.parametrize("name", MOST)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gradients_are_right_however_the_pictures_lie_in_memory(name, channels):

@@ -111,10 +111,10 @@ def lie(answer: UnmaskShares, kind: str, other: UnmaskShares) -> list[UnmaskShar
     if kind == "silent":
         return []
     if kind == "nothing in it":
-        return [UnmaskShares(answer.member_id, {}, {}, {})]
+        return [UnmaskShares(answer.member_id, {}, {})]
     if kind == "shares of another":
         return [dataclasses.replace(other, member_id=answer.member_id)]
-    fields = {name: changed(getattr(answer, name)) for name in ("self_shares", "key_shares", "noise_shares")}
+    fields = {name: changed(getattr(answer, name)) for name in ("seed_shares", "key_shares")}
     return [UnmaskShares(answer.member_id, **fields)]
 
 
@@ -221,10 +221,10 @@ def test_no_walk_of_requests_opens_both_secrets_of_an_honest_member(data: st.Dat
             assert heard.setdefault(name, answer) == answer, "one answer a round"
         except (Refused, QuorumMissed):
             continue
-    smaller = {a: s for a, s in heard.items() if set(s.self_shares) != set(everybody)}
-    assert len({tuple(sorted(answer.self_shares)) for answer in smaller.values()}) <= 1, "one smaller list"
+    smaller = {a: s for a, s in heard.items() if set(s.seed_shares) != set(everybody)}
+    assert len({tuple(sorted(answer.seed_shares)) for answer in smaller.values()}) <= 1, "one smaller list"
     for owner in honest:
-        of_self = sum(owner in answer.self_shares for answer in heard.values()) + colluders
+        of_self = sum(owner in answer.seed_shares for answer in heard.values()) + colluders
         of_key = sum(owner in answer.key_shares for answer in heard.values()) + colluders
         assert min(of_self, of_key) < quorum
 

@@ -10,6 +10,7 @@ from shared.extractors.architectures import (
     build,
     check_layers,
     get_flat,
+    head_inputs,
     layout_of_spec,
     load,
     set_flat,
@@ -137,6 +138,9 @@ def test_concatenated_embedding_ends_with_the_fixed_features():
     module = build(spec, seed=0)
     x = torch.randn(2, 1, 12, 12)
     torch.testing.assert_close(module(x)[:, 5:], module.fixed(x))
+    assert head_inputs(module, spec) == 5
+    plain = tiny("fixed-mlp", channels=1, embedding_dim=7)
+    assert head_inputs(build(plain, seed=0), plain) == 7
     with pytest.raises(InvalidConfig, match="above its 64 fixed features; found 64"):
         build(tiny("fixed-mlp", channels=1, embedding_dim=64, concatenate=True), seed=0)
 

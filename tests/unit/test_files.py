@@ -57,3 +57,14 @@ def test_missing_and_broken_json_are_named(tmp_path: Path) -> None:
         (tmp_path / "a.json").write_bytes(content)
         with pytest.raises(Invalid, match="is not JSON"):
             read_json(tmp_path / "a.json")
+
+
+def test_an_outdated_file_is_written_over_whatever_their_lengths(tmp_path: Path) -> None:
+    for old, new in ((b"a longer text than the next", b"short"), (b"short", b"a longer text than the last")):
+        outdated, path = tmp_path / "1", tmp_path / "2"
+        outdated.write_bytes(old)
+        inode = outdated.stat().st_ino
+        write_atomically(path, new, over=outdated)
+        assert path.read_bytes() == new
+        assert path.stat().st_ino == inode
+        assert [entry.name for entry in tmp_path.iterdir()] == ["2"]

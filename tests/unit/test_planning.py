@@ -7,20 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.runs.draft import PlanDraft, PrivacyDraft
+from coordinator.runs.draft import PlanDraft, PrivacyDraft, TrainingDraft
 from coordinator.runs.planning import LEAST_NOISE, check_soundness, complete
 from coordinator.workers.probe import Probe
 from shared.domain.consortium import Member, MemberState, Node, Purpose
 from shared.domain.errors import NotFound, UnsoundPlan
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.ids import MemberId
-from shared.domain.plan import Plan, ServerOptimizer, TrainingTerms, least_quorum
+from shared.domain.plan import Plan, ServerOptimizer, SharedHead, least_quorum
 from shared.domain.privacy import Mode
 from shared.domain.strict import build, to_plain
 from shared.privacy.accountant import epsilon
 
-PROBE = Probe("sha256:00", "start.safetensors", 1000, 0.01)
-TRAINING = TrainingTerms(1, 0.5, 0.5)
+PROBE = Probe("sha256:00", "start.safetensors", 1000, 0.01, 4)
+TRAINING = TrainingDraft(1, 0.5, 0.5)
 PRIVACY = PrivacyDraft(8.0, 1.0, 1.0, Mode.LOCAL, noise_multiplier=4.0)
 DRAFT = PlanDraft("digits", ExtractorSpec("fixed-mlp", 1, 8, 8, 4), TRAINING, PRIVACY, rounds=3)
 
@@ -132,8 +132,8 @@ def test_organisation_named_twice_is_refused() -> None:
         # Where float32 norms underflow, nothing would be clipped; where updates overflow, that would tell.
         (privacy(clip_norm_l2=1e-30), "clip_norm_l2 must be from 0.0001"),
         (privacy(clip_norm_l2=1e30), "clip_norm_l2 must be from 0.0001"),
-        (replace(DRAFT, training=TrainingTerms(1, 1e38, 1.0)), "learning_rate must be above 0 and at most"),
-        (replace(DRAFT, training=TrainingTerms(1, 1.0, 1e38)), "head_learning_rate must be above 0"),
+        (replace(DRAFT, training=TrainingDraft(1, 1e38, 1.0)), "learning_rate must be above 0 and at most"),
+        (replace(DRAFT, training=TrainingDraft(1, 1.0, 1e38)), "head_learning_rate must be above 0"),
         (privacy(sampling_rate=1e-9), "sampling_rate times declared size must be at least 1"),
         (replace(DRAFT, rounds=2_000_000), "rounds times local_steps must be at most"),
         (
@@ -176,7 +176,7 @@ def test_all_numbers_out_of_range_are_named_at_once() -> None:
         rounds=0,
         evaluate_every=-1,
         deadline_s=0.05,
-        training=TrainingTerms(0, 0.0, -1.0),
+        training=TrainingDraft(0, 0.0, -1.0),
         privacy=replace(
             PRIVACY,
             sampling_rate=1.5,
@@ -220,7 +220,7 @@ def test_plan_is_the_same_after_a_journey_as_plain_values() -> None:
         {"deadline_s": 121.0},
         {"starting_weights": "sha256:01"},
         {"server": ServerOptimizer("fedadam")},
-        {"training": replace(TRAINING, augmentations=("flip",))},
+        {"training": replace(TRAINING.terms, augmentations=("flip",))},
     ],
 )
 def test_any_change_is_another_digest(change: dict[str, object]) -> None:
@@ -245,8 +245,63 @@ def test_rounds_cost_together_what_the_run_costs() -> None:
 def test_learning_rates_stay_or_follow_a_cosine() -> None:
     plan = planned()
     assert [plan.learning_rate_factor(n) for n in range(1, plan.rounds + 1)] == [1.0] * plan.rounds
-    falling = replace(plan, rounds=4, training=replace(TRAINING, schedule="cosine"))
+    falling = replace(plan, rounds=4, training=replace(TRAINING.terms, schedule="cosine"))
     expected = [1.0, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)]
     assert [falling.learning_rate_factor(n) for n in range(1, 5)] == pytest.approx(expected)
     with pytest.raises(UnsoundPlan, match="training.schedule must be among constant, cosine"):
         planned(replace(DRAFT, training=replace(TRAINING, schedule="step")))
+
+
+def shared(*classes: str, draft: PlanDraft = DRAFT) -> PlanDraft:
+    return replace(draft, training=replace(TRAINING, shared_classes=classes))
+
+
+def test_shared_classes_make_one_head_that_is_summed_with_the_extractor() -> None:
+    plan = planned(shared("cat", "dog", "owl"))
+    assert plan.shared_head == SharedHead(("cat", "dog", "owl"), inputs=4)
+    assert (plan.extractor_coordinates, plan.trainable_coordinates) == (1000, 1000 + 3 * 5)
+    assert build(Plan, to_plain(plan), "plan") == plan
+    assert plan.digest != planned(shared("dog", "cat", "owl")).digest
+
+
+def test_plan_without_shared_classes_is_written_as_it_always_was() -> None:
+    plain = to_plain(planned())
+    assert "shared_head" not in plain
+    assert "shared_classes" not in plain["training"]
+    assert planned().digest == planned(shared()).digest
+    assert planned().extractor_coordinates == planned().trainable_coordinates
+
+
+def test_head_costs_bytes_and_no_epsilon() -> None:
+    private, together = (complete(draft, "Testing", MEMBERS, PROBE) for draft in (DRAFT, shared("a", "b")))
+    assert [cost.epsilon for cost in together.costs] == [cost.epsilon for cost in private.costs]
+    assert together.bytes_per_round - private.bytes_per_round == 2 * 4 * 4 * 2 * 5
+
+
+@pytest.mark.parametrize(
+    ("classes", "rule"),
+    [
+        (("cat",), "training.shared_classes must be 2 to 1000 different names"),
+        (("cat", "dog", "cat"), "training.shared_classes must be 2 to 1000 different names"),
+        (tuple(str(n) for n in range(1001)), "training.shared_classes must be 2 to 1000 different names"),
+        (("cat", ""), "must have 1 to 100 printable characters"),
+        (("cat", "x" * 101), "must have 1 to 100 printable characters"),
+        (("cat", "dog\n"), "must have 1 to 100 printable characters"),
+        (("cat", "\u202edog"), "must have 1 to 100 printable characters"),
+    ],
+)
+def test_list_of_shared_classes_that_is_none_is_refused_by_name(classes: tuple[str, ...], rule: str) -> None:
+    with pytest.raises(UnsoundPlan) as caught:
+        planned(shared(*classes))
+    assert rule in caught.value.message
+
+
+def test_shared_head_that_does_not_fit_the_coordinates_is_refused() -> None:
+    plan = planned(shared("cat", "dog"))
+    assert plan.shared_head is not None
+    for head, rule in (
+        (replace(plan.shared_head, inputs=0), "shared_head.inputs must be at least 1"),
+        (replace(plan.shared_head, inputs=1000), "trainable_coordinates must hold the extractor's and"),
+    ):
+        with pytest.raises(UnsoundPlan, match=rule):
+            check_soundness(replace(plan, shared_head=head))

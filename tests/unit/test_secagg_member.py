@@ -52,11 +52,12 @@ def deal_with(play: Round, offers: list[KeyOffer]) -> Deal:
 # --- deal ------------------------------------------------------------------------------------------
 
 
-def test_deal_reaches_everybody_else_on_the_roster_and_is_the_same_again() -> None:
+def test_deal_reaches_those_who_derive_nothing_of_it_and_is_the_same_again() -> None:
     play = Round(terms(), 5)
     deal = deal_with(play, play.offers)
     deal.check(play.terms)
-    assert sorted(deal.ciphertexts) == ALL[1:]
+    # Quorum 4: the three members after this one derive their shares.
+    assert sorted(deal.ciphertexts) == ALL[4:]
     assert deal_with(play, play.offers[::-1]) == deal
     with pytest.raises(UnsafeCohort, match="one roster"):
         deal_with(play, play.offers[:4])
@@ -93,8 +94,7 @@ def test_deal_refuses_names_and_keys_that_stand_twice() -> None:
         signed(play.offers[1], mask_public_key=mine.mask_public_key),
         signed(play.offers[1], channel_public_key=mine.mask_public_key),
         signed(play.offers[1], mask_public_key=play.offers[1].channel_public_key),
-        signed(play.offers[1], self_commitment=mine.self_commitment),
-        signed(play.offers[1], noise_commitment=mine.noise_commitment),
+        signed(play.offers[1], seed_commitment=mine.seed_commitment),
     ):
         with pytest.raises(UnsafeCohort, match="twice"):
             deal_with(play, [mine, copied, *play.offers[2:]])
@@ -176,19 +176,32 @@ def test_accept_refuses_cohorts_that_are_too_small_or_not_of_the_roster() -> Non
 
 
 def test_accept_refuses_when_a_share_is_missing_swapped_or_changed() -> None:
-    play = dealt()
+    play, six = Round(terms(), 6), names(6)
+    play.deal()
     digest = roster_digest(play.offers)
-    member, sealed = play.members[ME], play.ciphertexts_for(ME, ALL)
-    with pytest.raises(InvalidMessage, match="4 other members were expected with the cohort, those of 3"):
-        member.accept(digest, ALL, {name: sealed[name] for name in ALL[1:4]})
-    with pytest.raises(InvalidMessage, match="1 of others"):
-        member.accept(digest, FOUR, sealed)
-    for changed in (sealed[ALL[2]], encode(bytes(148)), play.deals[ALL[1]].ciphertexts[ALL[2]]):
+    member, sealed = play.members[ME], play.ciphertexts_for(ME, six)
+    assert sorted(sealed) == six[1:3]
+    with pytest.raises(InvalidMessage, match="2 other members were expected with the cohort, those of 1"):
+        member.accept(digest, six, {six[1]: sealed[six[1]]})
+    for changed in (sealed[six[2]], encode(bytes(148)), play.deals[six[1]].ciphertexts[six[5]]):
         with pytest.raises(SharesRejected, match="mem_1's for mem_0"):
-            member.accept(digest, ALL, {**sealed, ALL[1]: changed})
+            member.accept(digest, six, {**sealed, six[1]: changed})
     with pytest.raises(InvalidMessage, match="148 bytes"):
-        member.accept(digest, ALL, {**sealed, ALL[1]: "AAAA"})
+        member.accept(digest, six, {**sealed, six[1]: "AAAA"})
     assert member.stage is Stage.DEALT
+
+
+def test_shares_that_are_derived_are_not_taken_from_whoever_sends_some() -> None:
+    play, six = Round(terms(), 6), names(6)
+    play.deal()
+    sealed = play.ciphertexts_for(ME, six)
+    twin = MemberRound.from_plain(play.members[ME].to_plain(), identity(ME).sign_value)
+    for member, given in (
+        (twin, sealed),
+        (play.members[ME], {**sealed, six[3]: "anything", "mem_9": "more"}),
+    ):
+        member.accept(roster_digest(play.offers), six, given)
+    assert twin.to_plain() == play.members[ME].to_plain()
 
 
 def test_mask_works_in_place_and_once() -> None:
@@ -269,15 +282,13 @@ def test_an_answer_holds_one_kind_of_share_of_each_member() -> None:
     play.endorse(FOUR)
     answer = play.unmask(FOUR, [ME])[0]
     answer.check()
-    assert sorted(answer.self_shares) == FOUR
+    assert sorted(answer.seed_shares) == FOUR
     assert sorted(answer.key_shares) == [ALL[4]]
-    # One may drop out of five: one step, and these survivors need it.
-    assert answer.noise_shares == {}
 
 
 def test_an_answer_for_everybody_holds_no_key_share() -> None:
     answer = contributed().unmask(ALL, [ME])[0]
-    assert (sorted(answer.self_shares), answer.key_shares, sorted(answer.noise_shares)) == (ALL, {}, ALL)
+    assert (sorted(answer.seed_shares), answer.key_shares) == (ALL, {})
 
 
 def test_the_one_answer_is_given_again_and_no_other() -> None:
@@ -303,7 +314,7 @@ def test_a_member_unmasks_a_list_that_a_quorum_signed_without_it() -> None:
     play = contributed(6)
     five = names(6)[:5]
     play.endorse(five, five[1:])
-    assert sorted(play.unmask(five, [ME])[0].self_shares) == five
+    assert sorted(play.unmask(five, [ME])[0].seed_shares) == five
 
 
 def test_unmask_refuses_missing_or_foreign_signatures() -> None:

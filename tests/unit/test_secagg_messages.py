@@ -17,7 +17,8 @@ from shared.domain.errors import (
 )
 from shared.domain.strict import build, to_plain
 from shared.release.signing import verify_value
-from shared.secagg import keys
+from shared.secagg.channels import Channels
+from shared.secagg.dealing import sent_shares
 from shared.secagg.endorsements import check_endorsement
 from shared.secagg.messages import (
     KIND_SURVIVORS,
@@ -29,6 +30,7 @@ from shared.secagg.messages import (
     survivors_statement,
 )
 from shared.secagg.roster import Roster
+from shared.secagg.shamir import PRIME
 from tests.secagg_kit import Round, identity, names, terms
 
 ALL = names(5)
@@ -55,8 +57,7 @@ def test_roster_digest_does_not_depend_on_the_order_and_does_on_every_key() -> N
     for field in (
         "mask_public_key",
         "channel_public_key",
-        "self_commitment",
-        "noise_commitment",
+        "seed_commitment",
         "signature",
     ):
         changed = dataclasses.replace(offers[0], **{field: "0" * 64})
@@ -95,8 +96,8 @@ def test_signatures_name_run_round_plan_roster_cohort_and_list_and_hold_for_no_o
     [
         {"mask_public_key": "AB" * 32},
         {"channel_public_key": "ab" * 31},
-        {"self_commitment": ""},
-        {"noise_commitment": "zz" * 32},
+        {"seed_commitment": ""},
+        {"seed_commitment": "zz" * 32},
         {"signature": "ab" * 32},
         {"member_id": "mem 0"},
         {"member_id": "m" * 65},
@@ -107,21 +108,58 @@ def test_malformed_offers_are_invalid(changes: dict[str, str]) -> None:
         dataclasses.replace(Round(terms(), 1).offers[0], **changes).check()
 
 
-def test_a_secret_sealed_for_one_place_opens_nowhere_else() -> None:
-    mine, yours = keys.RoundSecrets.draw(), keys.RoundSecrets.draw()
-    my_public, your_public = keys.public_of(mine.channel_private), keys.public_of(yours.channel_private)
-    opener = keys.load_private(yours.channel_private)
-    here, digest = terms(), roster_digest(Round(terms(), 5).offers)
-    sealed = keys.seal(here, digest, "a", "b", keys.load_private(mine.channel_private), your_public, b"share")
-    assert keys.unseal(here, digest, "a", "b", opener, my_public, sealed) == b"share"
-    others: list[tuple[Any, ...]] = [
-        (terms(round_number=2), digest, "a", "b", sealed),
-        (terms(run_id="run_2"), digest, "a", "b", sealed),
-        (here, roster_digest([]), "a", "b", sealed),
-        (here, digest, "b", "a", sealed),
-        (here, digest, "a", "c", sealed),
-        (here, digest, "a", "b", sealed[:-1] + bytes([sealed[-1] ^ 1])),
-    ]
-    for the_terms, roster, sender, receiver, data in others:
+def channel_ends(the_terms: Any, offers: list[KeyOffer], one: str, other: str) -> tuple[Channels, Channels]:
+    """Both ends of the channel between two members, who read the roster as `offers`."""
+    roster = Roster.of(offers)
+    privates = {name: PLAY.members[name].state.secrets.read().channel_private for name in (one, other)}
+    return tuple(Channels(the_terms, roster, name, privates[name]) for name in (one, other))
+
+
+PLAY = Round(terms(), 5)
+ELSEWHERE: list[tuple[Any, list[KeyOffer]]] = [
+    (terms(round_number=2), PLAY.offers),
+    (terms(run_id="run_2"), PLAY.offers),
+    (terms(), PLAY.offers[:4]),
+]
+
+
+def test_a_bundle_sealed_for_one_place_opens_nowhere_else() -> None:
+    here, there = channel_ends(terms(), PLAY.offers, "mem_0", "mem_1")
+    sealed = here.seal("mem_1", b"share")
+    assert there.unseal("mem_0", sealed) == b"share"
+    for the_terms, offers in ELSEWHERE:
         with pytest.raises(SharesRejected, match="do not open"):
-            keys.unseal(the_terms, roster, sender, receiver, opener, my_public, data)
+            channel_ends(the_terms, offers, "mem_0", "mem_1")[1].unseal("mem_0", sealed)
+    _, third = channel_ends(terms(), PLAY.offers, "mem_0", "mem_2")
+    for reader, sender, data in (
+        (here, "mem_1", sealed),
+        (there, "mem_2", sealed),
+        (third, "mem_0", sealed),
+        (there, "mem_0", sealed[:-1] + bytes([sealed[-1] ^ 1])),
+    ):
+        with pytest.raises(SharesRejected, match="do not open"):
+            reader.unseal(sender, data)
+
+
+def test_derived_shares_are_alike_at_both_ends_and_other_ones_everywhere_else() -> None:
+    here, there = channel_ends(terms(), PLAY.offers, "mem_0", "mem_1")
+    shares = here.derived("mem_0", "mem_1")
+    assert there.derived("mem_0", "mem_1") == shares
+    assert len(set(shares)) == len(shares) == 2 + terms().tolerance_steps
+    seen = {*shares, *here.derived("mem_1", "mem_0"), *here.derived("mem_0", "mem_2")}
+    for the_terms, offers in ELSEWHERE:
+        seen |= set(channel_ends(the_terms, offers, "mem_0", "mem_1")[0].derived("mem_0", "mem_1"))
+    assert len(seen) == (3 + len(ELSEWHERE)) * len(shares)
+    assert all(0 <= share < PRIME for share in seen)
+
+
+def test_every_member_derives_and_is_sent_as_many_shares_as_every_other() -> None:
+    everybody = names(12)
+    offers = [dataclasses.replace(PLAY.offers[0], member_id=name) for name in everybody]
+    roster, the_terms = Roster.of(offers), terms(quorum=9)
+    for name in everybody:
+        derived = [owner for owner in everybody if roster.derives(the_terms, name, owner)]
+        holders = [holder for holder in everybody if roster.derives(the_terms, holder, name)]
+        assert name not in derived
+        assert len(derived) == len(holders) == 8
+        assert len(sent_shares(the_terms, roster, name, everybody)) == 3

@@ -33,7 +33,7 @@ def wrong(answer: UnmaskShares) -> UnmaskShares:
     """The same answer with every share off by one."""
     off = {
         field: {owner: encode(bytes(32) + bytes([7])) for owner in getattr(answer, field)}
-        for field in ("self_shares", "key_shares", "noise_shares")
+        for field in ("seed_shares", "key_shares")
     }
     return UnmaskShares(answer.member_id, **off)
 
@@ -108,7 +108,7 @@ def test_one_liar_among_five_changes_nothing_and_is_named(liar: int) -> None:
     assert server.liars == (() if liar == 4 else (ALL[liar],))
 
 
-@pytest.mark.parametrize("field", ["self_shares", "key_shares", "noise_shares"])
+@pytest.mark.parametrize("field", ["seed_shares", "key_shares"])
 def test_a_lie_about_any_kind_of_share_is_noticed(field: str) -> None:
     play = Round(terms(quorum=4, colluders=1), 6).until_contributed()
     everybody, five = names(6), names(6)[:5]
@@ -133,11 +133,10 @@ def test_more_liars_than_there_are_shares_to_spare_make_no_sum() -> None:
     assert np.array_equal(total, plain_sum(play.terms, ALL)), "a failed try lifts no mask"
 
 
-@pytest.mark.parametrize("field", ["self_shares", "noise_shares"])
-def test_answers_that_leave_shares_out_make_no_sum(field: str) -> None:
+def test_answers_that_leave_shares_out_make_no_sum() -> None:
     play = contributed()
     answers = play.unmask(ALL)
-    poor = [dataclasses.replace(answer, **{field: {}}) for answer in answers[:2]]
+    poor = [dataclasses.replace(answer, seed_shares={}) for answer in answers[:2]]
     with pytest.raises(UnmaskFailed, match="3 came"):
         play.server(ALL, ALL).finish(ALL, [*poor, *answers[2:]])
 
@@ -145,7 +144,7 @@ def test_answers_that_leave_shares_out_make_no_sum(field: str) -> None:
 def test_malformed_answers_and_answers_of_strangers_count_for_nothing() -> None:
     play = contributed()
     answers = play.unmask(ALL)
-    broken = dataclasses.replace(answers[0], self_shares={ALL[0]: "not base64"})
+    broken = dataclasses.replace(answers[0], seed_shares={ALL[0]: "not base64"})
     stranger = dataclasses.replace(answers[0], member_id="mem_99")
     total, _ = play.server(ALL, ALL).finish(ALL, [broken, stranger, *answers[1:]])
     assert np.array_equal(total, plain_sum(play.terms, ALL))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from shared.domain.errors import InvalidMessage, QuorumMissed
-from shared.secagg.shamir import PRIME, SHARE_BYTES, combine, lagrange_at_zero, split
+from shared.secagg.shamir import PRIME, SHARE_BYTES, combine, complete, lagrange_at_zero, to_share
+from tests.secagg_kit import split
 
 SECRET = bytes(range(32))
 
@@ -58,21 +61,29 @@ def test_fewer_shares_than_the_threshold_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("secret", "threshold", "xs", "text"),
+    ("secret", "given", "xs", "text"),
     [
-        (SECRET[:-1], 2, [1, 2], "has 32 bytes, and this one has 31"),
-        (SECRET, 2, [1, 1, 2], "3 shares have 2"),
-        (SECRET, 2, [0, 1], "above 0 and below the prime"),
-        (SECRET, 2, [1, PRIME], "above 0 and below the prime"),
-        (SECRET, 3, [1, 2], "between 1 and the 2 shares, and is 3"),
-        (SECRET, 0, [1, 2], "between 1 and the 2 shares, and is 0"),
+        (SECRET[:-1], {1: 5}, [2], "has 32 bytes, and this one has 31"),
+        (SECRET, {1: 5}, [1, 2], "3 shares have 2"),
+        (SECRET, {1: 5}, [2, 2], "3 shares have 2"),
+        (SECRET, {0: 5}, [1], "above 0 and below the prime"),
+        (SECRET, {1: 5}, [0], "above 0 and below the prime"),
+        (SECRET, {1: 5}, [PRIME], "above 0 and below the prime"),
     ],
 )
-def test_a_split_that_could_not_be_rebuilt_is_refused(
-    secret: bytes, threshold: int, xs: list[int], text: str
+def test_a_sharing_that_could_not_be_rebuilt_is_refused(
+    secret: bytes, given: dict[int, int], xs: list[int], text: str
 ) -> None:
     with pytest.raises(InvalidMessage, match=text):
-        split(secret, threshold, xs)
+        complete(secret, given, xs)
+
+
+def test_the_shares_that_are_given_and_those_that_follow_rebuild_the_secret_in_any_mix() -> None:
+    given = {5: 7, 2: PRIME - 1, 9: 0}
+    shares = {x: to_share(value) for x, value in given.items()} | complete(SECRET, given, [1, 3, 4])
+    for mix in itertools.combinations(shares, 4):
+        assert combine({x: shares[x] for x in mix}, 4) == SECRET
+    assert complete(SECRET, given, []) == {}
 
 
 @pytest.mark.parametrize(

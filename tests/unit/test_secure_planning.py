@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from coordinator.cli_plans import _print_check, out
-from coordinator.runs.draft import PlanDraft, PrivacyDraft
+from coordinator.runs.draft import PlanDraft, PrivacyDraft, TrainingDraft
 from coordinator.runs.planning import PlanCheck, complete
 from coordinator.runs.routes import _rendered_check
 from coordinator.workers.probe import Probe
 from shared.domain.errors import UnsoundPlan
-from shared.domain.plan import Plan, TrainingTerms, default_colluders, least_quorum
+from shared.domain.plan import Plan, default_colluders, least_quorum
 from shared.domain.privacy import Mode
 from shared.domain.strict import build, to_plain
 from shared.privacy.accountant import epsilon
@@ -27,7 +27,7 @@ SECURE = replace(DRAFT, privacy=PrivacyDraft(3.0, 1.0, 0.1), rounds=138)
 
 
 def checked(draft: PlanDraft = SECURE, members: int = 10, coordinates: int = 1000) -> PlanCheck:
-    return complete(draft, "Testing", TEN[:members], Probe("sha256:00", "start", coordinates, 0.01))
+    return complete(draft, "Testing", TEN[:members], Probe("sha256:00", "start", coordinates, 0.01, 4))
 
 
 def planned(**changes: object) -> Plan:
@@ -55,7 +55,7 @@ def test_default_quorum_and_colluders_are_sound_for_every_size(members: int) -> 
 
 def test_more_than_four_drop_outs_share_four_noise_steps() -> None:
     many = [member(f"m{n:02}", 2000) for n in range(30)]
-    plan = complete(SECURE, "Testing", many, Probe("sha256:00", "start", 1000, 0.01)).plan
+    plan = complete(SECURE, "Testing", many, Probe("sha256:00", "start", 1000, 0.01, 4)).plan
     assert plan.secure is not None
     assert (plan.quorum, plan.secure.tolerance_steps, plan.secure.mask_reach) == (21, 4, 10)
 
@@ -159,7 +159,7 @@ def test_largest_batch_is_above_nearly_every_draw_and_never_above_the_whole_data
     ("changes", "sentence"),
     [
         (
-            {"training": TrainingTerms(5, 0.5, 0.5)},
+            {"training": TrainingDraft(5, 0.5, 0.5)},
             "Mode secure takes 1 local step a round, the plan has 5: later steps start where no public transcript",
         ),
         ({"quorum": 6}, "The quorum must be above (members + colluders) / 2 = 6.5"),
@@ -248,3 +248,20 @@ def test_epsilon_without_a_bound_is_said_to_have_none() -> None:
     with out.capture() as captured:
         _print_check(rendered)
     assert "no bound" in captured.get()
+
+
+def test_check_says_that_a_shared_heads_label_names_become_public_and_counts_it_for_the_grid() -> None:
+    training = replace(DRAFT.training, shared_classes=("cat", "[bold]dog"))
+    check = checked(replace(SECURE, training=training), coordinates=20)
+    with out.capture() as captured:
+        _print_check(json.loads(json.dumps(_rendered_check(check), allow_nan=False)))
+    said = " ".join(captured.get().split())
+    assert "One training head for all members: 2 classes over 4 numbers of the embedding" in said
+    assert "Its label names become public in this plan." in said
+    assert "30 coordinates" in said
+    plan = check.plan
+    assert plan.secure is not None
+    assert plan.sensitivity_l2 == pytest.approx(1.0 + plan.secure.grid_width * math.sqrt(30))
+    with out.capture() as captured:
+        _print_check(json.loads(json.dumps(_rendered_check(checked()), allow_nan=False)))
+    assert "training head" not in captured.get()

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.domain.errors import QuorumMissed
+from participant.outbox import Outbox, Sealed
+from shared.domain.errors import OutOfSpace, QuorumMissed
 from shared.domain.plan import Plan
 from shared.domain.run import RunState
 from shared.wire.rounds import RoundRequest, Step, StepRequest
@@ -205,3 +206,31 @@ def test_validation_comes_through_the_sum_with_the_std_that_stayed(sim: Consorti
     assert abs(found.correct + found.wrong - held_out) < 6 * 2**0.5 * found.noise_std
     # Nothing about it crossed in the clear.
     assert all(reply.header.counts is None for _, reply in sim.carrier.replies if reply.header)
+
+
+def test_member_that_could_not_seal_its_bytes_masks_anew_when_it_is_asked_again(
+    sim: ConsortiumSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = sim.secure_plan()
+    sim.consent(plan)
+    unlucky, put = sim.members[0], Outbox.put
+    failed: list[str] = []
+
+    def full_once(outbox: Outbox, sealed: Sealed, payload: memoryview) -> None:
+        if not failed and sealed.header.member_id == unlucky.id:
+            failed.append(unlucky.id)
+            raise OutOfSpace("The disk is full. Nothing was written. Free some space.")
+        put(outbox, sealed, payload)
+
+    monkeypatch.setattr(Outbox, "put", full_once)
+    sim.carrier.gone_at.add((sim.members[1].id, "train"))
+    with pytest.raises(QuorumMissed):
+        sim.one_round(plan)
+    sim.carrier.gone_at.clear()
+    assert failed == [unlucky.id]
+    assert unlucky.transfers.uploads == []
+    record, moved = sim.one_round(plan)
+    assert len(record.contributors) == 5
+    assert largest_move(sim, plan, moved.weights) < 20.0
+    assert len(unlucky.transfers.uploads) == 1
+    assert unlucky.charges() == 1
