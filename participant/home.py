@@ -11,7 +11,7 @@ ledger.jsonl     every privacy charge, for life
 plans/ consents/ plans that were reviewed, and the consents given to them
 outbox/          sealed contributions, sent again byte for byte when asked again
 training/        training heads inside the mechanism; never leave this folder
-round_keys/      one-round keys and shares of mode secure; deleted two rounds later
+round_keys/      one-round keys and shares of mode secure; deleted two rounds later, or after a day
 cache/           decoded pixels; safe to delete while the node is stopped
 releases/ heads/ what was pulled, and the private heads fitted on it
 metrics.jsonl    seconds and counts of this node's own rounds; never leaves this folder

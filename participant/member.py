@@ -127,6 +127,11 @@ class MemberNode:
             problem = to_problem(error)
         return RoundReply(refusal_code=problem.code, refusal_text=problem.title)
 
+    def tidy(self) -> None:
+        """Delete secrets that nothing needs any more."""
+        with held_lock(self._home.root / "node.lock"):
+            self._secure.tidy()
+
     def _contribute(self, request: RoundRequest) -> RoundReply:
         started = time.monotonic()
 

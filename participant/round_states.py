@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from shared.secagg.member import MemberRound
 from shared.secagg.member_state import RoundState, Stage
 from shared.secagg.roster import Sign
 
+MOST_HELD = 4
+"""Rounds in memory; of one run two are used in turns."""
 Mark = tuple[int, int, int]
 """Inode, size and time of the last change of a file, in nanoseconds."""
 
@@ -66,6 +69,8 @@ class RoundStates:
             current = MemberRound.from_plain(_whole_state(path), self._sign)
             held = _Held(current, current.state, mark_of(path) or mark)
         self._held[path] = held
+        while len(self._held) > MOST_HELD:
+            del self._held[next(iter(self._held))]
         return held.round
 
     @contextlib.contextmanager
@@ -93,6 +98,16 @@ class RoundStates:
             if int(path.stem) < round_number:
                 path.unlink(missing_ok=True)
                 self._held.pop(path, None)
+
+    def delete_untouched_since(self, moment: datetime) -> None:
+        """Delete every round of every run whose file was last written before `moment`, and empty folders."""
+        for path in self._folder.glob("*/*.jsonl"):
+            if path.stat().st_mtime < moment.timestamp():
+                path.unlink(missing_ok=True)
+                self._held.pop(path, None)
+        for folder in self._folder.glob("*/"):
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
 
     def _write(self, current: MemberRound) -> None:
         path, state = self._path_of(current), current.state

@@ -7,7 +7,8 @@ is on disk before its answer leaves, so that a node that was killed answers as i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 
 import numpy as np
 
@@ -16,8 +17,17 @@ from participant.home import Home
 from participant.known_identities import KnownIdentities
 from participant.round_states import RoundStates
 from participant.training.workbench import NoiseShare
+from shared.domain.clock import Clock, SystemClock
 from shared.domain.crash_points import crash_point
-from shared.domain.errors import AlreadyReleased, CommonlensError, Expired, InvalidMessage, NotFound
+from shared.domain.errors import (
+    AlreadyReleased,
+    CommonlensError,
+    Expired,
+    InvalidMessage,
+    NotFound,
+    UnapprovedMember,
+    UnsafeCohort,
+)
 from shared.domain.plan import Plan
 from shared.domain.update import NoisyGridSum
 from shared.privacy.ledger import LedgerView
@@ -30,7 +40,10 @@ from shared.secagg.parameters import terms_of, tolerance
 from shared.wire.rounds import MaskedAsk, RoundReply, Step, StepRequest
 
 KEPT_ROUNDS = 2
-"""Secrets of older rounds are deleted: whoever takes this machine later opens no mask of theirs."""
+"""Of one run. An answered round holds no secret any more; one that was never asked to unmask still does."""
+KEPT_HOURS = 24
+"""Whatever was not touched for so long is deleted, of any run: a coordinator that leaves a round open must not
+keep its secrets alive, so whoever takes this machine later opens no mask of it."""
 
 
 class SecureRounds:
@@ -44,7 +57,9 @@ class SecureRounds:
         ledger: LedgerView,
         report: Callable[[str], None],
         look_at_roll: Callable[[], None],
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self._home = home
         self._member_id = member_id
         self._identity = identity
@@ -62,16 +77,17 @@ class SecureRounds:
         require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
         plan = self._plan(request.plan_digest)
         if request.step is Step.OFFER:
+            self.tidy()
             offer = self._fresh(plan, request.run_id, request.round_number).offer
             crash_point("0.1")
             return RoundReply(offer=offer)
         if request.step is Step.DEAL:
             return RoundReply(deal=self._deal(plan, request, request.round_number))
         if request.step is Step.ENDORSE:
-            with self._states.step(request.run_id, request.round_number) as current:
+            with self._step(plan, request.run_id, request.round_number) as current:
                 return RoundReply(endorsement=current.endorse(request.survivors))
         crash_point("10.2")
-        with self._states.step(request.run_id, request.round_number) as current:
+        with self._step(plan, request.run_id, request.round_number) as current:
             shares = current.unmask(
                 request.survivors, request.endorsements or {}, request.list_endorsements or {}, verify_value
             )
@@ -80,10 +96,11 @@ class SecureRounds:
 
     def accept(self, plan: Plan, run_id: str, round_number: int, ask: MaskedAsk) -> NoiseShare:
         """Check whom the round is masked against, before anything is charged; what the noise is made from."""
-        if self._states.read(run_id, round_number).masked:
+        if self._of_plan(plan, run_id, round_number).masked:
             # An earlier try ended before its bytes were sealed: nothing left, so it masks anew.
             self._states.forget(run_id, round_number)
-        with self._states.step(run_id, round_number) as current:
+        with self._step(plan, run_id, round_number) as current:
+            self._require_still_approved(plan, run_id, ask.cohort, current)
             current.accept(ask.roster_digest, ask.cohort, ask.ciphertexts)
         terms = current.terms
         covered = tolerance(len(ask.cohort), terms.quorum, terms.tolerance_steps)
@@ -95,7 +112,7 @@ class SecureRounds:
         What keeps this from happening twice with two draws is the ledger's seal over these bytes: after it no
         second draw is made, and before it nothing leaves.
         """
-        current = self._states.read(noisy.run_id, noisy.round_number)
+        current = self._of_plan(plan, noisy.run_id, noisy.round_number)
         ring = to_ring(np.frombuffer(noisy.vector_i64, dtype=np.int64), current.terms.ring_bits)
         masked = current.mask(ring)
         return memoryview(np.ascontiguousarray(masked, dtype=masked.dtype.newbyteorder("<"))).cast("B")
@@ -103,20 +120,57 @@ class SecureRounds:
     def sealed(self, plan_digest: str, run_id: str, round_number: int) -> tuple[str, KeyOffer | None]:
         """What goes beside a contribution that is in the outbox: its endorsement, and the next round's keys."""
         plan = self._plan(plan_digest)
-        with self._states.step(run_id, round_number) as current:
+        with self._step(plan, run_id, round_number) as current:
             endorsement = current.contributed()
         self._states.delete_before(run_id, round_number - KEPT_ROUNDS + 1)
         if round_number >= plan.rounds:
             return endorsement, None
         try:
-            following = self._states.read(run_id, round_number + 1)
+            following = self._of_plan(plan, run_id, round_number + 1)
         except NotFound:
             following = self._fresh(plan, run_id, round_number + 1)
         return endorsement, following.offer
 
+    def tidy(self) -> None:
+        """Delete what was not touched for KEPT_HOURS. Its rounds stay closed: ledger and outbox know of them."""
+        self._states.delete_untouched_since(self._clock.now() - timedelta(hours=KEPT_HOURS))
+
+    @contextlib.contextmanager
+    def _step(self, plan: Plan, run_id: str, round_number: int) -> Iterator[MemberRound]:
+        """One step of a round under the very plan that its keys were made for; on disk when the block ends."""
+        self._of_plan(plan, run_id, round_number)
+        with self._states.step(run_id, round_number) as current:
+            yield current
+
+    def _of_plan(self, plan: Plan, run_id: str, round_number: int) -> MemberRound:
+        """The round, by its own plan. Two plans count drop-outs and colluders differently, so a round begun under
+        one and finished under the other would let a list through that neither allows. Raises UnsafeCohort."""
+        current = self._states.read(run_id, round_number)
+        if current.terms != terms_of(plan, run_id, round_number, vector_length(plan, round_number)):
+            raise UnsafeCohort(
+                f"Round {round_number} was begun under plan {current.terms.plan_digest}, and is asked under "
+                f"{plan.digest}. Nothing was done: a round has one plan. Ask the coordinator's operator why."
+            )
+        return current
+
+    def _require_still_approved(
+        self, plan: Plan, run_id: str, cohort: Iterable[str], current: MemberRound
+    ) -> None:
+        """What was dealt for was approved then; an approval taken back since, or a revocation, counts now."""
+        today = self._identities_for(plan, run_id, cohort)
+        gone = [m for m in cohort if m in current.identity_keys and today.get(m) != current.identity_keys[m]]
+        if gone:
+            raise UnapprovedMember(
+                f"Round {current.terms.round_number} is to be summed with {', '.join(gone)}, whom this member's "
+                "operator does not approve any more, or whose key is not on the roll. Nothing was contributed. "
+                "The round goes on without them, or without this member."
+            )
+
     def _deal(self, plan: Plan, request: StepRequest, round_number: int) -> Deal:
-        with self._states.step(request.run_id, round_number) as current:
-            deal = current.deal(request.roster, self._identities_for(plan, request), verify_value)
+        with self._step(plan, request.run_id, round_number) as current:
+            named = [offer.member_id for offer in request.roster]
+            identities = self._identities_for(plan, request.run_id, named)
+            deal = current.deal(request.roster, identities, verify_value)
         crash_point("0.2")
         return deal
 
@@ -130,22 +184,27 @@ class SecureRounds:
             self._report(f"no shares for round {request.round_number + 1} yet: {error.message}")
             return None
 
-    def _identities_for(self, plan: Plan, request: StepRequest) -> Mapping[str, str]:
+    def _identities_for(self, plan: Plan, run_id: str, members: Iterable[str]) -> Mapping[str, str]:
         """Whom this member sums with, by the newest roll where the one at hand does not know everybody."""
-        if request.run_id not in self._looked_for:
-            self._looked_for.add(request.run_id)
+        if run_id not in self._looked_for:
+            self._looked_for.add(run_id)
             self._look_at_roll()
         try:
             identities = self._identities.of(plan)
         except (Expired, NotFound):
             identities = {}
-        if any(offer.member_id not in identities for offer in request.roster):
+        if any(member not in identities for member in members):
             self._look_at_roll()
             identities = self._identities.of(plan)
         return identities
 
     def _fresh(self, plan: Plan, run_id: str, round_number: int) -> MemberRound:
         """New keys for a round, in place of older ones: unless this member contributed under those."""
+        if not 1 <= round_number <= plan.rounds:
+            raise InvalidMessage(
+                f"The plan has rounds 1 to {plan.rounds}, keys were asked for round {round_number}. None were made. "
+                "Tell the consortium's admin."
+            )
         newest = self._states.newest(run_id)
         if newest is not None and round_number <= newest - KEPT_ROUNDS:
             raise AlreadyReleased(
@@ -153,7 +212,7 @@ class SecureRounds:
                 "The coordinator has to go on from there."
             )
         with contextlib.suppress(NotFound):
-            self._states.read(run_id, round_number).require_replaceable()
+            self._of_plan(plan, run_id, round_number).require_replaceable()
         terms = terms_of(plan, run_id, round_number, vector_length(plan, round_number))
         fresh = MemberRound.open(terms, self._member_id, self._identity.sign_value)
         self._states.put(fresh)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -20,6 +21,9 @@ LEAST_BACK_OFF_S = 0.2
 MOST_BACK_OFF_S = 4.0
 """A coordinator that comes back is found within five seconds; until then a try costs one refused connection."""
 
+TIDY_EVERY_S = 3600.0
+"""A node that nobody asks anything still deletes what must not be kept."""
+
 
 class NodeLoop:
     """Runs until `stop` is called. State that must survive lives in the member's folder, not here."""
@@ -30,11 +34,14 @@ class NodeLoop:
         answer: Callable[[RoundRequest | StepRequest], RoundReply],
         report: Callable[[str], None],
         announce_restart: Callable[[], None],
+        tidy: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect = connect
         self._app = build_client_app(answer)
         self._report = report
         self._announce_restart = announce_restart
+        self._tidy = tidy
+        self._tidied = -math.inf
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -77,6 +84,9 @@ class NodeLoop:
         while not self._stop.is_set():
             heart.raise_if_failed()
             asked = time.monotonic()
+            if asked - self._tidied > TIDY_EVERY_S:
+                self._tidied = asked
+                self._tidy()
             message = link.receive()
             if message is None:
                 self._stop.wait(max(0.0, LEAST_POLL_S - (time.monotonic() - asked)))

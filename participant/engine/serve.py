@@ -39,6 +39,7 @@ def serve(home: Home, report: Callable[[str], None]) -> None:
         answer=node.answer,
         report=report,
         announce_restart=announce,
+        tidy=node.tidy,
     )
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: loop.stop())

@@ -21,10 +21,13 @@ from shared.secagg.parameters import RoundTerms
 from shared.secagg.roster import Roster
 from shared.secagg.shamir import PRIME
 
+DERIVING: Final = "commonlens derived shares 1"
+SEALING: Final = "commonlens channel 1"
 _NONCE: Final = bytes(12)
 """Fixed, which is right because each key seals one message in its life: the key is derived from two one-round
 keys, the run, round, roster, sender and receiver; and for one roster all that a member deals follows from its
-secrets, so a deal that is made again is the same one."""
+secrets, so a deal that is made again is the same one. Whoever changes what a bundle holds, or how shares are
+derived, raises the number in the purposes: an update between deal and retry must not seal two texts with one key."""
 _DERIVED_BYTES: Final = 48
 """For one share: 384 random bits modulo the prime are within 2⁻¹²⁸ of uniform."""
 
@@ -48,20 +51,18 @@ class Channels:
         random as drawn ones.
         """
         peer = holder if owner == self._me else owner
-        stream = self._derive(
-            peer, self._count * _DERIVED_BYTES, ["commonlens derived shares", owner, holder]
-        )
+        stream = self._derive(peer, self._count * _DERIVED_BYTES, [DERIVING, owner, holder])
         parts = (stream[start : start + _DERIVED_BYTES] for start in range(0, len(stream), _DERIVED_BYTES))
         return [int.from_bytes(part, "big") % PRIME for part in parts]
 
     def seal(self, receiver: str, data: bytes) -> bytes:
         """`data` encrypted to `receiver`. ChaCha20-Poly1305 (RFC 8439)."""
-        key = self._derive(receiver, 32, ["commonlens channel", self._me, receiver])
+        key = self._derive(receiver, 32, [SEALING, self._me, receiver])
         return ChaCha20Poly1305(key).encrypt(_NONCE, data, self._associated(self._me, receiver))
 
     def unseal(self, sender: str, data: bytes) -> bytes:
         """Inverse of `seal`, at the receiver. Raises SharesRejected: other keys, roster, names, or changed bytes."""
-        key = self._derive(sender, 32, ["commonlens channel", sender, self._me])
+        key = self._derive(sender, 32, [SEALING, sender, self._me])
         try:
             return ChaCha20Poly1305(key).decrypt(_NONCE, data, self._associated(sender, self._me))
         except InvalidTag as error:

@@ -1,7 +1,8 @@
 """One-round secrets of a member, and what it commits to of them (clauses 5.1, 3.9).
 
-Every secret here lives for one round and one roster, then is forgotten: who takes a member's machine later
-finds nothing that opens an earlier round's masks (forward secrecy), because the long-lived identity key only signs.
+Every secret here lives for one round and one roster, and is forgotten when the member has answered, at the latest
+after a day (participant/secure.py): who takes its machine later finds nothing that opens an earlier round's masks
+(forward secrecy), because the long-lived identity key only signs.
 """
 
 from __future__ import annotations
@@ -24,11 +25,9 @@ _SMALL_ORDER: Final = frozenset(
         325606250916557431795983626356110631294008115727848805560023387167927233504,
         39382357235489614581723060781553021112529911719440698176882885853963445705823,
         _FIELD - 1,
-        _FIELD,
-        _FIELD + 1,
     }
 )
-"""The u-coordinates of all points of order 1, 2, 4 and 8 on Curve25519 and its twist, in all their encodings
+"""The u-coordinates of all points of order 1, 2, 4 and 8 on Curve25519 and its twist
 (Bernstein, "Curve25519", 2006, and https://cr.yp.to/ecdh.html#validate)."""
 _NOISE_LABEL: Final = b"commonlens:noise-step\0"
 
@@ -62,13 +61,18 @@ def load_private(private: bytes) -> X25519PrivateKey:
 
 
 def check_public(public_hex: str, what: str) -> None:
-    """Raise InvalidMessage for a point of small order: everybody could compute a secret shared with it.
+    """Raise InvalidMessage for a key in another than its one form, or of small order: no secret with that is one.
 
     With such a point every private key makes the all-zero secret (RFC 7748, section 6.1). `cryptography`
     refuses to make it, but then in the middle of masking; here it is refused before anything was shared.
     """
-    value = int.from_bytes(bytes.fromhex(public_hex), "little") & (2**255 - 1)
-    if value in _SMALL_ORDER:
+    written = int.from_bytes(bytes.fromhex(public_hex), "little")
+    if written >= _FIELD:
+        raise InvalidMessage(
+            f"{what} is not written as a number below the field's prime, so that one key could stand on a roster "
+            "under two names. It was not used. Its owner runs other software or is not honest."
+        )
+    if written in _SMALL_ORDER:
         raise InvalidMessage(
             f"{what} is a point of small order, with which no secret can be shared. It was not used. "
             "Its owner runs other software or is not honest."

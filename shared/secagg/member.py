@@ -112,6 +112,11 @@ class MemberRound:
         return self._state.offer
 
     @property
+    def identity_keys(self) -> Mapping[str, str]:
+        """Member id → identity key of everybody on the roster that was dealt for; empty before that."""
+        return self._state.identity_keys
+
+    @property
     def noise_seeds(self) -> tuple[bytes, ...]:
         """Seeds of the noise steps, tolerance_steps of 32 bytes each (clause 3.9). Gone once answered."""
         return keys.noise_chain(self._secrets().noise_seed, self.terms.tolerance_steps)

@@ -23,7 +23,7 @@ from shared.domain.errors import (
 )
 from shared.release.signing import SigningKey, verify_value
 from shared.secagg import keys, masks
-from shared.secagg.channels import Channels
+from shared.secagg.channels import SEALING, Channels
 from shared.secagg.dealing import addressed_to, held_bundles, shares_for
 from shared.secagg.member import MemberRound
 from shared.secagg.messages import KIND_ROUND_KEY, Deal, UnmaskShares, bundle_bytes, decode, encode
@@ -194,7 +194,7 @@ class OpensNothing(MemberRound):
     def _fake_seal(self, sender: str) -> bytes:
         """As that sender would seal it: both ends of a channel can."""
         ours, me = self._channels(), self.state.member_id
-        key = ours._derive(sender, 32, ["commonlens channel", sender, me])
+        key = ours._derive(sender, 32, [SEALING, sender, me])
         data, about = bytes(bundle_bytes(self.terms)), ours._associated(sender, me)
         return ChaCha20Poly1305(key).encrypt(bytes(12), data, about)
 

@@ -110,16 +110,29 @@ def test_deal_refuses_a_roster_without_this_member_or_with_other_keys_of_it() ->
 
 
 def test_every_point_of_small_order_and_no_other_is_refused() -> None:
-    points = [value.to_bytes(32, "little") for value in sorted(keys._SMALL_ORDER)]
+    low = sorted(keys._SMALL_ORDER)
+    points = [value.to_bytes(32, "little") for value in [*low, 2**255 - 19, 2**255 - 18]]
     high_bit = [point[:31] + bytes([point[31] | 128]) for point in points]
     mine = keys.load_private(keys.RoundSecrets.draw().mask_private)
     for point in [*points, *high_bit]:
         with pytest.raises(ValueError, match="shared key"):
             mine.exchange(X25519PublicKey.from_public_bytes(point))
-        with pytest.raises(InvalidMessage, match="small order"):
+        with pytest.raises(InvalidMessage, match="small order|below the field's prime"):
             keys.check_public(point.hex(), "A key")
     for other in (2, 9, 2**255 - 21):
         keys.check_public(other.to_bytes(32, "little").hex(), "A key")
+
+
+def test_a_key_has_one_written_form() -> None:
+    honest = keys.public_of(keys.RoundSecrets.draw().mask_private)
+    keys.check_public(honest, "A key")
+    raw = bytes.fromhex(honest)
+    twin = (raw[:31] + bytes([raw[31] | 128])).hex()  # the same point to X25519, another text on a roster
+    other = keys.load_private(keys.RoundSecrets.draw().mask_private)
+    shared = [other.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(key))) for key in (honest, twin)]
+    assert shared[0] == shared[1]
+    with pytest.raises(InvalidMessage, match="below the field's prime"):
+        keys.check_public(twin, "A key")
 
 
 def test_deal_refuses_a_key_of_small_order() -> None:
