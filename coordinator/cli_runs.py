@@ -67,6 +67,9 @@ def watch(run: RunArgument, home: Home = Path()) -> None:
             progress.update(task, total=shown["planned_rounds"], completed=shown["current_round"])
             time.sleep(LOOK_AGAIN_S)
         progress.update(task, total=shown["planned_rounds"], completed=shown["current_round"])
+    for row in shown["rounds"]:
+        if row["state"] == "closed" and row["note"]:
+            typer.echo(f"round {row['number']}: {row['note']}")
     typer.echo(_line(shown))
     if shown["state"] in ("failed", "stopped"):
         kind: type[Abandoned] = QuorumMissed if shown["state"] == "failed" else RunStopped

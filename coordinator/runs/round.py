@@ -54,6 +54,8 @@ class RoundRecord:
     bytes_down: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     validation: Validation | None = None
+    note: str = ""
+    """What an admin should look into although the round closed; empty when there is nothing."""
 
     @property
     def contributors(self) -> tuple[str, ...]:

@@ -111,7 +111,7 @@ def run_secure_round(
 
     # Step 10: a quorum's shares lift the masks from the sum, or nothing (clause 5.5).
     unmasked, deals = _unmask(tools, survivors, endorsements, listed, next_offers)
-    ring, excess = server.finish(survivors, unmasked)
+    ring, excess = _lifted(tools, server, survivors, unmasked)
     total = from_ring(remove_excess(plan, terms, ring, len(cohort), len(survivors), excess), terms.ring_bits)
     watch.lap("unmask")
 
@@ -314,6 +314,17 @@ def _step_answers(
         except CommonlensError as error:
             tools.record.missing[received.sender_id] = error.message
     return replies
+
+
+def _lifted(
+    tools: SecureTools, server: ServerRound, survivors: Sequence[str], unmasked: Sequence[UnmaskShares]
+) -> tuple[npt.NDArray[np.unsignedinteger], dict[str, bytes]]:
+    """`server.finish`; who answered with wrong shares is named, though the sum is right all the same (5.5)."""
+    try:
+        return server.finish(survivors, unmasked)
+    finally:
+        if server.liars:
+            tools.record.note = f"Wrong shares came from {', '.join(server.liars)}: ask its operator."
 
 
 def _validation(

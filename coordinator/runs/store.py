@@ -187,7 +187,7 @@ class RunStore:
         """The round ended with nothing (clause 5.5); who was asked and who answered stays on record."""
         with writing(self._engine) as db:
             _move_round(db, run_id, record.number, attempt, RoundState.ABANDONED)
-            self._write_outcome(db, run_id, record, attempt, note, None)
+            self._write_outcome(db, run_id, record, attempt, f"{note} {record.note}".strip(), None)
 
     def close_round(self, run_id: str, record: RoundRecord, attempt: int, checkpoint: str) -> None:
         """Round closed, contributions on record, and the run moved to its checkpoint: one transaction.
@@ -196,7 +196,7 @@ class RunStore:
         """
         with writing(self._engine) as db:
             _move_round(db, run_id, record.number, attempt, RoundState.CLOSED)
-            self._write_outcome(db, run_id, record, attempt, "", checkpoint)
+            self._write_outcome(db, run_id, record, attempt, record.note, checkpoint)
             db.execute(
                 t.runs.update()
                 .where(t.runs.c.id == run_id)

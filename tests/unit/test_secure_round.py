@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from coordinator.runs.carrier import Received
 from participant.outbox import Outbox, Sealed
 from shared.domain.errors import OutOfSpace, QuorumMissed
 from shared.domain.plan import Plan
 from shared.domain.run import RunState
+from shared.secagg.messages import encode
 from shared.wire.rounds import RoundRequest, Step, StepRequest
 from tests.desk import Desk
 from tests.memory_carrier import Delivery, Killed, refusals
@@ -147,6 +150,27 @@ def test_member_that_comes_back_is_in_the_next_round_with_fresh_keys(sim: Consor
     run = sim.drive(sim.start(plan))
     assert run.state is RunState.COMPLETED, run.reason
     assert [len(row["contributors"]) for row in sim.store.rounds(run.id)] == [4, 4, 5]
+
+
+def test_member_that_answers_with_wrong_shares_is_named_beside_a_right_sum(sim: ConsortiumSimulator) -> None:
+    plan = sim.secure_plan(rounds=1, quorum=4)
+    # First in the order in which shares are tried, so that the sum is not had without looking at it.
+    liar = min(sim.members, key=lambda member: member.id)
+
+    def lie(delivery: Delivery) -> list:
+        shares = delivery.reply.shares
+        if shares is None:
+            return [delivery.honest()]
+        wrong = dict.fromkeys(shares.seed_shares, encode(bytes(32) + b"\x01"))
+        reply = replace(delivery.reply, shares=replace(shares, seed_shares=wrong))
+        return [Received(liar.id, reply, delivery.payload)]
+
+    sim.carrier.tampers[liar.id] = lie
+    run = sim.drive(sim.start(plan))
+    (row,) = sim.store.rounds(run.id)
+    assert row["state"] == "closed"
+    assert row["note"] == f"Wrong shares came from {liar.id}: ask its operator."
+    assert largest_move(sim, plan, sim.weights_of(run)) < 20.0
 
 
 @pytest.mark.parametrize("killed_at", [Step.OFFER, Step.DEAL, Step.UNMASK])
