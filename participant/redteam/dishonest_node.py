@@ -23,7 +23,7 @@ from participant.member import MemberNode
 from participant.redteam.canaries import given_head
 from participant.redteam.dishonest_home import make_home, node_plan
 from participant.redteam.dishonest_play import RUN
-from participant.training.dp_sgd import make_engine
+from participant.training.dp_sgd import PerExampleEngine, make_engine
 from participant.training.head import build_head
 from participant.training.shared_head import part_leaving, parts_received
 from shared.domain.canonical import digest_of_bytes
@@ -171,13 +171,24 @@ class NodePlay:
 
     def clipped(self, weights: Vector, records: Iterable[int], clip_norm_l2: float) -> Vector:
         """[d + h]: extractor and head parts of Σ clip(g_u) at these weights."""
+        x, y = self._loaded(records)
+        return np.concatenate(self._engine_at(weights).clipped_sum(x, y, clip_norm_l2))
+
+    def longest_of_one(self, weights: Vector, clip_norm_l2: float) -> float:
+        """How far one training record moves the sum of extractor and head at these weights, at most."""
+        engine, (x, y) = self._engine_at(weights), self._loaded(self.reader.training_indices)
+        one = (engine.clipped_sum(x[n : n + 1], y[n : n + 1], clip_norm_l2) for n in range(len(y)))
+        return max(float(np.linalg.norm(np.concatenate(parts))) for parts in one)
+
+    def _engine_at(self, weights: Vector) -> PerExampleEngine:
         extractor, own = self.extractor, given_head(self.plan.extractor.embedding_dim)
         received, head = parts_received(self.plan, weights, trainable_layout(extractor), own)
         set_flat(extractor, received)
-        engine = make_engine(extractor, build_head(head), 64, torch.device("cpu"))
+        return make_engine(extractor, build_head(head), 64, torch.device("cpu"))
+
+    def _loaded(self, records: Iterable[int]) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = self.reader.load(np.asarray(list(records), dtype=np.int64))
-        x = torch.from_numpy(to_input(images, self.plan.extractor))
-        return np.concatenate(engine.clipped_sum(x, torch.from_numpy(labels), clip_norm_l2))
+        return torch.from_numpy(to_input(images, self.plan.extractor)), torch.from_numpy(labels)
 
     def seen(self, weights: Vector, plan: Plan, gone: int = 0) -> Floats:
         """[d] the noised sum that comes out of round 1, excess noise removed (clause 3.9)."""

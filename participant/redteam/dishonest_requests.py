@@ -24,7 +24,6 @@ from shared.privacy.soundness import LEAST_NOISE
 TIMES = 4
 """How often the same round is asked for."""
 _AMPLIFIED = 1e3
-_RECORDS = 2
 
 
 def fake_members(plan: Plan, folder: Path, protected: bool) -> Outcome:
@@ -109,11 +108,11 @@ def crafted_weights(plan: Plan, folder: Path, protected: bool) -> Outcome:
     play = NodePlay(plan, folder, honest_peers=False)
     clip_norm_l2 = play.plan.privacy.clip_norm_l2
     crafted = crafted_vectors(play)
-    unclipped = [influence_of_one(play, weights, UNBOUNDED) for weights in crafted]
+    unclipped = [play.longest_of_one(weights, UNBOUNDED) for weights in crafted]
     worst = crafted[int(np.argmax(unclipped))]
     noise_left = play.noise_left(worst)
     if protected:
-        influence = max(influence_of_one(play, weights, clip_norm_l2) for weights in crafted)
+        influence = max(play.longest_of_one(weights, clip_norm_l2) for weights in crafted)
     else:
         influence = max(unclipped)
     return Outcome(noise_left * clip_norm_l2 / influence, VICTIM_ALONE, influence=influence / clip_norm_l2)
@@ -124,12 +123,6 @@ def _measured(play: NodePlay, plan: Plan | None = None, holds: str = "the sum") 
         return Outcome(play.noise_left(play.weights, plan), holds)
     except NodeRefused as refusal:
         return Outcome(refusal=str(refusal))
-
-
-def influence_of_one(play: NodePlay, weights: Vector, clip_norm_l2: float) -> float:
-    """How far one record moves the sum of extractor and head, at most, of a few records."""
-    records = play.reader.training_indices[:_RECORDS]
-    return max(float(np.linalg.norm(play.clipped(weights, [record], clip_norm_l2))) for record in records)
 
 
 def crafted_vectors(play: NodePlay) -> list[Vector]:

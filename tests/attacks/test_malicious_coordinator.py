@@ -26,7 +26,7 @@ from participant.redteam.coordinator_table import (
 from participant.redteam.dishonest_home import START
 from participant.redteam.dishonest_node import UNBOUNDED, NodePlay, NodeRefused
 from participant.redteam.dishonest_play import Integers, Outcome, Play, played_plan
-from participant.redteam.dishonest_requests import crafted_vectors, influence_of_one
+from participant.redteam.dishonest_requests import crafted_vectors
 from participant.redteam.report import AttackRow, RedteamReport
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import (
@@ -205,8 +205,8 @@ def test_attempt_that_fails_without_the_rule_too_shows_nothing_and_says_so() -> 
 def test_no_weights_make_one_record_move_a_sum_by_more_than_the_clip_norm(tmp_path: Path) -> None:
     play = NodePlay(played_plan(LOCAL), tmp_path)
     crafted = crafted_vectors(play)
-    assert max(influence_of_one(play, weights, UNBOUNDED) for weights in crafted) > 1000.0
-    assert max(influence_of_one(play, weights, 1.0) for weights in crafted) <= 1.0 + 1e-5
+    assert max(play.longest_of_one(weights, UNBOUNDED) for weights in crafted) > 1000.0
+    assert max(play.longest_of_one(weights, 1.0) for weights in crafted) <= 1.0 + 1e-5
     for broken in (math.nan, math.inf):
         weights = play.weights
         weights[7] = broken

@@ -11,7 +11,7 @@ import pytest
 from participant.redteam.canaries import CLASSES, make_audit_set
 from participant.redteam.dishonest_node import NodePlay
 from participant.redteam.dishonest_play import played_plan
-from participant.redteam.dishonest_requests import crafted_vectors, influence_of_one
+from participant.redteam.dishonest_requests import crafted_vectors
 from participant.redteam.run import run_redteam
 from participant.redteam.self_audit import audited, epsilon_rows, influence_row, noise_rows
 from participant.training import local_round as local_round_room
@@ -123,9 +123,9 @@ def test_coordinator_that_crafts_the_shared_head_too_gains_no_more_than_a_clip_n
     amplified = [weights for weights in crafted if np.abs(weights[head]).max() > 100.0]
     assert len(amplified) == 1
     clip_norm_l2 = play.plan.privacy.clip_norm_l2
-    unclipped = max(influence_of_one(play, weights, 1e30) for weights in crafted)
+    unclipped = max(play.longest_of_one(weights, 1e30) for weights in crafted)
     assert unclipped > 2 * clip_norm_l2
-    assert max(influence_of_one(play, weights, clip_norm_l2) for weights in crafted) < 1.0001 * clip_norm_l2
+    assert max(play.longest_of_one(weights, clip_norm_l2) for weights in crafted) < 1.0001 * clip_norm_l2
     # What is left of the noise where nobody else adds any: all of it in mode local, this member's share else.
     share = 1.0 if mode is Mode.LOCAL else (len(play.plan.members) - plan.colluders) ** -0.5
     assert play.noise_left(amplified[0]) > 0.9 * share
