@@ -21,7 +21,7 @@ PYTEST_ARGS ?=
 COVERAGE ?=
 LEAST_COVERAGE := 90
 DEMO_ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
 SOURCES := shared coordinator participant demo tools tests
 
 .PHONY: help demo test test-all check check-deploy docs lock venv clean
