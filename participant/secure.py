@@ -138,20 +138,25 @@ class SecureRounds:
     @contextlib.contextmanager
     def _step(self, plan: Plan, run_id: str, round_number: int) -> Iterator[MemberRound]:
         """One step of a round under the very plan that its keys were made for; on disk when the block ends."""
-        self._of_plan(plan, run_id, round_number)
         with self._states.step(run_id, round_number) as current:
+            self._require_its_plan(current, plan)
             yield current
 
     def _of_plan(self, plan: Plan, run_id: str, round_number: int) -> MemberRound:
-        """The round, by its own plan. Two plans count drop-outs and colluders differently, so a round begun under
-        one and finished under the other would let a list through that neither allows. Raises UnsafeCohort."""
+        """The round, to be looked at. Raises UnsafeCohort under another plan than its keys were made for."""
         current = self._states.read(run_id, round_number)
+        self._require_its_plan(current, plan)
+        return current
+
+    def _require_its_plan(self, current: MemberRound, plan: Plan) -> None:
+        """Two plans count drop-outs and colluders differently, so a round begun under one and finished under the
+        other would let a list through that neither allows. Raises UnsafeCohort."""
+        run_id, round_number = current.terms.run_id, current.terms.round_number
         if current.terms != terms_of(plan, run_id, round_number, vector_length(plan, round_number)):
             raise UnsafeCohort(
                 f"Round {round_number} was begun under plan {current.terms.plan_digest}, and is asked under "
                 f"{plan.digest}. Nothing was done: a round has one plan. Ask the coordinator's operator why."
             )
-        return current
 
     def _require_still_approved(
         self, plan: Plan, run_id: str, cohort: Iterable[str], current: MemberRound
