@@ -23,6 +23,8 @@ LEAST_COVERAGE := 90
 DEMO_ARGS ?=
 JOBS ?= 3
 SOURCES := shared coordinator participant demo tools tests
+# Demo and tests start dozens of processes: whatever the environment says, none of them compiles everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test test-all check check-deploy docs lock venv clean
 

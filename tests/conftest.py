@@ -31,9 +31,5 @@ def desk(prepared_home: Path, tmp_path: Path) -> Desk:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: begun last, one of them would keep a single worker busy at the end.
-
-    A worker takes a second file at once where its first holds only two tests, as the crash tests' do: so the
-    walk, with its many, comes before them.
-    """
-    items.sort(key=lambda item: ("/e2e/" not in str(item.path), item.path.name != "test_walk.py"))
+    """The longest files first: begun last, one of them would keep a single worker busy at the end."""
+    items.sort(key=lambda item: "/e2e/" not in str(item.path))

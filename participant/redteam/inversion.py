@@ -45,11 +45,19 @@ from shared.secagg.masks import add_mask
 
 MOST_PIXELS_A_SIDE = 32
 _STEP_SIZE, _TOTAL_VARIATION = 0.075, 0.01
-_STARTS = 4
 _ROW_NAME = "gradient inversion (Inverting Gradients)"
 _SEEN_SSIM, _SEEN_PSNR = 0.5, 0.7
 """Shares of the SSIM and of the PSNR (dB) without protection: with both, the attack is said to have got through. One
 alone can be luck: on a picture of a few pixels noise scores well in either now and then."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long the attack goes on, for each target."""
+
+    iterations: int
+    starts: int
+    """Pictures that it begins from; the best by the attacker's own measure counts."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +82,13 @@ def demonstration_spec(plan: Plan) -> ExtractorSpec:
 
 
 def inversion_rows(
-    plan: Plan, folder: Path, out: Path, iterations: int, victim: Pixels | None = None
+    plan: Plan, folder: Path, out: Path, effort: Effort, victim: Pixels | None = None
 ) -> tuple[list[AttackRow], PictureFile]:
     """The attack at each stage; the PNG goes into `out`. `victim` uint8 [1, H, W, C], synthetic where None."""
     spec = demonstration_spec(plan)
     picture = synthetic_pictures(1, spec, number=5) if victim is None else victim
     true = picture[0].astype(np.float64) / 255.0
-    found = invert_stages(replace(plan, extractor=spec), picture, folder, iterations)
+    found = invert_stages(replace(plan, extractor=spec), picture, folder, effort)
     undone = found[0]
     rows = [
         AttackRow(
@@ -107,7 +115,7 @@ def _seen(one: Inverted, undone: Inverted) -> bool:
     return alike and one.psnr_db >= _SEEN_PSNR * undone.psnr_db
 
 
-def invert_stages(plan: Plan, picture: Pixels, folder: Path, iterations: int) -> list[Inverted]:
+def invert_stages(plan: Plan, picture: Pixels, folder: Path, effort: Effort) -> list[Inverted]:
     """Attack each stage of what leaves; `plan.extractor` is the network. The first has no protection."""
     spec = plan.extractor
     extractor = architectures.build(spec, seed=0)
@@ -142,7 +150,7 @@ def invert_stages(plan: Plan, picture: Pixels, folder: Path, iterations: int) ->
             ("under masks", _masked(seen.extractor, plan), True),
             ("secure sum", dry.with_honest_shares(seen, terms), True),
         ]
-    pictures = invert(extractor, head, [target for _, target, _ in stages], label, spec, iterations)
+    pictures = invert(extractor, head, [target for _, target, _ in stages], label, spec, effort)
     return [
         Inverted(stage, made, psnr_db(made, true), ssim(made, true), protects)
         for (stage, _, protects), made in zip(stages, pictures, strict=True)
@@ -155,24 +163,26 @@ def invert(
     targets: Sequence[Floats],
     label: Tensor,
     spec: ExtractorSpec,
-    iterations: int,
+    effort: Effort,
 ) -> list[Picture]:
     """For each target the picture whose gradient by the extractor's weights is most like it.
 
     Of several starts the best by the attacker's own measure, as in the paper: one in a few ends far away. All
     starts of all targets go side by side, because most of a step's time is not spent on pixels.
     """
-    wanted = torch.from_numpy(np.stack(targets).astype(np.float32)).repeat_interleave(_STARTS, dim=0)
+    wanted = torch.from_numpy(np.stack(targets).astype(np.float32)).repeat_interleave(effort.starts, dim=0)
     wanted /= wanted.norm(dim=1, keepdim=True).clamp(min=1e-30)
     gradients = _gradients_of(extractor, head, label, spec)
     # They start at a middle grey with a little noise: the attacker knows that pictures are not noise.
     generator = torch.Generator().manual_seed(0)
-    starts = 0.5 + 0.05 * torch.randn(_STARTS, spec.channels, spec.height, spec.width, generator=generator)
+    starts = 0.5 + 0.05 * torch.randn(
+        effort.starts, spec.channels, spec.height, spec.width, generator=generator
+    )
     guesses = starts.repeat(len(targets), 1, 1, 1).requires_grad_(True)
     optimiser = torch.optim.Adam([guesses], lr=_STEP_SIZE)
-    turns = [iterations * eighths // 8 for eighths in (3, 5, 7)]
+    turns = [effort.iterations * eighths // 8 for eighths in (3, 5, 7)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, turns, gamma=0.1)
-    for _ in range(iterations):
+    for _ in range(effort.iterations):
         unlike = 1.0 - F.cosine_similarity(gradients(guesses), wanted, dim=1, eps=1e-12)
         (towards,) = torch.autograd.grad(
             (unlike + _TOTAL_VARIATION * _total_variation(guesses)).sum(), guesses
@@ -182,7 +192,9 @@ def invert(
         schedule.step()
         with torch.no_grad():
             guesses.clamp_(min=0.0, max=1.0)
-    best = unlike.detach().reshape(-1, _STARTS).argmin(dim=1) + _STARTS * torch.arange(len(targets))
+    best = unlike.detach().reshape(-1, effort.starts).argmin(dim=1) + effort.starts * torch.arange(
+        len(targets)
+    )
     return [picture.permute(1, 2, 0).double().numpy() for picture in guesses.detach()[best]]
 
 

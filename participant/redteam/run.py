@@ -19,7 +19,7 @@ import torch
 from participant.records.reader import RecordReader
 from participant.redteam.coordinator_table import coordinator_table
 from participant.redteam.imprint import Robbery, imprint_rows
-from participant.redteam.inversion import demonstration_spec, inversion_rows
+from participant.redteam.inversion import Effort, demonstration_spec, inversion_rows
 from participant.redteam.pictures import Pixels, side_by_side, synthetic_pictures
 from participant.redteam.report import AttackRow, PictureFile, RedteamReport, write_report
 from participant.redteam.self_audit import AuditDepth, self_audit
@@ -44,7 +44,7 @@ class Depth:
     name: str = "default"
     audit: AuditDepth = field(default_factory=AuditDepth)
     imprint_records: int = 64
-    inversion_iterations: int = 250
+    inversion: Effort = field(default_factory=lambda: Effort(iterations=250, starts=2))
     most_audit_s: float = 15.0
     """Estimated seconds of gradients of the plan's extractor, above which the audit takes a smaller one."""
 
@@ -53,7 +53,7 @@ DEEP = Depth(
     name="deep",
     audit=AuditDepth(canaries=5000, coordinates=16384, draw_canaries=400, draw_rounds=100, noise_rounds=100),
     imprint_records=256,
-    inversion_iterations=2000,
+    inversion=Effort(iterations=2000, starts=8),
     most_audit_s=math.inf,
 )
 DEPTHS = {depth.name: depth for depth in (Depth(), DEEP)}
@@ -96,7 +96,7 @@ def run_redteam(
             plan,
             Path(scratch) / "inversion",
             folder,
-            depth.inversion_iterations,
+            depth.inversion,
             None if own is None else own.small,
         )
         progress("self-audit")

@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.workers.redteam import Gate, require_gate, run_gate
 from participant.redteam.__main__ import main
+from participant.redteam.inversion import Effort
 from participant.redteam.report import AttackRow, AuditRow, RedteamReport, page, write_report
 from participant.redteam.run import Depth, run_redteam
 from participant.redteam.self_audit import AuditDepth
@@ -38,7 +39,7 @@ PLAN = Plan(
     deadline_s=60.0,
     members=(PlanMember("mem_1", "One", 1000),),
 )
-SHALLOW = Depth("shallow", AuditDepth(120, 512, 24, 12, 24), imprint_records=32, inversion_iterations=4)
+SHALLOW = Depth("shallow", AuditDepth(120, 512, 24, 12, 24), imprint_records=32, inversion=Effort(4, 2))
 WITHIN = AuditRow("ε of the plan", "estimate", 8.0, 7.9, 7.5, 8.4, False, "measured")
 BEYOND = replace(WITHIN, found=12.0, low=11.0, high=math.inf, refused=True)
 HELD = AttackRow("double unmask", "asks twice", "ε_alone = 22.1", 22.1, True)

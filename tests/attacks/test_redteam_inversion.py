@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from participant.redteam.inversion import demonstration_spec, inversion_rows, invert_stages
+from participant.redteam.inversion import Effort, demonstration_spec, inversion_rows, invert_stages
 from participant.redteam.pictures import synthetic_pictures
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import Plan, PlanMember, SecureTerms, ServerOptimizer, TrainingTerms
 from shared.domain.privacy import Mode, PrivacyTerms, Unit
 
 SPEC = ExtractorSpec("small-gn", 1, 8, 8, 16, (0.5,), (0.25,), {"width": 32})
-ITERATIONS = 80
+EFFORT = Effort(iterations=80, starts=2)
 
 
 def make_plan(mode):
@@ -39,9 +39,7 @@ def make_plan(mode):
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory):
     folder, victim = tmp_path_factory.mktemp("inversion"), synthetic_pictures(1, SPEC, number=5)
-    return {
-        mode: invert_stages(make_plan(mode), victim, folder / mode.value, ITERATIONS) for mode in list(Mode)
-    }
+    return {mode: invert_stages(make_plan(mode), victim, folder / mode.value, EFFORT) for mode in list(Mode)}
 
 
 def test_unprotected_gradient_shows_the_record(stages):
@@ -78,7 +76,7 @@ def test_network_of_the_demonstration_has_the_plans_pictures_at_most_32_pixels_a
 
 
 def test_rows_and_pictures_stand_side_by_side(tmp_path):
-    rows, picture = inversion_rows(make_plan(Mode.SECURE), tmp_path / "scratch", tmp_path, iterations=2)
+    rows, picture = inversion_rows(make_plan(Mode.SECURE), tmp_path / "scratch", tmp_path, Effort(2, 2))
     assert [row.tried for row in rows][:2] == ["nothing", "clip only"]
     assert [row.protected is None for row in rows] == [True, True, False, False, False]
     assert "certifies nothing" in picture.caption

@@ -19,12 +19,16 @@ from tests.unit.test_secure_planning import planned
 RUN, ROUND, MEMBERS = "run_0123456789ab", 2, 10
 
 
-@pytest.fixture(params=[32, 16])
-def plan(request: pytest.FixtureRequest) -> Plan:
+@pytest.fixture(scope="module")
+def ten() -> Plan:
     """Ten members, three noise steps, more coordinates than one block holds, and counts in round 2."""
-    made = replace(planned(evaluate_every=2), trainable_coordinates=70_000)
-    assert made.secure is not None
-    return replace(made, secure=replace(made.secure, ring_bits=request.param))
+    return replace(planned(evaluate_every=2), trainable_coordinates=70_000)
+
+
+@pytest.fixture(params=[32, 16])
+def plan(ten: Plan, request: pytest.FixtureRequest) -> Plan:
+    assert ten.secure is not None
+    return replace(ten, secure=replace(ten.secure, ring_bits=request.param))
 
 
 def terms(plan: Plan) -> RoundTerms:
