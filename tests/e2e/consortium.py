@@ -62,6 +62,7 @@ hidden = 8
 local_steps = 1
 learning_rate = 0.5
 head_learning_rate = 0.5
+{training}
 [privacy]
 target_epsilon = 4.0
 clip_norm_l2 = 1.0
@@ -237,10 +238,11 @@ class Consortium:
             done = member.call("peers", "approve", "--all", "--yes")
             assert done.code == 0, done.err
 
-    def propose(self, rounds: int, quorum: int, more: str = "") -> str:
+    def propose(self, rounds: int, quorum: int, more: str = "", training: str = "") -> str:
         """Propose a plan, of mode secure unless there are too few members for it; its digest."""
         path = self.folder / "plan.toml"
-        path.write_text(PLAN.format(rounds=rounds, quorum=quorum, more=more), encoding="utf-8")
+        text = PLAN.format(rounds=rounds, quorum=quorum, more=more, training=training)
+        path.write_text(text, encoding="utf-8")
         return self.admin("plan", "propose", path).last
 
     def start_run(self, digest: str, but: str = "") -> str:

@@ -26,6 +26,8 @@ from tests.e2e.consortium import Consortium, Done, call, command, consortium, fr
 from tests.e2e.crashes import crash_at, marker
 
 ROUNDS = 3
+CLASSES = ["direction-0", "direction-1", "direction-2"]
+"""What the pictures of tests/e2e/consortium.py are sorted by; two members have the first two only."""
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +42,13 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
 
 @pytest.fixture(scope="module")
 def plan(shapes: Consortium) -> str:
-    """The digest of a plan of mode secure that goes on without one of its four members."""
+    """The digest of a plan of mode secure with one training head, that goes on without one of its four members."""
     checked = shapes.folder / "check.toml"
-    digest = shapes.propose(ROUNDS, quorum=3)
+    digest = shapes.propose(ROUNDS, quorum=3, training=f"shared_classes = {CLASSES}")
     shutil.copyfile(shapes.folder / "plan.toml", checked)
     said = shapes.admin("plan", "check", checked).out
     assert "quorum 3 of 4" in said and "mode secure" in said
+    assert "label names become public" in said
     return digest
 
 
@@ -69,6 +72,12 @@ def strangers_copy(shapes: Consortium, release: str, tmp_path_factory: pytest.Te
     pulled = command("commonlens", "pull", *pull)
     assert pulled.code == 0, pulled.err
     return folder / release
+
+
+def test_member_reads_what_a_plan_makes_public_before_it_consents(shapes: Consortium, plan: str) -> None:
+    said = shapes.members["b"].call("plan", "review", plan)
+    assert said.code == 0, said.err
+    assert "label names become public" in said.out and all(name in said.out for name in CLASSES)
 
 
 def test_stranger_verifies_a_pulled_release_offline(strangers_copy: Path) -> None:
