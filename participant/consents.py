@@ -17,6 +17,7 @@ from shared.domain.strict import build, to_plain
 from shared.extractors import architectures
 from shared.extractors.files import Weights, read_weights
 from shared.privacy.ledger import Ledger, LedgerView
+from shared.release.certificate import sign_consent
 from shared.release.signing import SigningKey
 
 
@@ -72,14 +73,10 @@ def give_consent(home: Home, plan: Plan) -> str:
     """
     review(home, plan)
     digest = str(plan.digest)
-    consent = {
-        "plan_digest": digest,
-        "member_id": read_link(home.root).member_id,
-        "signature": SigningKey.load(home.identity_key).sign_value("consent", {"plan_digest": digest}),
-        "runs": len(Ledger.read(home.ledger).runs_of(digest)) + 1,
-    }
-    write_json(home.consents / f"{plan_file_name(digest)}.json", consent)
-    return str(consent["signature"])
+    consent = sign_consent(read_link(home.root).member_id, digest, SigningKey.load(home.identity_key))
+    runs = len(Ledger.read(home.ledger).runs_of(digest)) + 1
+    write_json(home.consents / f"{plan_file_name(digest)}.json", {**to_plain(consent), "runs": runs})
+    return consent.signature
 
 
 def review(home: Home, plan: Plan) -> None:

@@ -22,7 +22,7 @@ from coordinator.registry.build import Contributor, PublishRequest
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
 from shared.domain.canonical import canonical_bytes, digest_of, digest_of_bytes, digest_of_file
-from shared.domain.clock import FixedClock
+from shared.domain.clock import FixedClock, SystemClock
 from shared.domain.errors import CommonlensError
 from shared.domain.extractor import ExtractorSpec, TensorSlot, WeightLayout
 from shared.domain.plan import (
@@ -184,6 +184,19 @@ def make_kit(
         ),
     )
     return Kit(home, clock, fingerprint, identities, starting, plan)
+
+
+def make_used_kit(folder: Path, spec: ExtractorSpec) -> Kit:
+    """A consortium of now with one release, whose weights really are an extractor of `spec`: for using it."""
+    # Here, so that tests which only look at documents do not load torch.
+    from shared.extractors.architectures import starting_weights
+
+    starting = folder / "starting.safetensors"
+    tensors, layout = starting_weights(spec, seed=3)
+    write_weights(starting, tensors, spec, layout)
+    kit = make_kit(folder, spec, starting, SystemClock().now())
+    kit.publish()
+    return kit
 
 
 def make_secure_kit(folder: Path, members: int = 5, **settings: Any) -> Kit:

@@ -11,16 +11,16 @@ from participant.enrol import COORDINATOR_FILE, CoordinatorLink, make_keys
 from participant.home import Home
 from shared.domain.clock import to_text
 from shared.domain.consortium import Roll, RollEntry
-from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
-from shared.domain.plan import Plan, PlanMember, SecureTerms, ServerOptimizer, TrainingTerms
-from shared.domain.privacy import Mode, PrivacyTerms, Unit
+from shared.domain.plan import Plan, PlanMember, SecureTerms
+from shared.domain.privacy import Mode
 from shared.domain.strict import to_plain
 from shared.release.envelope import Envelope
 from shared.release.roles import open_roll, sign_roll
 from shared.release.signing import SigningKey
 from shared.release.trust import parse_trust
 from tests.desk import Desk, enrolment
+from tests.plans import small_plan
 
 
 @dataclass(frozen=True)
@@ -103,20 +103,15 @@ def roll_of(desk: Desk) -> Roll:
 
 def secure_plan(*members: tuple[str, str]) -> Plan:
     """A plan of mode secure with these (id, name)s. Nobody trains it here: only its list of members counts."""
-    return Plan(
+    return small_plan(
+        mode=Mode.SECURE,
         consortium="Testing",
         extractor_name="tiny",
-        extractor=ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,)),
         starting_weights="sha256:" + "0" * 64,
         trainable_coordinates=10,
-        training=TrainingTerms(1, 0.5, 0.5),
-        privacy=PrivacyTerms(Mode.SECURE, Unit.RECORD, 8.0, 1e-5, 1.0, 1.5, 0.05, 20.0),
-        server=ServerOptimizer("fedavg"),
-        rounds=1,
-        evaluate_every=0,
+        noise_multiplier=1.5,
+        sampling_rate=0.05,
         quorum=len(members),
-        colluders=0,
-        deadline_s=30.0,
         members=tuple(PlanMember(member_id, name, 5000) for member_id, name in members),
         secure=SecureTerms(1e-3, 32, 0, 0, len(members)),
     )

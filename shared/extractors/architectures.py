@@ -93,13 +93,6 @@ def starting_weights(
     return tensors_of(module), trainable_layout(module)
 
 
-def layout_of_spec(spec: ExtractorSpec) -> WeightLayout:
-    """The layout that weights of `spec` have, without holding any. Raises InvalidConfig, MixesRecords."""
-    module = _skeleton(spec)
-    check_layers(module)
-    return trainable_layout(module)
-
-
 def load(spec: ExtractorSpec, weights: Weights) -> nn.Module:
     """The extractor with the file's weights, in eval mode.
 

@@ -31,9 +31,9 @@ from shared.domain.errors import (
     TokenRejected,
     UnsoundPlan,
 )
-from shared.domain.privacy import MAXIMUM_DELTA, Budget, Charge, GaussianEvent, PrivacyGuarantee, Unit
+from shared.domain.privacy import MAXIMUM_DELTA, Budget, Charge, GaussianEvent
 from shared.domain.strict import build, to_plain
-from shared.privacy.accountant import epsilon, guarantee
+from shared.privacy.accountant import epsilon
 from shared.privacy.chain import OPENED, TORN, ChainedFile, Line
 
 LEDGER_FORMAT = "commonlens-ledger/1"
@@ -177,16 +177,6 @@ class LedgerView:
                 if charge.run_id == run_id and charge.round_number <= last_round
                 for event in charge.events
             )
-
-    def spent_guarantee(self, dataset_id: str, delta: float, unit: Unit) -> PrivacyGuarantee:
-        """What may be said today about this data set's whole life. Raises UnsoundPlan for a bad δ."""
-        return guarantee(self.spent(dataset_id), delta, unit)
-
-    def sealed_digest(self, dataset_id: str, run_id: str, round_number: int) -> str | None:
-        """Digest of the payload that answers the round, or None while nothing was sealed for it."""
-        with self._lock:
-            self._catch_up()
-            return self._seals.get((dataset_id, run_id, round_number))
 
     def _spent(self, dataset_id: str, alone: bool = False) -> tuple[GaussianEvent, ...]:
         steps = (self._steps_alone if alone else self._steps).get(dataset_id, Counter())

@@ -28,48 +28,33 @@ from participant.redteam.dishonest_node import UNBOUNDED, NodePlay, NodeRefused
 from participant.redteam.dishonest_play import Integers, Outcome, Play, played_plan
 from participant.redteam.dishonest_requests import crafted_vectors
 from participant.redteam.report import AttackRow, RedteamReport
-from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import (
-    Plan,
-    PlanMember,
-    SecureTerms,
-    ServerOptimizer,
-    TrainingTerms,
-    default_colluders,
-    least_quorum,
-)
-from shared.domain.privacy import Mode, PrivacyTerms, Unit
+from shared.domain.plan import Plan, PlanMember, SecureTerms, default_colluders, least_quorum
+from shared.domain.privacy import Mode
 from shared.privacy.accountant import epsilon
 from shared.secagg.parameters import RoundTerms
-
-SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,), {"hidden": 6, "grid": 2})
-PRIVACY = PrivacyTerms(Mode.SECURE, Unit.RECORD, 8.0, 1e-5, 1.0, 1.5, 0.05, 20.0)
+from tests.plans import members, small_plan
 
 
 def secure(count: int = 5, quorum: int | None = None, colluders: int | None = None) -> Plan:
     quorum = quorum or least_quorum(count)
-    return Plan(
-        consortium="c",
-        extractor_name="x",
-        extractor=SPEC,
+    return small_plan(
+        mode=Mode.SECURE,
         starting_weights="sha256:" + "0" * 64,
         trainable_coordinates=4000,
-        training=TrainingTerms(1, 0.5, 0.25),
-        privacy=PRIVACY,
-        server=ServerOptimizer("fedavg"),
+        noise_multiplier=1.5,
+        sampling_rate=0.05,
+        evaluation_noise_multiplier=20.0,
         rounds=20,
-        evaluate_every=0,
         quorum=quorum,
         colluders=default_colluders(count) if colluders is None else colluders,
-        deadline_s=60.0,
-        members=tuple(PlanMember(f"mem_{n}", f"Org {n}", 1000) for n in range(count)),
+        members=members(count, 1000),
         secure=SecureTerms(2.0**-12, 32, min(count - quorum, 4), 0, quorum),
     )
 
 
 LOCAL = replace(
     secure(1, 1, 0),
-    privacy=replace(PRIVACY, mode=Mode.LOCAL),
+    privacy=replace(secure().privacy, mode=Mode.LOCAL),
     secure=None,
     members=(PlanMember("a", "A", 1000),),
 )

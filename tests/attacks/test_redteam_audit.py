@@ -5,6 +5,7 @@ Each broken member is a wrapper around the real pieces with one thing wrong in i
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,94 +16,43 @@ from participant.redteam import one_run
 from participant.redteam.canaries import Chosen, make_audit_set
 from participant.redteam.dry_run import Terms
 from participant.redteam.intervals import poisson_p_value
-from participant.redteam.self_audit import (
-    AuditDepth,
-    audited,
-    draw_row,
-    epsilon_rows,
-    influence_row,
-    noise_rows,
-)
+from participant.redteam.self_audit import AuditDepth, draw_row, epsilon_rows, influence_row, noise_rows
 from participant.training import local_round as local_round_room
 from participant.training import step as step_room
 from participant.training.head import HeadState, build_head, head_state
 from participant.training.local_round import local_round
-from participant.training.step import clipped_sum
-from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import Plan, PlanMember, SecureTerms, ServerOptimizer, TrainingTerms
-from shared.domain.privacy import Mode, PrivacyTerms, Unit
+from shared.domain.privacy import Mode, Unit
 from shared.extractors.preprocess import to_input
 from shared.privacy.accountant import epsilon
 from shared.privacy.mechanism import NoiseSource
 from shared.privacy.noise_shares import base_share
+from tests.plans import SPEC
+from tests.redteam_kit import (
+    NOISE_MULTIPLIER,
+    NoNoise,
+    audit_plan,
+    audit_sets,
+    dry_member,
+    with_noise,
+    without_clip,
+)
 
-SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,), {"hidden": 6, "grid": 2})
-RATE, ROUNDS, COORDINATES = 0.25, 20, 1024
-NOISE_MULTIPLIER = {1: 4.49, 3: 1.91, 8: 1.01}
-"""ε of the whole plan → σ; see test_plans_of_this_file_cost_what_they_say."""
 EVERY_EPSILON = pytest.mark.parametrize("target", sorted(NOISE_MULTIPLIER))
-
-
-def make_plan(target, mode=Mode.LOCAL, steps=1, unit=Unit.RECORD, **training):
-    secure = SecureTerms(1e-4, 32, 2, 0, 4) if mode is Mode.SECURE else None
-    return Plan(
-        consortium="c",
-        extractor_name="x",
-        extractor=SPEC,
-        starting_weights="sha256:00",
-        trainable_coordinates=0,
-        training=TrainingTerms(steps, 0.5, 0.25, **training),
-        privacy=PrivacyTerms(mode, unit, target, 1e-5, 0.7, NOISE_MULTIPLIER[target], RATE, 3.0),
-        server=ServerOptimizer("fedavg"),
-        rounds=ROUNDS,
-        evaluate_every=0,
-        quorum=4,
-        colluders=1,
-        deadline_s=60.0,
-        members=tuple(PlanMember(f"mem_{n}", f"Member {n}", 1000) for n in range(5)),
-        secure=secure,
-    )
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """The two synthetic data sets of an audit, smaller than in use."""
-    home = tmp_path_factory.mktemp("sets")
-    game = make_audit_set(home / "game", SPEC, Unit.RECORD, range(400))
-    return game, make_audit_set(home / "small", SPEC, Unit.RECORD, range(96), pictures=16, loud=16)
+    return audit_sets(tmp_path_factory.mktemp("sets"))
 
 
 @pytest.fixture
 def dry(tmp_path):
-    def make(plan, member=local_round):
-        return audited(plan, None, tmp_path, COORDINATES, member)
-
-    return make
+    return partial(dry_member, tmp_path)
 
 
 class HalvedNoise(NoiseSource):
     def noised(self, values, std):
         return super().noised(values, std / 2)
-
-
-class NoNoise(NoiseSource):
-    def noised(self, values, std):
-        return values.astype(np.float32)
-
-
-def with_noise(noise):
-    """The real member with another noise source."""
-
-    def member(request, plan, token, weights, bench, share):
-        return local_round(request, plan, token, weights, replace(bench, noise=noise), share)
-
-    return member
-
-
-def without_clip(engine, records, drawn, plan, noise):
-    """The real sum under a clip norm that nothing reaches."""
-    unbounded = replace(plan, privacy=replace(plan.privacy, clip_norm_l2=1e9))
-    return clipped_sum(engine, records, drawn, unbounded, noise)
 
 
 class Shuffled:
@@ -173,9 +123,9 @@ def estimate_of(rows):
     return next(row for row in rows if row.name == "ε of the plan, Gaussian estimate")
 
 
-def test_plans_of_this_file_cost_what_they_say():
+def test_plans_of_an_audit_cost_what_they_say():
     for target in NOISE_MULTIPLIER:
-        assert 0.97 * target < epsilon(make_plan(target).events_of_run(), 1e-5) <= target
+        assert 0.97 * target < epsilon(audit_plan(target).events_of_run(), 1e-5) <= target
 
 
 @pytest.mark.parametrize(
@@ -183,7 +133,7 @@ def test_plans_of_this_file_cost_what_they_say():
 )
 def test_honest_member_passes_and_its_estimate_is_near_the_claim(dry, sets, target, mode):
     game, small = sets
-    member = dry(make_plan(target, mode, augmentations=("flip", "shift2")))
+    member = dry(audit_plan(target, mode, augmentations=("flip", "shift2")))
     epsilons = epsilon_rows(member, game)
     rows = [*epsilons, influence_row(member, small), *noise_rows(member, small, 8)]
     assert [row.name for row in rows if row.refused] == []
@@ -192,7 +142,7 @@ def test_honest_member_passes_and_its_estimate_is_near_the_claim(dry, sets, targ
 
 
 def test_honest_member_passes_where_persons_are_the_units_and_rounds_have_steps(dry, tmp_path):
-    plan = make_plan(3, steps=3, unit=Unit.PERSON)
+    plan = audit_plan(3, local_steps=3, unit=Unit.PERSON)
     game = make_audit_set(tmp_path / "game", SPEC, Unit.PERSON, range(100))
     rows = epsilon_rows(dry(plan), game)
     assert [row.name for row in rows if row.refused] == []
@@ -200,12 +150,12 @@ def test_honest_member_passes_where_persons_are_the_units_and_rounds_have_steps(
 
 
 def test_honest_draw_passes(dry, sets):
-    assert not draw_row(dry(make_plan(3)), sets[1], 24).refused
+    assert not draw_row(dry(audit_plan(3)), sets[1], 24).refused
 
 
 @EVERY_EPSILON
 def test_halved_noise_is_caught(dry, sets, target):
-    member = dry(make_plan(target), with_noise(HalvedNoise()))
+    member = dry(audit_plan(target), with_noise(HalvedNoise()))
     found = estimate_of(epsilon_rows(member, sets[0]))
     assert found.refused
     assert found.low > found.claim
@@ -218,7 +168,7 @@ def test_halved_noise_is_caught(dry, sets, target):
 def test_halved_noise_share_of_mode_secure_is_caught(dry, sets, target, monkeypatch):
     halved = lambda *terms: base_share(*terms) // 2  # noqa: E731
     monkeypatch.setattr(step_room, "base_share", halved)
-    member = dry(make_plan(target, Mode.SECURE))
+    member = dry(audit_plan(target, Mode.SECURE))
     alone = next(row for row in epsilon_rows(member, sets[0]) if row.name.startswith("ε_alone"))
     assert alone.refused
     assert alone.low > alone.claim
@@ -226,7 +176,7 @@ def test_halved_noise_share_of_mode_secure_is_caught(dry, sets, target, monkeypa
 
 @EVERY_EPSILON
 def test_missing_noise_is_caught(dry, sets, target):
-    member = dry(make_plan(target), with_noise(NoNoise()))
+    member = dry(audit_plan(target), with_noise(NoNoise()))
     bound, found = epsilon_rows(member, sets[0])
     assert found.refused
     assert math.isinf(found.low)
@@ -240,7 +190,7 @@ def test_missing_noise_is_caught(dry, sets, target):
 @pytest.mark.parametrize("mode", list(Mode))
 def test_missing_clip_is_caught(dry, sets, target, mode, monkeypatch):
     monkeypatch.setattr(local_round_room, "clipped_sum", without_clip)
-    member = dry(make_plan(target, mode))
+    member = dry(audit_plan(target, mode))
     assert estimate_of(epsilon_rows(member, sets[0])).refused
     influence = influence_row(member, sets[1])
     assert influence.refused
@@ -249,7 +199,7 @@ def test_missing_clip_is_caught(dry, sets, target, mode, monkeypatch):
 
 @EVERY_EPSILON
 def test_shuffled_batches_are_caught(dry, sets, target):
-    row = draw_row(dry(make_plan(target), shuffling_member()), sets[1], AuditDepth().draw_rounds)
+    row = draw_row(dry(audit_plan(target), shuffling_member()), sets[1], AuditDepth().draw_rounds)
     assert row.refused
     assert row.found < row.claim / 100
 
@@ -257,14 +207,14 @@ def test_shuffled_batches_are_caught(dry, sets, target):
 @EVERY_EPSILON
 @pytest.mark.parametrize("mode", list(Mode))
 def test_head_refitted_before_the_round_moves_the_sum_by_more_than_the_clip(dry, sets, target, mode):
-    row = influence_row(dry(make_plan(target, mode), refitting_before), sets[1])
+    row = influence_row(dry(audit_plan(target, mode), refitting_before), sets[1])
     assert row.refused
     assert row.low > 1.5
 
 
 @EVERY_EPSILON
 def test_head_refitted_after_the_round_is_caught(dry, sets, target):
-    member = dry(make_plan(target), refitting_after)
+    member = dry(audit_plan(target), refitting_after)
     head = next(row for row in noise_rows(member, sets[1], 8) if row.name == "noise on the training head")
     assert head.refused
     assert influence_row(member, sets[1]).refused
@@ -275,7 +225,7 @@ def test_validation_counts_without_their_noise_are_caught(dry, sets):
         def noised(self, values, std):
             return super().noised(values, std / 2 if len(values) == 2 else std)
 
-    plan = replace(make_plan(3), evaluate_every=2)
+    plan = replace(audit_plan(3), evaluate_every=2)
     honest, broken = (
         next(row for row in noise_rows(dry(plan, member), sets[1], 32) if "counts" in row.name)
         for member in (local_round, with_noise(QuietCounts()))
@@ -293,7 +243,7 @@ def test_audit_that_sees_no_canary_refuses_instead_of_passing(dry, sets):
         nobody = Nobody(sets[0].reader, np.ones(len(sets[0].codes), dtype=bool))
         return local_round(request, plan, token, weights, replace(bench, records=nobody), share)
 
-    member = dry(make_plan(3), idle)
+    member = dry(audit_plan(3), idle)
     assert "nothing was audited" in estimate_of(epsilon_rows(member, sets[0])).says
     assert estimate_of(epsilon_rows(member, sets[0])).refused
     assert influence_row(member, sets[1]).refused
@@ -301,7 +251,7 @@ def test_audit_that_sees_no_canary_refuses_instead_of_passing(dry, sets):
 
 def test_canary_moves_its_own_coordinate_by_one_clip_norm_and_no_other(dry, sets):
     game, _ = sets
-    member = dry(make_plan(3))
+    member = dry(audit_plan(3))
     one = game.canaries[:1]
     seen = member.round(Chosen(game.reader, np.isin(game.codes, one)), Terms(1e-3))
     part = member.part("canaries.weight")

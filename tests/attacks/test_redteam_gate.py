@@ -9,37 +9,18 @@ import pytest
 
 from coordinator.workers.redteam import Gate, require_gate, run_gate
 from participant.redteam.__main__ import main
-from participant.redteam.inversion import Effort
 from participant.redteam.report import AttackRow, AuditRow, RedteamReport, page, write_report
-from participant.redteam.run import Depth, run_redteam
-from participant.redteam.self_audit import AuditDepth
+from participant.redteam.run import run_redteam
 from shared.domain.errors import Broken, ExceedsClaim
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
-from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
-from shared.domain.privacy import Mode, PrivacyTerms, Unit
 from shared.domain.strict import to_plain
 from shared.extractors.architectures import starting_weights
 from shared.extractors.files import write_weights
+from tests.plans import SPEC, small_plan
+from tests.redteam_kit import SHALLOW
 
-SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,), {"hidden": 6, "grid": 2})
-PLAN = Plan(
-    consortium="c",
-    extractor_name="x",
-    extractor=SPEC,
-    starting_weights="sha256:00",
-    trainable_coordinates=0,
-    training=TrainingTerms(1, 0.5, 0.25),
-    privacy=PrivacyTerms(Mode.LOCAL, Unit.RECORD, 8.0, 1e-5, 1.0, 1.01, 0.25, 3.0),
-    server=ServerOptimizer("fedavg"),
-    rounds=20,
-    evaluate_every=4,
-    quorum=1,
-    colluders=0,
-    deadline_s=60.0,
-    members=(PlanMember("mem_1", "One", 1000),),
-)
-SHALLOW = Depth("shallow", AuditDepth(120, 512, 24, 12, 24), imprint_records=32, inversion=Effort(4, 2))
+PLAN = small_plan(target_epsilon=8.0, noise_multiplier=1.01, sampling_rate=0.25, rounds=20, evaluate_every=4)
 WITHIN = AuditRow("ε of the plan", "estimate", 8.0, 7.9, 7.5, 8.4, False, "measured")
 BEYOND = replace(WITHIN, found=12.0, low=11.0, high=math.inf, refused=True)
 HELD = AttackRow("double unmask", "asks twice", "ε_alone = 22.1", 22.1, True)

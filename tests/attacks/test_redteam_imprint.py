@@ -1,45 +1,25 @@
 """A malicious block in front ("Robbing the Fed"): it robs an unprotected sum, and gets nothing from what leaves."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from participant.policy import Policy, check_rules
 from participant.redteam.imprint import ImprintBlock, allow_list_row, imprint_rows
 from participant.redteam.pictures import BEST_PSNR_DB, psnr_db, ssim, synthetic_pictures
-from participant.training.local_round import local_round
 from shared.domain.errors import InvalidConfig, PolicyForbids
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import Plan, PlanMember, SecureTerms, ServerOptimizer, TrainingTerms
-from shared.domain.privacy import Mode, PrivacyTerms, Unit
+from shared.domain.privacy import Mode, Unit
 from shared.extractors.architectures import build
 from shared.extractors.layers import check_layers
-from shared.privacy.mechanism import NoiseSource
+from tests.plans import SPEC
+from tests.redteam_kit import NoNoise, redteam_plan, with_noise
 
-SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,), {"hidden": 6, "grid": 2})
 LEAST_NOISE = 0.3
 """The least noise multiplier that any plan may have (shared/privacy/soundness.py)."""
 
 
 def make_plan(mode=Mode.LOCAL, noise_multiplier=LEAST_NOISE, spec=SPEC):
-    return Plan(
-        consortium="c",
-        extractor_name="x",
-        extractor=spec,
-        starting_weights="sha256:00",
-        trainable_coordinates=0,
-        training=TrainingTerms(1, 0.5, 0.25),
-        privacy=PrivacyTerms(mode, Unit.RECORD, 8.0, 1e-5, 1.0, noise_multiplier, 0.25, 3.0),
-        server=ServerOptimizer("fedavg"),
-        rounds=20,
-        evaluate_every=0,
-        quorum=4,
-        colluders=1,
-        deadline_s=60.0,
-        members=tuple(PlanMember(f"mem_{n}", f"Member {n}", 1000) for n in range(5)),
-        secure=SecureTerms(1e-4, 32, 2, 0, 4) if mode is Mode.SECURE else None,
-    )
+    return redteam_plan(mode, noise_multiplier=noise_multiplier, extractor=spec)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -71,18 +51,8 @@ def test_noise_far_below_the_plans_stops_it_too_so_that_its_failure_certifies_no
     assert robberies["the plan: clip and noise"].recovered == 0
 
 
-class NoNoise(NoiseSource):
-    def noised(self, values, std):
-        return values.astype(np.float32)
-
-
-def without_noise(request, plan, token, weights, bench, share):
-    """The real member with its noise left out."""
-    return local_round(request, plan, token, weights, replace(bench, noise=NoNoise()), share)
-
-
 def test_attack_gets_through_a_member_without_noise_and_the_row_says_so(tmp_path):
-    rows, robberies, _ = imprint_rows(make_plan(), tmp_path, member=without_noise)
+    rows, robberies, _ = imprint_rows(make_plan(), tmp_path, member=with_noise(NoNoise()))
     assert robberies["the plan: clip and noise"].recovered >= 35
     assert rows[2].protected is False
 

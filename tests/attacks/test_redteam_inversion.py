@@ -9,31 +9,15 @@ from PIL import Image
 from participant.redteam.inversion import Effort, demonstration_spec, inversion_rows, invert_stages
 from participant.redteam.pictures import synthetic_pictures
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import Plan, PlanMember, SecureTerms, ServerOptimizer, TrainingTerms
-from shared.domain.privacy import Mode, PrivacyTerms, Unit
+from shared.domain.privacy import Mode
+from tests.redteam_kit import redteam_plan
 
 SPEC = ExtractorSpec("small-gn", 1, 8, 8, 16, (0.5,), (0.25,), {"width": 32})
 EFFORT = Effort(iterations=80, starts=2)
 
 
 def make_plan(mode):
-    return Plan(
-        consortium="c",
-        extractor_name="x",
-        extractor=SPEC,
-        starting_weights="sha256:00",
-        trainable_coordinates=0,
-        training=TrainingTerms(1, 0.5, 0.25),
-        privacy=PrivacyTerms(mode, Unit.RECORD, 8.0, 1e-5, 1.0, 1.01, 0.25, 3.0),
-        server=ServerOptimizer("fedavg"),
-        rounds=20,
-        evaluate_every=0,
-        quorum=4,
-        colluders=1,
-        deadline_s=60.0,
-        members=tuple(PlanMember(f"mem_{n}", f"Member {n}", 1000) for n in range(5)),
-        secure=SecureTerms(1e-4, 32, 2, 0, 4) if mode is Mode.SECURE else None,
-    )
+    return redteam_plan(mode, extractor=SPEC, target_epsilon=8.0, noise_multiplier=1.01)
 
 
 @pytest.fixture(scope="module")

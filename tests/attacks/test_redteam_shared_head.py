@@ -4,49 +4,43 @@ It is played over the synthetic records' classes by the real member code; broken
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
-from participant.redteam.canaries import CLASSES, make_audit_set
+from participant.redteam.canaries import CLASSES
 from participant.redteam.dishonest_node import NodePlay
 from participant.redteam.dishonest_play import played_plan
 from participant.redteam.dishonest_requests import crafted_vectors
 from participant.redteam.run import run_redteam
-from participant.redteam.self_audit import audited, epsilon_rows, influence_row, noise_rows
+from participant.redteam.self_audit import epsilon_rows, influence_row, noise_rows
 from participant.training import local_round as local_round_room
 from participant.training import step as step_room
-from participant.training.local_round import local_round
 from shared.domain.plan import Plan, SecureTerms, SharedHead
-from shared.domain.privacy import Mode, Unit
+from shared.domain.privacy import Mode
 from shared.privacy.mechanism import NoiseSource
 from shared.privacy.noise_shares import base_share
-from tests.attacks.test_redteam_audit import SPEC, make_plan, with_noise, without_clip
-from tests.attacks.test_redteam_gate import SHALLOW
+from tests.plans import SPEC
+from tests.redteam_kit import SHALLOW, audit_plan, audit_sets, dry_member, with_noise, without_clip
 
-COORDINATES = 1024
 LABELS = ("cat", "dog", "owl", "yak")
 MODES = pytest.mark.parametrize("mode", list(Mode))
 
 
 def shared_plan(mode: Mode, target: int = 3) -> Plan:
     head = SharedHead(LABELS, SPEC.embedding_dim)
-    return replace(make_plan(target, mode), shared_head=head, trainable_coordinates=1000)
+    return audit_plan(target, mode, shared_head=head, trainable_coordinates=1000)
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    home = tmp_path_factory.mktemp("sets")
-    game = make_audit_set(home / "game", SPEC, Unit.RECORD, range(400))
-    return game, make_audit_set(home / "small", SPEC, Unit.RECORD, range(96), pictures=16, loud=16)
+    return audit_sets(tmp_path_factory.mktemp("sets"))
 
 
 @pytest.fixture
 def dry(tmp_path):
-    def make(plan, member=local_round):
-        return audited(plan, None, tmp_path, COORDINATES, member)
-
-    return make
+    return partial(dry_member, tmp_path)
 
 
 @MODES

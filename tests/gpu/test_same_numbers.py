@@ -21,8 +21,8 @@ from participant.training.validation import exact_counts
 from participant.training.workbench import NoiseShare, Workbench
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import Plan, PlanMember, SecureTerms, ServerOptimizer, TrainingTerms
-from shared.domain.privacy import Budget, Charge, Mode, PrivacyTerms, Unit
+from shared.domain.plan import Plan, SecureTerms
+from shared.domain.privacy import Budget, Charge, Mode
 from shared.domain.update import NoisyGridSum, Update
 from shared.extractors.architectures import ARCHITECTURES, build
 from shared.extractors.device import choose_device
@@ -32,6 +32,7 @@ from shared.privacy.discrete_gaussian import from_seed
 from shared.privacy.ledger import Ledger
 from shared.privacy.mechanism import NoiseSource
 from shared.wire.rounds import RoundRequest
+from tests.plans import members, small_plan
 
 OPTIONS = {
     "fixed-mlp": {"hidden": 16, "grid": 2},
@@ -110,21 +111,18 @@ def test_clipped_sum_on_a_gpu_is_that_of_the_cpu(kind: str, name: str) -> None:
 def make_plan(mode: Mode) -> Plan:
     """Every round validates; augmentations draw coins too."""
     secure = SecureTerms(2.0**-20, 32, tolerance_steps=1, mask_reach=0, share_threshold=3)
-    return Plan(
-        consortium="c",
-        extractor_name="x",
+    return small_plan(
+        mode=mode,
         extractor=SPEC,
-        starting_weights="sha256:00",
         trainable_coordinates=len(get_flat(build(SPEC, 1))),
-        training=TrainingTerms(1 if mode is Mode.SECURE else 3, 0.5, 0.25, augmentations=("flip", "shift2")),
-        privacy=PrivacyTerms(mode, Unit.RECORD, 8.0, 1e-5, 0.7, 1.0, 0.5, 3.0),
-        server=ServerOptimizer("fedavg"),
+        local_steps=1 if mode is Mode.SECURE else 3,
+        augmentations=("flip", "shift2"),
+        clip_norm_l2=0.7,
         rounds=2,
         evaluate_every=1,
         quorum=3,
         colluders=1 if mode is Mode.SECURE else 0,
-        deadline_s=60.0,
-        members=tuple(PlanMember(f"mem_{n}", f"Org {n}", SIZE) for n in range(4)),
+        members=members(4, SIZE),
         secure=secure if mode is Mode.SECURE else None,
     )
 

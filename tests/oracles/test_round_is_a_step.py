@@ -6,7 +6,6 @@ optimiser; the other side is written in plain torch, record by record.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +28,9 @@ from shared.extractors.vectors import get_flat, set_flat
 from shared.privacy.ledger import Ledger
 from shared.wire.rounds import RoundRequest
 from tests.desk import Desk
+from tests.plans import small_plan
+from tests.round_kit import RepeatableNoise
 from tests.simulator import SPEC, ConsortiumSimulator
-from tests.unit.test_cohort import PLAN as ANY_PLAN
-from tests.unit.test_local_round import RepeatableNoise
 
 CLASSES = 3
 SIZES = (7, 11, 5)
@@ -55,11 +54,12 @@ class Pool:
         return self.images[indices], self.labels[indices]
 
 
-PLAN = replace(
-    ANY_PLAN,
+PLAN = small_plan(
     extractor=SPEC,
-    training=replace(ANY_PLAN.training, learning_rate=LEARNING_RATE),
-    privacy=replace(ANY_PLAN.privacy, clip_norm_l2=CLIP, noise_multiplier=SIGMA, sampling_rate=RATE),
+    learning_rate=LEARNING_RATE,
+    clip_norm_l2=CLIP,
+    noise_multiplier=SIGMA,
+    sampling_rate=RATE,
     members=tuple(PlanMember(f"mem_{n}", f"{n}", size) for n, size in enumerate(SIZES)),
 )
 HEADS = [

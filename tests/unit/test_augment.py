@@ -7,11 +7,10 @@ from participant.training.dp_sgd import make_engine
 from participant.training.step import clipped_sum
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
-from shared.domain.privacy import Mode, PrivacyTerms, Unit
 from shared.extractors.architectures import build
 from shared.extractors.preprocess import to_input
 from shared.privacy.mechanism import NoiseSource
+from tests.plans import small_plan
 
 
 class Coins:
@@ -79,21 +78,8 @@ class TwoRecords:
 
 
 def plan_with(copies):
-    return Plan(
-        consortium="c",
-        extractor_name="x",
-        extractor=SPEC,
-        starting_weights="sha256:00",
-        trainable_coordinates=0,
-        training=TrainingTerms(1, 0.5, 0.5, "constant", ("flip",), copies),
-        privacy=PrivacyTerms(Mode.LOCAL, Unit.RECORD, 8.0, 1e-5, 100.0, 1.0, 0.5, 3.0),
-        server=ServerOptimizer("fedavg"),
-        rounds=1,
-        evaluate_every=0,
-        quorum=1,
-        colluders=0,
-        deadline_s=60.0,
-        members=(PlanMember("mem_1", "One", 2),),
+    return small_plan(
+        extractor=SPEC, augmentations=("flip",), augmentation_multiplicity=copies, clip_norm_l2=100.0
     )
 
 

@@ -15,7 +15,7 @@ from shared.domain.canonical import digest_of_file
 from shared.domain.errors import DigestMismatch, InvalidConfig, InvalidWeights, NotTrusted
 from shared.domain.extractor import ExtractorSpec
 from shared.extractors import public_weights as public
-from shared.extractors.architectures import build, layout_of_spec, load, starting_weights
+from shared.extractors.architectures import build, load, starting_weights
 from shared.extractors.files import Origin, read_weights, write_weights
 from shared.extractors.flatten import layout_of
 
@@ -48,7 +48,7 @@ def test_lite0_has_exactly_the_tensors_of_the_public_state_dict():
     from efficientnet_lite_pytorch import EfficientNet
 
     theirs = public.lite0_tensors(EfficientNet.from_name("efficientnet-lite0").state_dict())
-    ours = {slot.name: slot.shape for slot in layout_of_spec(LITE0).slots}
+    ours = {slot.name: slot.shape for slot in starting_weights(LITE0, seed=0)[1].slots}
     assert {name: tensor.shape for name, tensor in theirs.items()} == ours
 
 
@@ -109,7 +109,7 @@ def test_run_starts_from_a_release_with_another_scope_and_its_file_says_so(optio
     started = read_weights(tmp_path / found["file_name"])
     assert found["starting_weights"] == digest_of_file(tmp_path / found["file_name"])
     assert started.origin == Origin("release", "cells-3", start.digest, "")
-    assert found["trainable_coordinates"] == layout_of_spec(spec).trainable_coordinates
+    assert found["trainable_coordinates"] == starting_weights(spec, seed=0)[1].trainable_coordinates
     x = torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(load(spec, started)(x), load(SMALL, weights)(x))
 

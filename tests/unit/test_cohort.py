@@ -6,28 +6,12 @@ from dataclasses import replace
 
 from coordinator.runs.cohort import choose_cohort
 from shared.domain.consortium import MemberState
-from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
-from shared.domain.privacy import Mode, PrivacyTerms, Unit
+from shared.domain.plan import PlanMember
+from tests.plans import small_plan
 
 ACTIVE = MemberState.ACTIVE
 NAMES = ("a", "b", "c")
-PLAN = Plan(
-    consortium="c",
-    extractor_name="x",
-    extractor=ExtractorSpec("fixed-mlp", 1, 8, 8, 4),
-    starting_weights="sha256:00",
-    trainable_coordinates=1,
-    training=TrainingTerms(1, 0.5, 0.5),
-    privacy=PrivacyTerms(Mode.LOCAL, Unit.RECORD, 8.0, 1e-5, 1.0, 1.0, 0.5, 20.0),
-    server=ServerOptimizer("fedavg"),
-    rounds=1,
-    evaluate_every=0,
-    quorum=1,
-    colluders=0,
-    deadline_s=60.0,
-    members=tuple(PlanMember(name, name, 10) for name in NAMES),
-)
+PLAN = small_plan(members=tuple(PlanMember(name, name, 10) for name in NAMES))
 
 
 def test_everybody_of_the_plan_is_asked_in_its_order() -> None:

@@ -17,13 +17,12 @@ from PIL import Image
 
 from shared.cli import app
 from shared.console import run_arguments
-from shared.domain.clock import SystemClock
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.architectures import load, starting_weights
-from shared.extractors.files import read_weights, write_weights
+from shared.extractors.architectures import load
+from shared.extractors.files import read_weights
 from shared.extractors.preprocess import fit_image, to_input
 from shared.verification import PROOFS
-from tests.release_kit import Kit, make_kit
+from tests.release_kit import Kit, make_used_kit
 from tests.release_server import registry_app, serving
 
 SPEC = ExtractorSpec("small-gn", 1, 16, 16, 8, (0.5,), (0.25,), {"width": 8})
@@ -39,12 +38,7 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    folder = tmp_path_factory.mktemp("cli")
-    tensors, layout = starting_weights(SPEC, seed=3)
-    write_weights(folder / "starting.safetensors", tensors, SPEC, layout)
-    kit = make_kit(folder, SPEC, folder / "starting.safetensors", SystemClock().now())
-    kit.publish()
-    return kit
+    return make_used_kit(tmp_path_factory.mktemp("cli"), SPEC)
 
 
 @pytest.fixture

@@ -11,25 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.domain.clock import SystemClock
 from shared.domain.errors import InvalidConfig, InvalidRecords
 from shared.domain.extractor import ExtractorSpec
 from shared.embedding import embed_files, write_embeddings
-from shared.extractors.architectures import starting_weights
-from shared.extractors.files import write_weights
 from shared.verification import VerifiedRelease, verify_release
-from tests.release_kit import make_kit
+from tests.release_kit import make_used_kit
 
 SPEC = ExtractorSpec("fixed-mlp", 1, 32, 32, 8, (0.5,), (0.25,), {"hidden": 8, "grid": 1, "scales": 1})
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> VerifiedRelease:
-    folder = tmp_path_factory.mktemp("embedding")
-    tensors, layout = starting_weights(SPEC, seed=3)
-    write_weights(folder / "starting.safetensors", tensors, SPEC, layout)
-    kit = make_kit(folder, SPEC, folder / "starting.safetensors", SystemClock().now())
-    kit.publish()
+    kit = make_used_kit(tmp_path_factory.mktemp("embedding"), SPEC)
     return verify_release(kit.folder(), pinned_root=kit.root)
 
 

@@ -24,8 +24,8 @@ from shared.domain.errors import (
 )
 from shared.domain.privacy import Budget, Charge, GaussianEvent, Unit
 from shared.domain.strict import to_plain
-from shared.privacy.accountant import epsilon
-from shared.privacy.ledger import EntryKind, Ledger
+from shared.privacy.accountant import epsilon, guarantee
+from shared.privacy.ledger import EntryKind, Ledger, Seal
 
 BUDGET = Budget(3.0, 1e-5)
 STEP = GaussianEvent(10.0, 1.0, 1)
@@ -177,10 +177,10 @@ def test_spent_guarantee_is_the_cost_of_the_whole_life_at_any_delta(path: Path) 
     ledger = Ledger(path)
     for round_number in range(1, 6):
         ledger.charge(a_charge(round_number, events=(GaussianEvent(2.0, 0.1, 2),)), BUDGET)
-    said = ledger.spent_guarantee("dat_a", 1e-6, Unit.RECORD)
+    said = guarantee(ledger.spent("dat_a"), 1e-6, Unit.RECORD)
     assert said.epsilon == epsilon((GaussianEvent(2.0, 0.1, 10),), 1e-6)
     assert (said.delta, said.unit) == (1e-6, Unit.RECORD)
-    assert ledger.spent_guarantee("dat_c", 1e-6, Unit.RECORD).epsilon == 0.0
+    assert guarantee(ledger.spent("dat_c"), 1e-6, Unit.RECORD).epsilon == 0.0
 
 
 def test_a_sealed_round_is_never_charged_again(path: Path) -> None:
@@ -196,11 +196,11 @@ def test_a_sealed_round_is_never_charged_again(path: Path) -> None:
 def test_a_seal_is_found_again_and_the_same_seal_twice_is_one(path: Path) -> None:
     ledger = Ledger(path)
     ledger.charge(a_charge(), BUDGET)
-    assert ledger.sealed_digest("dat_a", "run_1", 1) is None
+    assert [entry.seal for entry in ledger.entries()] == [None, None]
     ledger.seal("dat_a", "run_1", 1, "sha256:bytes")
     ledger.seal("dat_a", "run_1", 1, "sha256:bytes")
-    assert Ledger.read(path).sealed_digest("dat_a", "run_1", 1) == "sha256:bytes"
-    assert Ledger.read(path).sealed_digest("dat_a", "run_1", 2) is None
+    the_one = Seal("dat_a", "run_1", 1, "sha256:bytes")
+    assert [entry.seal for entry in Ledger.read(path).entries()] == [None, None, the_one]
     assert len(ledger.entries()) == 3
 
 

@@ -1,4 +1,5 @@
-import struct
+"""What a round computes at a member: its steps, its noise, its counts, and the head that stays here."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -12,108 +13,29 @@ from participant.training.head import HeadState, build_head, load_head, save_hea
 from participant.training.local_round import local_round
 from participant.training.runtime import RuntimeOptions
 from participant.training.workbench import Workbench
-from shared.domain.errors import (
-    ChargeMismatch,
-    ConsentMissing,
-    InvalidConfig,
-    InvalidWeights,
-    MixesRecords,
-    TokenRejected,
-)
-from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import Plan, PlanMember, ServerOptimizer, SharedHead, TrainingTerms
-from shared.domain.privacy import Budget, Charge, Mode, PrivacyTerms, Unit
+from shared.domain.plan import SharedHead
 from shared.extractors.architectures import build
-from shared.extractors.device import choose_device
 from shared.extractors.preprocess import to_input
 from shared.extractors.vectors import get_flat, set_flat
-from shared.privacy.ledger import Ledger
 from shared.privacy.mechanism import NoiseSource
-from shared.wire.rounds import RoundRequest
-
-SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,), {"hidden": 6, "grid": 2})
-CLASSES = ("cat", "dog", "owl")
-SIZE = 30
-HELD_OUT = 6
-
-
-class RepeatableNoise(NoiseSource):
-    """The real noise from a keystream that starts again in every object."""
-
-    def __init__(self, seed=0):
-        self._generator = np.random.Generator(np.random.PCG64(seed))
-
-    def _keystream(self, n_bytes):
-        return self._generator.bytes(n_bytes)
-
-
-class MemoryRecords:
-    """SIZE records in memory; the last HELD_OUT are held out."""
-
-    def __init__(self):
-        generator = np.random.Generator(np.random.PCG64(5))
-        self.classes = CLASSES
-        self.images = generator.integers(0, 256, (SIZE, 8, 8, 1), dtype=np.uint8)
-        self.labels = generator.integers(0, 3, SIZE)
-        self.training_indices = np.arange(SIZE - HELD_OUT)
-        self.held_out_indices = np.arange(SIZE - HELD_OUT, SIZE)
-        self.loaded = []
-
-    def poisson_draw(self, noise, rate):
-        return self.training_indices[noise.uniform(len(self.training_indices)) < rate]
-
-    def load(self, indices):
-        self.loaded.append(len(indices))
-        return self.images[indices], self.labels[indices]
-
-
-def make_plan(rounds=3, steps=1, rate=0.5, sigma=1.0, spec=SPEC, evaluate_every=2, **training):
-    return Plan(
-        consortium="c",
-        extractor_name="x",
-        extractor=spec,
-        starting_weights="sha256:00",
-        trainable_coordinates=0,
-        training=TrainingTerms(steps, 0.5, 0.25, **training),
-        privacy=PrivacyTerms(Mode.LOCAL, Unit.RECORD, 8.0, 1e-5, 0.7, sigma, rate, 3.0),
-        server=ServerOptimizer("fedavg"),
-        rounds=rounds,
-        evaluate_every=evaluate_every,
-        quorum=1,
-        colluders=0,
-        deadline_s=60.0,
-        members=(PlanMember("mem_1", "One", SIZE), PlanMember("mem_2", "Two", SIZE)),
-    )
-
-
-def make_request(plan, round_number=1):
-    return RoundRequest(1, "run_1", round_number, plan.digest, "sha256:00", 0, 60.0, "t", "t")
-
-
-def make_bench(plan, seed=0, **runtime):
-    head = HeadState.zeros(len(CLASSES), plan.extractor.embedding_dim)
-    options = RuntimeOptions(device="cpu", **runtime)
-    return Workbench("mem_1", build(plan.extractor, 1), MemoryRecords(), head, RepeatableNoise(seed), options)
+from tests.plans import SPEC
+from tests.round_kit import (
+    HELD_OUT,
+    SIZE,
+    MemoryRecords,
+    RepeatableNoise,
+    make_bench,
+    make_plan,
+    make_request,
+    paying,
+    start_of,
+    vector_of,
+)
 
 
 @pytest.fixture
 def pay(tmp_path):
-    """Charge a real ledger for a round of a plan: the token."""
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-
-    def charge(plan, round_number=1, run_id="run_1"):
-        events = plan.events_of_round(round_number)
-        return ledger.charge(Charge("dat_1", plan.digest, run_id, round_number, events), Budget(1e6, 1e-5))
-
-    return charge
-
-
-def start_of(bench):
-    return get_flat(bench.extractor)
-
-
-def vector_of(update):
-    return np.frombuffer(update.vector_f32, dtype=np.float32)
+    return paying(tmp_path / "ledger.jsonl")
 
 
 def test_update_is_the_joint_clipped_sum_with_noise_over_the_expected_batch(pay):
@@ -171,84 +93,6 @@ def test_every_local_step_draws_and_noises_anew(pay):
     local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)
     assert len(bench.records.loaded) == 4
     assert len(set(bench.records.loaded)) > 1
-
-
-def test_no_step_runs_without_an_unspent_token(pay):
-    plan = make_plan()
-    bench = make_bench(plan)
-    token = pay(plan)
-    start = start_of(bench)
-    local_round(make_request(plan), plan, token, start, bench)
-    bench.records.loaded.clear()
-    with pytest.raises(TokenRejected, match="was already spent"):
-        local_round(make_request(plan), plan, token, start, bench)
-    assert bench.records.loaded == []
-
-
-@pytest.mark.parametrize(
-    ("paid_round", "run_id"),
-    [(2, "run_1"), (3, "run_1"), (1, "run_2")],
-)
-def test_charge_for_another_round_or_run_is_refused_and_stays_unspent(pay, paid_round, run_id):
-    plan = make_plan()
-    bench = make_bench(plan)
-    token = pay(plan, paid_round, run_id)
-    with pytest.raises(ChargeMismatch, match=f"the charge is for round {paid_round} of run {run_id}"):
-        local_round(make_request(plan, 1), plan, token, start_of(bench), bench)
-    assert bench.records.loaded == []
-    assert token.spend()
-
-
-def test_charge_for_fewer_events_than_the_round_makes_is_refused(pay, tmp_path):
-    plan = make_plan()
-    due = plan.events_of_round(2)
-    charge = Charge("dat_1", plan.digest, "run_1", 2, due[:1])
-    token = Ledger(tmp_path / "other.jsonl").charge(charge, Budget(1e6, 1e-5))
-    bench = make_bench(plan)
-    with pytest.raises(ChargeMismatch, match="Round 2 of run run_1 costs"):
-        local_round(make_request(plan, 2), plan, token, start_of(bench), bench)
-
-
-def test_request_for_another_plan_is_refused(pay):
-    plan, other = make_plan(), make_plan(rounds=4)
-    bench = make_bench(plan)
-    with pytest.raises(ConsentMissing, match="is asked under plan sha256:.*, this node trains for sha256:"):
-        local_round(make_request(other), plan, pay(plan), start_of(bench), bench)
-
-
-def test_member_that_the_plan_does_not_name_does_not_train(pay):
-    plan = make_plan()
-    bench = make_bench(plan)
-    bench.member_id = "mem_9"
-    with pytest.raises(ConsentMissing, match="Member mem_9 is not a contributor"):
-        local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_refused_before_the_token_is_spent(pay, value):
-    plan = make_plan()
-    bench, token = make_bench(plan), pay(plan)
-    start = start_of(bench)
-    start[3] = value
-    with pytest.raises(InvalidWeights, match="NaN or infinite"):
-        local_round(make_request(plan), plan, token, start, bench)
-    assert token.spend()
-
-
-def test_training_head_of_another_size_is_refused(pay):
-    plan = make_plan()
-    bench = make_bench(plan)
-    bench.head = HeadState.zeros(2, 4)
-    with pytest.raises(InvalidWeights, match=r"Expected a training head of \[3, 4\], found \[2, 4\]"):
-        local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)
-
-
-def test_extractor_with_batchnorm_is_refused_before_the_token_is_spent(pay):
-    plan = make_plan(spec=ExtractorSpec("small-gn", 1, 8, 8, 4, options={"width": 4, "norm": "batch"}))
-    bench, token = make_bench(plan), pay(plan)
-    with pytest.raises(MixesRecords, match="Layer 1 is BatchNorm2d"):
-        local_round(make_request(plan), plan, token, start_of(bench), bench)
-    assert token.spend()
 
 
 def test_validation_counts_come_only_when_due_and_carry_the_plans_noise(pay):
@@ -335,21 +179,6 @@ def test_head_is_kept_readable_by_its_owner_only(tmp_path):
     np.testing.assert_array_equal(found.weight, state.weight)
     np.testing.assert_array_equal(found.bias, state.bias)
     assert (tmp_path / "head.safetensors").stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize("data", [b"", b"\x80\x04N.", struct.pack("<Q", 2**60), b"x" * 100])
-def test_head_file_that_is_something_else_is_refused(tmp_path, data):
-    (tmp_path / "head").write_bytes(data)
-    with pytest.raises(InvalidWeights, match="Expected a training head in head, and it cannot be read"):
-        load_head(tmp_path / "head")
-
-
-def test_device_that_is_unknown_or_not_here_is_refused():
-    assert choose_device("cpu").type == "cpu"
-    with pytest.raises(InvalidConfig, match="Expected a device among auto, cpu, cuda, mps; found 'tpu'"):
-        choose_device("tpu")
-    with pytest.raises(InvalidConfig, match="'cuda:99' is asked for and torch finds none here"):
-        choose_device("cuda:99")
 
 
 def test_round_runs_on_a_real_data_set_and_its_own_draws(pay, tmp_path):

@@ -18,26 +18,18 @@ from participant.home import Home
 from participant.records.add import add_data_set
 from participant.releases import open_release
 from shared.console import run_arguments
-from shared.domain.clock import SystemClock
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
 from shared.domain.strict import to_plain
-from shared.extractors.architectures import starting_weights
-from shared.extractors.files import write_weights
-from tests.release_kit import Kit, make_kit
+from tests.release_kit import Kit, make_used_kit
 
 SPEC = ExtractorSpec("fixed-mlp", 1, 16, 16, 8, (0.5,), (0.25,), {"hidden": 8, "grid": 2, "scales": 1})
 
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    folder = tmp_path_factory.mktemp("commands")
-    tensors, layout = starting_weights(SPEC, seed=3)
-    write_weights(folder / "starting.safetensors", tensors, SPEC, layout)
-    kit = make_kit(folder, SPEC, folder / "starting.safetensors", SystemClock().now())
-    kit.publish()
-    return kit
+    return make_used_kit(tmp_path_factory.mktemp("commands"), SPEC)
 
 
 @pytest.fixture

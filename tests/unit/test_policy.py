@@ -16,34 +16,27 @@ from participant.policy import (
     write_default_policy,
 )
 from shared.domain.errors import InvalidConfig, PolicyForbids, UnsoundPlan
-from shared.domain.extractor import ExtractorSpec
-from shared.domain.plan import Plan, PlanMember, SecureTerms, ServerOptimizer, TrainingTerms
-from shared.domain.privacy import Budget, GaussianEvent, Mode, PrivacyTerms, Unit
+from shared.domain.plan import Plan, SecureTerms
+from shared.domain.privacy import Budget, GaussianEvent, Mode, Unit
 from shared.extractors.architectures import ARCHITECTURES
 from shared.privacy.accountant import epsilon
+from tests.plans import members, small_plan
 
-PLAN = Plan(
-    consortium="c",
-    extractor_name="x",
-    extractor=ExtractorSpec("fixed-mlp", 1, 8, 8, 4),
-    starting_weights="sha256:00",
+PLAN = small_plan(
     trainable_coordinates=1,
-    training=TrainingTerms(1, 0.5, 0.5),
-    privacy=PrivacyTerms(Mode.LOCAL, Unit.RECORD, 8.0, 1e-5, 1.0, 4.0, 1.0, 20.0),
-    server=ServerOptimizer("fedavg"),
+    noise_multiplier=4.0,
+    sampling_rate=1.0,
     rounds=2,
-    evaluate_every=0,
     quorum=2,
     colluders=1,
-    deadline_s=60.0,
-    members=(PlanMember("mem_1", "One", 100), PlanMember("mem_2", "Two", 100)),
+    members=members(2, 100, first=1),
 )
 POLICY = Policy("own", 10.0)
 SECURE = replace(
     PLAN,
     privacy=replace(PLAN.privacy, mode=Mode.SECURE),
     quorum=3,
-    members=tuple(PlanMember(f"mem_{n}", f"Org {n}", 100) for n in range(1, 5)),
+    members=members(4, 100, first=1),
     secure=SecureTerms(2.0**-12, 32, tolerance_steps=1, mask_reach=0, share_threshold=3),
 )
 SPENT = (GaussianEvent(2.0, 1.0, 1),)

@@ -27,8 +27,8 @@ from shared.verification import verify_release
 from tests.desk import Desk
 from tests.memory_carrier import Delivery, refusals
 from tests.roll_kit import root_of
+from tests.round_kit import MemoryRecords
 from tests.simulator import SPEC, ConsortiumSimulator, draw_pictures
-from tests.unit.test_local_round import MemoryRecords
 
 CLASSES = ("cat", "dog", "owl", "yak")
 DISJOINT = (("cat", "dog"), ("owl", "yak"), ("dog", "cat"), ("yak", "owl"))
