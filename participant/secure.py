@@ -7,7 +7,7 @@ is on disk before its answer leaves, so that a node that was killed answers as i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 
 import numpy as np
@@ -33,6 +33,7 @@ from shared.domain.update import NoisyGridSum
 from shared.privacy.ledger import LedgerView
 from shared.privacy.noise_shares import vector_length
 from shared.release.signing import SigningKey, verify_value
+from shared.secagg.endorsements import Vouched, accepting_vouched
 from shared.secagg.fixed_point import to_ring
 from shared.secagg.member import MemberRound
 from shared.secagg.messages import Deal, KeyOffer
@@ -92,7 +93,7 @@ class SecureRounds:
                 request.survivors, request.endorsements or {}, request.list_endorsements or {}, verify_value
             )
         crash_point("10.3")
-        return RoundReply(shares=shares, deal=self._next_deal(plan, request))
+        return RoundReply(shares=shares, deal=self._next_deal(plan, request, current.vouched))
 
     def accept(self, plan: Plan, run_id: str, round_number: int, ask: MaskedAsk) -> NoiseShare:
         """Check whom the round is masked against, before anything is charged; what the noise is made from."""
@@ -121,15 +122,11 @@ class SecureRounds:
         """What goes beside a contribution that is in the outbox: its endorsement, and the next round's keys."""
         plan = self._plan(plan_digest)
         with self._step(plan, run_id, round_number) as current:
-            endorsement = current.contributed()
+            # First the next keys: the endorsement covers them.
+            following = self._following(plan, run_id, round_number + 1)
+            endorsement = current.contributed(following.offer_digest if following else "")
         self._states.delete_before(run_id, round_number - KEPT_ROUNDS + 1)
-        if round_number >= plan.rounds:
-            return endorsement, None
-        try:
-            following = self._of_plan(plan, run_id, round_number + 1)
-        except NotFound:
-            following = self._fresh(plan, run_id, round_number + 1)
-        return endorsement, following.offer
+        return endorsement, following.offer if following else None
 
     def tidy(self) -> None:
         """Delete what was not touched for KEPT_HOURS. Its rounds stay closed: ledger and outbox know of them."""
@@ -171,20 +168,22 @@ class SecureRounds:
                 "The round goes on without them, or without this member."
             )
 
-    def _deal(self, plan: Plan, request: StepRequest, round_number: int) -> Deal:
+    def _deal(
+        self, plan: Plan, request: StepRequest, round_number: int, vouched: Collection[Vouched] = ()
+    ) -> Deal:
         with self._step(plan, request.run_id, round_number) as current:
             named = [offer.member_id for offer in request.roster]
             identities = self._identities_for(plan, request.run_id, named)
-            deal = current.deal(request.roster, identities, verify_value)
+            deal = current.deal(request.roster, identities, accepting_vouched(vouched, verify_value))
         crash_point("0.2")
         return deal
 
-    def _next_deal(self, plan: Plan, request: StepRequest) -> Deal | None:
+    def _next_deal(self, plan: Plan, request: StepRequest, vouched: Collection[Vouched]) -> Deal | None:
         """Shares of the next round's secrets; without them the coordinator asks again, so nothing is lost."""
         if not request.roster:
             return None
         try:
-            return self._deal(plan, request, request.round_number + 1)
+            return self._deal(plan, request, request.round_number + 1, vouched)
         except CommonlensError as error:
             self._report(f"no shares for round {request.round_number + 1} yet: {error.message}")
             return None
@@ -202,6 +201,15 @@ class SecureRounds:
             self._look_at_roll()
             identities = self._identities.of(plan)
         return identities
+
+    def _following(self, plan: Plan, run_id: str, round_number: int) -> MemberRound | None:
+        """The round with its keys, made where there are none yet; None after the plan's last one."""
+        if round_number > plan.rounds:
+            return None
+        try:
+            return self._of_plan(plan, run_id, round_number)
+        except NotFound:
+            return self._fresh(plan, run_id, round_number)
 
     def _fresh(self, plan: Plan, run_id: str, round_number: int) -> MemberRound:
         """New keys for a round, in place of older ones: unless this member contributed under those."""

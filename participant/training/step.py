@@ -68,9 +68,10 @@ def noisy_grid_sum(
     add_on_grid(noised[: leaving.size], leaving, plan.secure.grid_width)
     if counts is not None:
         noised[leaving.size :] += counts * COUNT_SCALE
-    for step, seed in enumerate(share.step_seeds[: len(share.covered)], start=1):
-        for part, noise in step_blocks(plan, round_number, share.cohort_size, share.covered, step, seed):
-            noised[part] += noise
+    steps = range(1, len(share.covered) + 1)  # where few may drop out, fewer than there are seeds
+    seeds = dict(zip(steps, share.step_seeds[: len(steps)], strict=True))
+    for part, noise in step_blocks(plan, round_number, share.cohort_size, share.covered, seeds):
+        noised[part] += noise
     return noised
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -62,35 +62,38 @@ def from_seed(seed: bytes, size: int, std: float) -> Integers:
     return _drawn(seed, size, std)
 
 
-def blocks_from_seed(seed: bytes, size: int, std: float) -> Iterator[tuple[slice, Integers]]:
-    """The integers of `from_seed`, block by block: consecutive slices of [0, size) with what belongs there.
+def blocks_from_seeds(
+    components: Sequence[tuple[bytes, float]], size: int
+) -> Iterator[tuple[slice, Integers]]:
+    """The sum of `from_seed` over (seed, std), block by block: consecutive slices of [0, size) with what is there.
 
     A block is one array that is used again for the next: use it up at once. Raises as `from_seed`.
     """
-    _check_seed(seed)
-    return _blocks(seed, size, std)
+    for seed, _ in components:
+        _check_seed(seed)
+    return _blocks(components, size)
 
 
 def _drawn(key: bytes, size: int, std: float) -> Integers:
     drawn = np.empty(size, dtype=np.int64)
-    for part, integers in _blocks(key, size, std):
+    for part, integers in _blocks([(key, std)], size):
         drawn[part] = integers
     return drawn
 
 
-def _blocks(key: bytes, size: int, std: float) -> Iterator[tuple[slice, Integers]]:
-    levels = _levels(std)
-    stream = _Keystream(key)
+def _blocks(components: Sequence[tuple[bytes, float]], size: int) -> Iterator[tuple[slice, Integers]]:
+    streams = [(_Keystream(key), _levels(std)) for key, std in components]
+    levels = [(stream, *level) for stream, its_levels in streams for level in its_levels]
     rooms = np.empty((3, min(size, _CHUNK)), dtype=np.uint64)
     for start in range(0, size, _CHUNK):
         stop = min(start + _CHUNK, size)
         total, chosen, entries = rooms[:, : stop - start]
-        for level, (table, factor) in enumerate(levels):
-            room = total if level == 0 else chosen
+        for place, (stream, table, factor) in enumerate(levels):
+            room = total if place == 0 else chosen
             integers = table.look_up(stream.next_words(stop - start), stream.words, (room, entries))
             if factor != 1:
                 integers *= factor
-            if level > 0:
+            if place > 0:
                 total.view(np.int64)[:] += integers
         yield slice(start, stop), total.view(np.int64)
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.domain.plan import Plan
-from shared.privacy.discrete_gaussian import blocks_from_seed, draw, from_seed
+from shared.privacy.discrete_gaussian import blocks_from_seeds, draw, from_seed
 from shared.privacy.distributed import (
     COUNT_SCALE,
     count_variance,
@@ -54,15 +54,20 @@ def step_share(
 
 
 def step_blocks(
-    plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], step: int, seed: bytes
+    plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], seeds: Mapping[int, bytes]
 ) -> Iterator[tuple[slice, Integers]]:
-    """`step_share`, block by block in little memory: consecutive slices of [0, vector_length) and what stands there.
+    """The sum of `step_share` over step → seed, block by block in little memory.
 
-    A block is one array that is used again for the next: use it up at once.
+    Consecutive slices of [0, vector_length) and what stands there: one array that is used again for the next, so
+    use it up at once. Nothing where there are no steps.
     """
+    parts = [_parts(plan, round_number, cohort_size, covered, step) for step in seeds]
     first = 0
-    for part, (size, std) in enumerate(_parts(plan, round_number, cohort_size, covered, step)):
-        for where, integers in blocks_from_seed(_part_seed(seed, part), size, std):
+    for part, of_steps in enumerate(zip(*parts, strict=True)):
+        keyed = zip(seeds.values(), of_steps, strict=True)
+        components = [(_part_seed(seed, part), std) for seed, (_, std) in keyed]
+        size = of_steps[0][0]
+        for where, integers in blocks_from_seeds(components, size):
             yield slice(first + where.start, first + where.stop), integers
         first += size
 

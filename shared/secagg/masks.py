@@ -10,11 +10,11 @@ that hold one key make one mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -61,37 +61,41 @@ def self_key(seed: bytes, info: bytes) -> bytes:
 
 def add_mask(ring: Ring, key: bytes) -> None:
     """Add the mask of `key` to `ring` [length], uint32 or uint16, in place, modulo 2³² or 2¹⁶."""
-    _apply(ring, key, np.add)
+    apply_masks(ring, [key], [])
 
 
 def subtract_mask(ring: Ring, key: bytes) -> None:
     """Take the mask of `key` away from `ring` [length], uint32 or uint16, in place."""
-    _apply(ring, key, np.subtract)
+    apply_masks(ring, [], [key])
 
 
-def _apply(ring: Ring, key: bytes, operation: Callable[..., object]) -> None:
+def apply_masks(ring: Ring, added: Sequence[bytes], subtracted: Sequence[bytes]) -> None:
+    """Add the masks of some keys to `ring` [length] and take those of others away, in place.
+
+    All masks of one block before the next block: it stays in the core's cache, where one mask after the other
+    would fetch the whole vector from memory for each.
+    """
     if ring.ndim != 1 or ring.dtype.kind != "u" or ring.dtype.itemsize not in (2, 4):
         raise Broken(
             f"A mask goes onto a one-dimensional uint32 or uint16 array, and met {ring.ndim} dimensions of "
             f"{ring.dtype}. Nothing was masked. Report this as a bug."
         )
-    for part, mask in _expand(key, ring.size, ring.dtype.itemsize):
-        block = ring[part]
-        operation(block, mask, out=block)
-
-
-def _expand(key: bytes, length: int, item_bytes: int) -> Iterator[tuple[slice, Ring]]:
-    """Consecutive slices of [0, length) with the mask for each; the arrays are reused, so use them at once."""
-    stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(_CIPHER_BLOCK_BYTES))).encryptor()
+    streams = [(_stream(key), np.add) for key in added] + [(_stream(key), np.subtract) for key in subtracted]
     # The library wants room for one more cipher block than it writes.
     room = bytearray(_BLOCK_BYTES + _CIPHER_BLOCK_BYTES - 1)
     zeros = memoryview(_ZEROS)
-    per_block = _BLOCK_BYTES // item_bytes
-    mask = np.frombuffer(room, dtype=f"<u{item_bytes}", count=per_block)
-    for start in range(0, length, per_block):
-        size = min(per_block, length - start)
-        stream.update_into(zeros[: size * item_bytes], room)
-        yield slice(start, start + size), mask[:size]
+    per_block = _BLOCK_BYTES // ring.dtype.itemsize
+    mask = np.frombuffer(room, dtype=f"<u{ring.dtype.itemsize}", count=per_block)
+    for start in range(0, ring.size, per_block):
+        block = ring[start : start + per_block]
+        for stream, operation in streams:
+            stream.update_into(zeros[: block.nbytes], room)
+            operation(block, mask[: block.size], out=block)
+
+
+def _stream(key: bytes) -> CipherContext:
+    """The key stream of `key`, from its start: what encrypting zeros gives."""
+    return Cipher(algorithms.AES256(key), modes.CTR(bytes(_CIPHER_BLOCK_BYTES))).encryptor()
 
 
 def _derive(secret: bytes, info: bytes) -> bytes:

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.domain.errors import AlreadyReleased, IllegalMove, InvalidMessage, UnmaskRefused, UnsafeCohort
-from shared.domain.strict import build, to_plain
+from shared.domain.strict import build
 from shared.secagg import keys, masks
 from shared.secagg.channels import Channels
 from shared.secagg.dealing import deal_shares, held_bundles, sent_shares, shares_for
-from shared.secagg.endorsements import check_endorsements
+from shared.secagg.endorsements import Vouched, check_endorsements
 from shared.secagg.graph import neighbours_of
 from shared.secagg.member_state import RoundState, Stage, StoredSecrets
 from shared.secagg.messages import (
@@ -28,7 +28,9 @@ from shared.secagg.messages import (
     UnmaskShares,
     cohort_statement,
     needs_endorsed_list,
+    offer_digest,
     survivors_statement,
+    with_next_offer,
 )
 from shared.secagg.parameters import Ring, RoundTerms, needed_steps
 from shared.secagg.roster import (
@@ -60,6 +62,7 @@ class MemberRound:
         self._state = state
         self._sign = sign
         self._masked = False
+        self._vouched: frozenset[Vouched] = frozenset()
         self._kept_roster: Roster | None = None
         self._kept_channels: Channels | None = None
 
@@ -84,7 +87,7 @@ class MemberRound:
 
     def to_plain(self) -> dict[str, Any]:
         """Everything a restart needs, as JSON values. Secret until the round is answered."""
-        return dict(to_plain(self._state))
+        return self._state.to_plain()
 
     @property
     def terms(self) -> RoundTerms:
@@ -110,6 +113,16 @@ class MemberRound:
     def offer(self) -> KeyOffer:
         """This member's signed one-round keys, for every roster."""
         return self._state.offer
+
+    @property
+    def offer_digest(self) -> str:
+        """What names this offer in the endorsement of the round before it, 64 hex digits."""
+        return offer_digest(self.offer.statement(self.terms), self.offer.signature)
+
+    @property
+    def vouched(self) -> frozenset[Vouched]:
+        """The next round's offers that the endorsements name which this object itself checked in `unmask`."""
+        return self._vouched
 
     @property
     def identity_keys(self) -> Mapping[str, str]:
@@ -208,24 +221,29 @@ class MemberRound:
         secrets, roster, me = self._secrets(), self._roster(), self._state.member_id
         self._masked = True
         private = keys.load_private(secrets.mask_private)
+        self_seed = keys.shared_seeds(secrets.noise_seed, self.terms.tolerance_steps)[-1]
+        added = [masks.self_key(self_seed, self_info(self.terms, roster.digest, me))]
+        subtracted: list[bytes] = []
         for peer in neighbours_of(self.terms, self._state.cohort, me):
             public = bytes.fromhex(roster.offer(peer).mask_public_key)
             key = masks.pair_key(private, public, pair_info(self.terms, roster.digest, me, peer))
             # The two members of a pair use the mask with opposite signs, so that it vanishes in their sum.
-            (masks.add_mask if me < peer else masks.subtract_mask)(ring, key)
-        self_seed = keys.shared_seeds(secrets.noise_seed, self.terms.tolerance_steps)[-1]
-        masks.add_mask(ring, masks.self_key(self_seed, self_info(self.terms, roster.digest, me)))
+            (added if me < peer else subtracted).append(key)
+        masks.apply_masks(ring, added, subtracted)
         return ring
 
-    def contributed(self) -> str:
-        """Call when the masked bytes are in the outbox: the signature that goes with them (clause 5.4).
+    def contributed(self, next_offer: str = "") -> str:
+        """Call when the masked bytes are in the outbox: the endorsement that goes with them (clause 5.4).
 
-        It says for which roster and cohort they were masked; without it no honest member unmasks them.
+        It says for which roster and cohort they were masked; without it no honest member unmasks them. It also
+        covers `next_offer`, the `offer_digest` of this member's keys for the next round if there are any: those
+        of the first call, whatever a later one names.
         """
         self._expect(Stage.ACCEPTED, Stage.CONTRIBUTED, Stage.ANSWERED)
         if self.stage is Stage.ACCEPTED:
             statement = cohort_statement(self.terms, self._roster().digest, self._state.cohort)
-            self._move(stage=Stage.CONTRIBUTED, endorsement=self._sign(KIND_SURVIVORS, statement))
+            signature = self._sign(KIND_SURVIVORS, with_next_offer(statement, next_offer))
+            self._move(stage=Stage.CONTRIBUTED, endorsement=signature + next_offer)
         return self._state.endorsement
 
     def endorse(self, survivors: Sequence[str]) -> str:
@@ -268,7 +286,7 @@ class MemberRound:
         # A member that stands behind one list must not help another: so no honest member counts for two.
         if state.endorsed_list and chosen != state.endorsed_list:
             raise self._second("list")
-        check_endorsements(
+        self._vouched = check_endorsements(
             self.terms,
             self._roster(),
             state.cohort,

@@ -71,6 +71,10 @@ class RoundState:
     answered_list: tuple[str, ...] = ()
     answer: UnmaskShares | None = None
 
+    def to_plain(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
     def changes_since(self, before: RoundState) -> dict[str, Any]:
         """The plain form of the fields that a step set: with that of `before` under it, the whole state."""
         names = (field.name for field in dataclasses.fields(self))
@@ -79,7 +83,9 @@ class RoundState:
 
 
 def _plain(value: Any) -> Any:
-    # A roster is most of a state, and all fields of an offer are text.
-    if isinstance(value, tuple) and value and isinstance(value[0], KeyOffer):
-        return [vars(offer) for offer in value]
+    # Lists and tables are most of a state. The lists hold text or offers, the tables and all fields of an offer text.
+    if isinstance(value, tuple):
+        return [vars(item) if isinstance(item, KeyOffer) else item for item in value]
+    if isinstance(value, Mapping):
+        return dict(value)
     return to_plain(value)

@@ -29,6 +29,7 @@ TAG_BYTES: Final = 16
 _MEMBER_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _HEX_32 = re.compile(r"[0-9a-f]{64}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
+_ENDORSEMENT = re.compile(r"([0-9a-f]{128})([0-9a-f]{64})?\Z")
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,16 @@ def cohort_statement(terms: RoundTerms, roster: Digest, cohort: Sequence[str]) -
     }
 
 
+def with_next_offer(statement: Mapping[str, Any], next_offer: str) -> Mapping[str, Any]:
+    """`cohort_statement` and the `offer_digest` of what its signer offers for the next round; as it is for ""."""
+    return {**statement, "next_offer": next_offer} if next_offer else statement
+
+
+def offer_digest(statement: Mapping[str, Any], signature: str) -> str:
+    """64 hex digits: the one name of a signed offer, of `KeyOffer.statement` and so for one run, round and plan."""
+    return digest_of([statement, signature]).removeprefix("sha256:")
+
+
 def survivors_statement(
     terms: RoundTerms, roster: Digest, cohort: Sequence[str], survivors: Sequence[str]
 ) -> dict[str, Any]:
@@ -169,6 +180,15 @@ def decode(text: str, size_bytes: int, what: str) -> bytes:
 def check_signature(text: str, what: str) -> None:
     """Raise InvalidMessage unless `text` has the form of a signature."""
     _check(_SIGNATURE, text, f"the signature of {what}", "128 lower-case hex digits")
+
+
+def split_endorsement(text: str) -> tuple[str, str]:
+    """An endorsement's signature, and the `offer_digest` that it covers: "" for none.
+
+    Raises InvalidMessage for anything but 128 lower-case hex digits, or 192.
+    """
+    _check(_ENDORSEMENT, text, "the signature of a list of members", "128 or 192 lower-case hex digits")
+    return text[:128], text[128:]
 
 
 def check_member_ids(names: Iterable[str]) -> None:

@@ -122,12 +122,18 @@ class ServerRound:
         # Nothing may fail from here on: a sum with some of its masks lifted could not be tried again.
         self._finished = True
         steps, needed = self._steps(chosen)
-        for owner, seed in seeds.items():
-            self_seed = keys.shared_seeds(seed, self._terms.tolerance_steps - needed)[-1]
-            info = self_info(self._terms, self._roster.digest, owner)
-            masks.subtract_mask(self._sum, masks.self_key(self_seed, info))
-        for key, survivor_added_it in pair_keys:
-            (masks.subtract_mask if survivor_added_it else masks.add_mask)(self._sum, key)
+        left = self._terms.tolerance_steps - needed
+        self_keys = [
+            masks.self_key(
+                keys.shared_seeds(seed, left)[-1], self_info(self._terms, self._roster.digest, owner)
+            )
+            for owner, seed in seeds.items()
+        ]
+        masks.apply_masks(
+            self._sum,
+            added=[key for key, survivor_added_it in pair_keys if not survivor_added_it],
+            subtracted=self_keys + [key for key, survivor_added_it in pair_keys if survivor_added_it],
+        )
         return self._sum, seeds if needed < steps else {}
 
     def _checked(self, chosen: Sequence[str], answers: Sequence[UnmaskShares]) -> dict[str, UnmaskShares]:

@@ -11,13 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import prod
-from operator import mul
+
+import numpy as np
+import numpy.typing as npt
 
 from shared.domain.errors import InvalidMessage, QuorumMissed
 
 PRIME = 2**256 + 297
 SECRET_BYTES = 32
 SHARE_BYTES = 33
+Limbs = npt.NDArray[np.float64]
+_LIMBS = 17
+"""Digits of 16 bits in a field element."""
 
 
 def complete(secret: bytes, given: Mapping[int, int], xs: Sequence[int]) -> dict[int, bytes]:
@@ -31,8 +36,8 @@ def complete(secret: bytes, given: Mapping[int, int], xs: Sequence[int]) -> dict
         raise _invalid(f"A shared secret has {SECRET_BYTES} bytes, and this one has {len(secret)}")
     _check_places([*given, *xs])
     values = [int.from_bytes(secret, "big"), *given.values()]
-    rows = _coefficients((0, *given), tuple(xs))
-    return {x: to_share(sum(map(mul, row, values)) % PRIME) for x, row in zip(xs, rows, strict=True)}
+    sums = _sums_of_products(_coefficient_limbs((0, *given), tuple(xs)), values)
+    return {x: to_share(value % PRIME) for x, value in zip(xs, sums, strict=True)}
 
 
 def to_share(value: int) -> bytes:
@@ -95,6 +100,42 @@ def _coefficients(known: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[tupl
             )
         )
     return tuple(rows)
+
+
+@lru_cache(maxsize=16)
+def _coefficient_limbs(known: tuple[int, ...], wanted: tuple[int, ...]) -> Limbs:
+    """The limbs of `_coefficients`, float64 [wanted, _LIMBS, known]."""
+    rows = _coefficients(known, wanted)
+    limbs = _limbs([number for row in rows for number in row])
+    return np.ascontiguousarray(limbs.reshape(len(wanted), len(known), _LIMBS).transpose(0, 2, 1))
+
+
+def _limbs(numbers: Sequence[int]) -> Limbs:
+    """The 16-bit digits of field elements, lowest first, float64 [n, _LIMBS]."""
+    digits = b"".join(number.to_bytes(2 * _LIMBS, "little") for number in numbers)
+    return np.frombuffer(digits, dtype="<u2").reshape(len(numbers), _LIMBS).astype(np.float64)
+
+
+def _sums_of_products(rows: Limbs, values: Sequence[int]) -> list[int]:
+    """Σ_i row_i·value_i as whole numbers, for each of `rows` [n, _LIMBS, len(values)]; several times as fast as `int`.
+
+    Schoolbook multiplication, all products of two digits at once. Exact: with up to 1024 values every sum
+    below is a whole number less than 17·1024·2³² < 2⁴⁸, and float64 holds those below 2⁵³.
+    """
+    products = rows @ _limbs(values)  # [n, digit of the row, digit of the value]
+    digits = np.zeros((len(rows), 3 * _LIMBS), dtype=np.float64)
+    for place in range(_LIMBS):
+        digits[:, place : place + _LIMBS] += products[:, place]
+    # A digit of 48 bits fills the room of three: every third one, written in a row, is one number.
+    six_bytes = digits.astype("<u8").view(np.uint8).reshape(len(rows), _LIMBS, 3, 8)[..., :6]
+    thirds = [np.ascontiguousarray(six_bytes[:, :, third]) for third in range(3)]
+    return [
+        sum(
+            int.from_bytes(third[row].tobytes(), "little") << (16 * place)
+            for place, third in enumerate(thirds)
+        )
+        for row in range(len(rows))
+    ]
 
 
 def _field_element(share: bytes) -> int:

@@ -25,8 +25,21 @@ from shared.release.signing import SigningKey, verify_value
 from shared.secagg import keys, masks
 from shared.secagg.channels import SEALING, Channels
 from shared.secagg.dealing import addressed_to, held_bundles, shares_for
+from shared.secagg.endorsements import accepting_vouched
 from shared.secagg.member import MemberRound
-from shared.secagg.messages import KIND_ROUND_KEY, Deal, UnmaskShares, bundle_bytes, decode, encode
+from shared.secagg.messages import (
+    KIND_ROUND_KEY,
+    KIND_SURVIVORS,
+    Deal,
+    UnmaskShares,
+    bundle_bytes,
+    cohort_statement,
+    decode,
+    encode,
+    offer_digest,
+    roster_digest,
+    with_next_offer,
+)
 from shared.secagg.parameters import Ring
 from shared.secagg.roster import Roster, pair_info
 from shared.secagg.shamir import SHARE_BYTES, combine
@@ -40,7 +53,7 @@ from tests.secagg_attacker import (
     rebuilt,
     unmasked_alone,
 )
-from tests.secagg_kit import Round, names, plain_sum, secret_vector, terms
+from tests.secagg_kit import Round, identity, names, plain_sum, secret_vector, terms
 
 SEED = SHARE_BYTES
 """Where in a bundle the share of its owner's first seed begins."""
@@ -58,6 +71,11 @@ class TrustsAnySignature(MemberRound):
 def attack_with_swapped_keys(kind: type[MemberRound]) -> tuple[Round, Ring]:
     """The coordinator puts keys of its own in everybody's place but the victim's."""
     play = Round(terms(), 5, {VICTIM: kind})
+    return play, with_own_peers(play, swap_keys(play))
+
+
+def swap_keys(play: Round) -> dict[str, keys.RoundSecrets]:
+    """Everybody's offer but the victim's, under keys of which the coordinator holds the secrets."""
     mine = {name: keys.RoundSecrets.draw() for name in WITHOUT_VICTIM}
     fake = [
         dataclasses.replace(
@@ -68,7 +86,7 @@ def attack_with_swapped_keys(kind: type[MemberRound]) -> tuple[Round, Ring]:
         for offer in play.offers[1:]
     ]
     play.offers = [play.offers[0], *fake]
-    return play, with_own_peers(play, mine)
+    return mine
 
 
 def with_own_peers(play: Round, mine: dict[str, keys.RoundSecrets]) -> Ring:
@@ -95,6 +113,86 @@ def test_swapped_round_keys_give_the_victim_away_and_must_be_signed() -> None:
     assert np.array_equal(seen, secret_vector(play.terms, VICTIM))
     with pytest.raises(BadSignature):
         attack_with_swapped_keys(MemberRound)
+
+
+# --- keys that an endorsement of the round before names ----------------------------------------------
+
+
+class TakesEveryEndorsement(MemberRound):
+    """Unprotected: believes what endorsements name without checking who signed them."""
+
+    def unmask(self, survivors: Any, told: Any, listed: Any, verify: Any) -> UnmaskShares:
+        return super().unmask(survivors, told, listed, no_check)
+
+
+class BelievesTheSecondRequest(MemberRound):
+    """Unprotected: takes what any request's endorsements name, also where it answers as it did before."""
+
+    def unmask(self, survivors: Any, told: Any, listed: Any, verify: Any) -> UnmaskShares:
+        answer = super().unmask(survivors, told, listed, verify)
+        self._vouched = frozenset((identity(name).public_hex, text[128:]) for name, text in told.items())
+        return answer
+
+
+class BelievesAnybody(MemberRound):
+    """Unprotected: what one member's endorsement names, it takes for anybody's keys."""
+
+    @property
+    def vouched(self) -> frozenset[tuple[str, str]]:
+        return frozenset((identity(name).public_hex, named) for name in ALL for _, named in self._vouched)
+
+
+def attack_through_endorsements(kind: type[MemberRound], how: str) -> tuple[Round, Ring]:
+    """The coordinator swaps the next round's keys, and has endorsements of this one name those of its own."""
+    before = Round(terms(), 5, {VICTIM: kind})
+
+    class Following(MemberRound):
+        def deal(self, roster: Any, identity_keys: Any, verify: Any) -> Any:
+            vouched = before.members[VICTIM].vouched
+            return super().deal(roster, identity_keys, accepting_vouched(vouched, verify))
+
+    following = Round(terms(round_number=2), 5, {VICTIM: Following})
+    honest = {name: member.offer_digest for name, member in following.members.items()}
+    mine = swap_keys(following)
+    fake = {
+        offer.member_id: offer_digest(offer.statement(following.terms), offer.signature)
+        for offer in following.offers
+    }
+    before.deal()
+    before.contribute(ALL)
+    statement = cohort_statement(before.terms, roster_digest(before.offers), ALL)
+
+    def endorsed(name: str, signed: str, named: str) -> str:
+        return identity(name).sign_value(KIND_SURVIVORS, with_next_offer(statement, signed)) + named
+
+    before.told = {name: endorsed(name, honest[name], honest[name]) for name in ALL}
+    if how == "told twice":
+        before.unmask(ALL, [VICTIM])
+    if how == "by a colluder":
+        # Everybody signs, in its own name, what stands in another's place.
+        of_another = {name: fake[other] for name, other in zip(ALL, [*ALL[1:], ALL[0]], strict=True)}
+        before.told = {name: endorsed(name, of_another[name], of_another[name]) for name in ALL}
+    else:
+        before.told = {name: endorsed(name, honest[name], fake[name]) for name in ALL}
+    before.unmask(ALL, [VICTIM])
+    return following, with_own_peers(following, mine)
+
+
+@pytest.mark.parametrize(
+    ("unprotected", "how"),
+    [
+        (TakesEveryEndorsement, "changed"),
+        (BelievesTheSecondRequest, "told twice"),
+        (BelievesAnybody, "by a colluder"),
+    ],
+)
+def test_swapped_keys_must_be_named_by_their_own_members_in_endorsements_that_were_checked(
+    unprotected: type[MemberRound], how: str
+) -> None:
+    play, seen = attack_through_endorsements(unprotected, how)
+    assert np.array_equal(seen, secret_vector(play.terms, VICTIM))
+    with pytest.raises(BadSignature):
+        attack_through_endorsements(MemberRound, how)
 
 
 def attack_with_fake_members(approve: bool) -> tuple[Round, Ring]:

@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from shared.privacy.ledger import Ledger
 from shared.privacy.noise_shares import base_share, step_share
 from shared.release.signing import SigningKey
 from shared.secagg import masks
+from shared.secagg.endorsements import Vouched
 from shared.secagg.fixed_point import to_grid
 from shared.secagg.graph import neighbours_of
 from shared.secagg.member import MemberRound
@@ -95,9 +96,9 @@ class TimedRounds(SecureRounds):
     def know(self, plan: Plan) -> None:
         self._plans[str(plan.digest)] = plan
 
-    def _next_deal(self, plan: Plan, request: StepRequest) -> Deal | None:
+    def _next_deal(self, plan: Plan, request: StepRequest, vouched: Collection[Vouched]) -> Deal | None:
         work = super()._next_deal
-        return self.laps.add("deal", lambda: work(plan, request))
+        return self.laps.add("deal", lambda: work(plan, request, vouched))
 
 
 class Bench:
@@ -129,7 +130,6 @@ class Bench:
         number, digest, offers = world.terms.round_number, roster_digest(self._offers), self._offers
         rounds.time_into(laps)
         ask = MaskedAsk(digest, world.members, world.sealed_for(world.me, offers))
-        told = world.endorsements(offers=offers)
 
         share = laps.add("accept", lambda: rounds.accept(plan, RUN, number, ask))
         on_grid = laps.add("grid and noise", lambda: self._on_grid(share, noisy))
@@ -140,6 +140,7 @@ class Bench:
         endorsement, offer = laps.add("keys", lambda: rounds.sealed(header.plan_digest, RUN, number))
 
         self.world = world.next_round()
+        told = world.endorsements(offers=offers, following=self.world) | {world.me: endorsement}
         self._offers = self._roster(offer)
         unmask = self._request(
             Step.UNMASK, number, roster=self._offers, survivors=world.members, endorsements=told
@@ -156,7 +157,7 @@ class Bench:
     def expansions(self) -> float:
         """Of all masks, pairwise and own, onto one vector."""
         keys = [os.urandom(32) for _ in range(self.masks)]
-        return _timed(lambda: [masks.add_mask(self._ring, key) for key in keys])
+        return _timed(lambda: masks.apply_masks(self._ring, keys, []))
 
     def noise(self) -> float:
         """Of drawing all noise components."""

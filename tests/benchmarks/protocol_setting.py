@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from coordinator.runs.draft import PlanDraft, PrivacyDraft
 from coordinator.runs.secure_planning import provisional_terms, with_grid
@@ -40,6 +39,7 @@ from shared.secagg.messages import (
     encode,
     roster_digest,
     survivors_statement,
+    with_next_offer,
 )
 from shared.secagg.parameters import RoundTerms, terms_of, tolerance
 from shared.secagg.roster import Roster
@@ -139,17 +139,25 @@ class World:
         return {owner: encode(self._channels(roster, owner).seal(holder, anything)) for owner in owners}
 
     def endorsements(
-        self, survivors: Sequence[str] | None = None, offers: Sequence[KeyOffer] | None = None
+        self,
+        survivors: Sequence[str] | None = None,
+        offers: Sequence[KeyOffer] | None = None,
+        following: World | None = None,
     ) -> dict[str, str]:
-        """Everybody's signature under the whole cohort of a roster, or the survivors' under their list."""
+        """Everybody's endorsement of the whole cohort of a roster, or the survivors' signatures under their list.
+
+        The former name what their members offer for the `following` round, if it is given.
+        """
         digest = roster_digest(offers or self.offers)
-        statement: dict[str, Any] = cohort_statement(self.terms, digest, self.members)
         if survivors is not None:
-            statement = survivors_statement(self.terms, digest, self.members, survivors)
-        return {
-            name: self.identities[name].sign_value(KIND_SURVIVORS, statement)
-            for name in survivors or self.members
-        }
+            listed = survivors_statement(self.terms, digest, self.members, survivors)
+            return {name: self.identities[name].sign_value(KIND_SURVIVORS, listed) for name in survivors}
+        statement, told = cohort_statement(self.terms, digest, self.members), {}
+        for name in self.members:
+            named = following.rounds[name].offer_digest if following else ""
+            signed = with_next_offer(statement, named)
+            told[name] = self.identities[name].sign_value(KIND_SURVIVORS, signed) + named
+        return told
 
     def answers(self, survivors: Sequence[str]) -> list[UnmaskShares]:
         """What each survivor gives to unmask their sum."""

@@ -71,12 +71,21 @@ def test_blocks_of_a_step_are_the_step(plan: Plan) -> None:
     seed = bytes(range(32))
     blocks = np.zeros(vector_length(plan, ROUND), dtype=np.int64)
     places = []
-    for part, integers in step_blocks(plan, ROUND, MEMBERS, covered, 2, seed):
+    for part, integers in step_blocks(plan, ROUND, MEMBERS, covered, {2: seed}):
         blocks[part] = integers
         places.append((part.start, part.stop))
     assert [start for start, _ in places] == [0, *(stop for _, stop in places[:-1])]
     assert places[-1][1] == blocks.size
     assert np.array_equal(blocks, step_share(plan, ROUND, MEMBERS, covered, 2, seed))
+
+
+def test_blocks_of_several_steps_are_their_sum_and_of_none_are_none(plan: Plan) -> None:
+    covered, chain = tolerance(MEMBERS, plan.quorum, 3), chains(plan)[plan.members[0].member_id]
+    total = np.zeros(vector_length(plan, ROUND), dtype=np.int64)
+    for part, integers in step_blocks(plan, ROUND, MEMBERS, covered, dict(enumerate(chain, start=1))):
+        total[part] += integers
+    assert np.array_equal(total, noise(plan, chain, range(1, 4)))
+    assert list(step_blocks(plan, ROUND, MEMBERS, covered, {})) == []
 
 
 def test_a_fault_in_a_thread_is_a_fault_of_the_round(plan: Plan) -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from shared.domain.errors import Broken, InvalidMessage
 from shared.secagg import masks
-from shared.secagg.masks import add_mask, pair_key, self_key, subtract_mask
+from shared.secagg.masks import add_mask, apply_masks, pair_key, self_key, subtract_mask
 
 # RFC 7748, section 6.1.
 ALICE = X25519PrivateKey.from_private_bytes(
@@ -85,6 +85,21 @@ def test_a_mask_is_one_little_endian_key_stream_whatever_the_blocks(dtype: type,
     assert np.array_equal(ring, (expected - 1) % 2 ** (8 * width))
     subtract_mask(ring, key)
     assert np.array_equal(ring, start)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@pytest.mark.parametrize("length", [1, 65_535, 65_536, 200_003])
+def test_masks_of_many_keys_are_those_of_each_key_after_the_other(dtype: type, length: int) -> None:
+    added, subtracted = [os.urandom(32) for _ in range(3)], [os.urandom(32) for _ in range(2)]
+    together, in_turn = np.arange(length).astype(dtype), np.arange(length).astype(dtype)
+    apply_masks(together, added, subtracted)
+    for key in added:
+        add_mask(in_turn, key)
+    for key in subtracted:
+        subtract_mask(in_turn, key)
+    assert np.array_equal(together, in_turn)
+    apply_masks(together, subtracted, added)
+    assert np.array_equal(together, np.arange(length).astype(dtype))
 
 
 def test_an_empty_or_strided_ring_is_masked_like_any_other() -> None:

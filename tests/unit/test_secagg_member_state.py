@@ -13,8 +13,10 @@ from shared.domain.errors import (
     AlreadyReleased,
     CommonlensError,
 )
+from shared.domain.strict import to_plain
 from shared.secagg import keys
 from shared.secagg.member import MemberRound
+from shared.secagg.member_state import Stage
 from shared.secagg.messages import (
     encode,
 )
@@ -62,6 +64,26 @@ def test_a_member_restarted_after_every_step_gives_the_same_sum() -> None:
     assert play.unmask(FOUR) == answers
     total, _ = play.server(ALL, FOUR).finish(FOUR, answers)
     assert np.array_equal(total, plain_sum(play.terms, FOUR))
+
+
+def test_stored_form_is_the_plain_form_at_every_stage() -> None:
+    play, seen = Round(terms(), 5), []
+
+    def compare() -> None:
+        state = play.members[ME].state
+        assert play.members[ME].to_plain() == to_plain(state)
+        seen.append(state.stage)
+
+    compare()
+    play.deal()
+    compare()
+    play.accept(ME, ALL)
+    compare()
+    play.contribute(ALL)
+    compare()
+    play.unmask(play.names)
+    compare()
+    assert seen == list(Stage)
 
 
 def test_a_crash_before_the_outbox_may_mask_anew_under_the_same_masks() -> None:

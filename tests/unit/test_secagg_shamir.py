@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 
 import pytest
 
 from shared.domain.errors import InvalidMessage, QuorumMissed
+from shared.secagg.messages import MAXIMUM_MEMBERS
 from shared.secagg.shamir import PRIME, SHARE_BYTES, combine, complete, lagrange_at_zero, to_share
 from tests.secagg_kit import split
 
@@ -84,6 +86,22 @@ def test_the_shares_that_are_given_and_those_that_follow_rebuild_the_secret_in_a
     for mix in itertools.combinations(shares, 4):
         assert combine({x: shares[x] for x in mix}, 4) == SECRET
     assert complete(SECRET, given, []) == {}
+
+
+@pytest.mark.parametrize("threshold", [1, 2, 17, MAXIMUM_MEMBERS])
+@pytest.mark.parametrize("values", ["largest", "drawn"])
+def test_shares_are_the_polynomials_values_to_the_last_digit(threshold: int, values: str) -> None:
+    draw = secrets.SystemRandom()
+    given = {x: PRIME - 1 if values == "largest" else draw.randrange(PRIME) for x in range(1, threshold)}
+    xs = [threshold, threshold + 1, 3 * MAXIMUM_MEMBERS, PRIME - 1]
+    secret = b"\xff" * 32
+    points = {0: int.from_bytes(secret, "big"), **given}
+    shares = complete(secret, given, xs)
+    for x in xs:
+        rest = {place - x: value for place, value in points.items()}
+        coefficients = lagrange_at_zero(tuple(place % PRIME for place in rest))
+        value = sum(c * v for c, v in zip(coefficients, rest.values(), strict=True)) % PRIME
+        assert shares[x] == to_share(value)
 
 
 @pytest.mark.parametrize(

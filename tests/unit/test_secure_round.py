@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from coordinator.runs.carrier import Received
+from participant import secure as secure_room
 from participant.outbox import Outbox, Sealed
 from shared.domain.errors import OutOfSpace, QuorumMissed
 from shared.domain.plan import Plan
 from shared.domain.run import RunState
+from shared.release.signing import verify_value
 from shared.secagg.messages import encode
 from shared.wire.rounds import RoundRequest, Step, StepRequest
 from tests.desk import Desk
@@ -49,6 +51,22 @@ def test_first_round_takes_four_exchanges_and_every_later_one_two(sim: Consortiu
     assert run.state is RunState.COMPLETED
     assert exchanges(sim) == ["offer", "deal", "train", "unmask", "train", "unmask", "train", "unmask"]
     assert largest_move(sim, plan, sim.weights_of(run)) < 20.0
+
+
+def test_members_check_the_next_rounds_keys_by_the_endorsements_that_name_them(
+    sim: ConsortiumSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    def listening(public_hex: str, kind: str, value: object, signature: str) -> None:
+        verify_value(public_hex, kind, value, signature)
+        checked.append(kind)
+
+    monkeypatch.setattr(secure_room, "verify_value", listening)
+    sim.drive(sim.start(sim.secure_plan(rounds=3)))
+    # Of 5 members, 5 keys each: signatures of their own only before the first round, endorsements in all three.
+    assert checked.count("round-key") == 25
+    assert checked.count("survivors") == 75
 
 
 @pytest.mark.parametrize("step", STEPS)
