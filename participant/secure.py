@@ -34,7 +34,6 @@ from shared.privacy.ledger import LedgerView
 from shared.privacy.noise_shares import vector_length
 from shared.release.signing import SigningKey, verify_value
 from shared.secagg.endorsements import Vouched, accepting_vouched
-from shared.secagg.fixed_point import to_ring
 from shared.secagg.member import MemberRound
 from shared.secagg.messages import Deal, KeyOffer
 from shared.secagg.parameters import terms_of, tolerance
@@ -108,14 +107,13 @@ class SecureRounds:
         return NoiseShare(len(ask.cohort), covered, current.noise_seeds)
 
     def mask(self, plan: Plan, noisy: NoisyGridSum) -> memoryview:
-        """The bytes that leave: little-endian ring elements under all masks (clauses 3.4, 5.3).
+        """The bytes that leave: the elements of `noisy`, little-endian, with all masks added in place (3.4, 5.3).
 
         What keeps this from happening twice with two draws is the ledger's seal over these bytes: after it no
         second draw is made, and before it nothing leaves.
         """
         current = self._of_plan(plan, noisy.run_id, noisy.round_number)
-        ring = to_ring(np.frombuffer(noisy.vector_i64, dtype=np.int64), current.terms.ring_bits)
-        masked = current.mask(ring)
+        masked = current.mask(np.asarray(noisy.ring))
         return memoryview(np.ascontiguousarray(masked, dtype=masked.dtype.newbyteorder("<"))).cast("B")
 
     def sealed(self, plan_digest: str, run_id: str, round_number: int) -> tuple[str, KeyOffer | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from participant.training.workbench import Workbench
 from shared.domain.plan import Plan, SecureTerms
 from shared.domain.privacy import Mode, Unit
 from shared.privacy.mechanism import NoiseSource
+from shared.privacy.noise_shares import base_share, step_share
 from tests.plans import SPEC, members, small_plan
 
 COORDINATES = 1024
@@ -59,6 +61,18 @@ def audit_sets(home: Path) -> tuple[AuditSet, AuditSet]:
 def dry_member(folder: Path, plan: Plan, member: Member = local_round) -> DryRun:
     """`member` with a ledger in `folder` and the plan's extractor, untrained."""
     return audited(plan, None, folder, COORDINATES, member)
+
+
+def halved_base(
+    plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], step_seeds: Sequence[bytes]
+) -> Iterator[tuple[slice, Any]]:
+    """`own_blocks` of a member that adds half of the component that always stays."""
+    terms = (plan, round_number, cohort_size, covered)
+    noise = base_share(*terms) // 2
+    for step, seed in enumerate(step_seeds, start=1):
+        noise += step_share(*terms, step, seed)
+    d = plan.trainable_coordinates
+    return ((part, noise[part]) for part in (slice(0, d), slice(d, len(noise))) if noise[part].size)
 
 
 class NoNoise(NoiseSource):

@@ -33,6 +33,7 @@ from shared.privacy.distributed import COUNT_SCALE
 from shared.privacy.ledger import Ledger
 from shared.privacy.mechanism import NoiseSource
 from shared.privacy.noise_shares import base_share, step_share
+from shared.secagg.fixed_point import from_ring
 from shared.secagg.parameters import tolerance
 from shared.wire.rounds import PROTOCOL_VERSION, RoundRequest
 
@@ -221,8 +222,9 @@ def _noise_share(plan: Plan) -> NoiseShare | None:
 
 def _without_excess(result: NoisyGridSum, plan: Plan, share: NoiseShare | None) -> Floats:
     """The member's part once all answered: unneeded noise is taken out with the revealed seeds (3.9)."""
-    vector = np.frombuffer(result.vector_i64, dtype=np.int64).copy()
+    ring = np.array(result.ring)
     if share is not None:
         for step, seed in enumerate(share.step_seeds, start=1):
-            vector -= step_share(plan, 1, share.cohort_size, share.covered, step, seed)
-    return vector.astype(np.float64)
+            excess = step_share(plan, 1, share.cohort_size, share.covered, step, seed)
+            ring -= excess.astype(ring.dtype)
+    return from_ring(ring, 8 * ring.itemsize).astype(np.float64)

@@ -15,7 +15,7 @@ from participant.training.head import HeadState, build_head, check_head, head_st
 from participant.training.labels import as_the_plan_counts
 from participant.training.runtime import apply_threads
 from participant.training.shared_head import part_leaving, parts_received
-from participant.training.step import Vector, clipped_sum, noisy_grid_sum, noisy_step
+from participant.training.step import Vector, clipped_sum, noisy_ring_sum, noisy_step
 from participant.training.validation import exact_counts, noised_counts
 from participant.training.workbench import NoiseShare, Workbench
 from shared.domain.crash_points import crash_point
@@ -82,14 +82,14 @@ def local_round(
             noisy_step(bench.extractor, extractor_sum, plan, bench, pace * plan.training.learning_rate)
         else:
             leaving = part_leaving(plan, extractor_sum, head_sum)
-            on_grid = noisy_grid_sum(leaving, counts, plan, request.round_number, share)
+            ring = noisy_ring_sum(leaving, counts, plan, request.round_number, share)
         if share is None or plan.shared_head is None:
             noisy_step(head, head_sum, plan, bench, pace * plan.training.head_learning_rate)
         crash_point("5")
 
     # 6 update: of the extractor and of a shared head; a member's own head never leaves (clause 2.3).
     if share is not None:
-        return NoisyGridSum(request.run_id, request.round_number, plan.digest, on_grid.data), head_state(head)
+        return NoisyGridSum(request.run_id, request.round_number, plan.digest, ring.data), head_state(head)
     moved = part_leaving(plan, get_flat(bench.extractor), get_flat(head)) - weights_vector
     return _update(request, plan, moved, counts, bench.noise), head_state(head)
 

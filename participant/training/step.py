@@ -16,8 +16,9 @@ from shared.extractors.preprocess import to_input
 from shared.extractors.vectors import get_flat, set_flat
 from shared.privacy.distributed import COUNT_SCALE
 from shared.privacy.mechanism import NoiseSource
-from shared.privacy.noise_shares import base_share, step_blocks
-from shared.secagg.fixed_point import add_on_grid
+from shared.privacy.noise_shares import own_blocks, vector_length
+from shared.secagg.fixed_point import to_grid, to_ring
+from shared.secagg.parameters import Ring, ring_type
 
 LOADED_AT_ONCE = 512
 """Pictures whose pixels are held at once, so that a logical batch may be larger than the memory."""
@@ -50,29 +51,30 @@ def noisy_step(module: nn.Module, total: Sum, plan: Plan, bench: Workbench, lear
     set_flat(module, get_flat(module) - np.float32(learning_rate) * mean)
 
 
-def noisy_grid_sum(
+def noisy_ring_sum(
     leaving: Sum,
     counts: npt.NDArray[np.int64] | None,
     plan: Plan,
     round_number: int,
     share: NoiseShare,
-) -> npt.NDArray[np.int64]:
+) -> Ring:
     """The part of the clipped sum that leaves on the plan's grid, then the counts if any, plus this member's noise.
 
-    int64 [d], or [d + 2] with counts in units of 1/COUNT_SCALE (clauses 3.1, 3.2, 6.2). Rounding moves two
-    neighbouring sums apart by at most γ·√d more: that is what C' pays for.
+    Elements of the plan's ring [d], or [d + 2] with counts in units of 1/COUNT_SCALE (clauses 3.1, 3.2, 3.4, 6.2).
+    Rounding moves two neighbouring sums apart by at most γ·√d more: that is what C' pays for. A block at a time,
+    so that nothing but the result is as long as the sum.
     """
     if plan.secure is None:
         raise UnsoundPlan("A plan of mode local has no grid. Nothing was noised and nothing may leave.")
-    noised = base_share(plan, round_number, share.cohort_size, share.covered)
-    add_on_grid(noised[: leaving.size], leaving, plan.secure.grid_width)
-    if counts is not None:
-        noised[leaving.size :] += counts * COUNT_SCALE
-    steps = range(1, len(share.covered) + 1)  # where few may drop out, fewer than there are seeds
-    seeds = dict(zip(steps, share.step_seeds[: len(steps)], strict=True))
-    for part, noise in step_blocks(plan, round_number, share.cohort_size, share.covered, seeds):
-        noised[part] += noise
-    return noised
+    ring = np.empty(vector_length(plan, round_number), ring_type(plan.secure.ring_bits))
+    for part, noised in own_blocks(plan, round_number, share.cohort_size, share.covered, share.step_seeds):
+        # The counts, whose noise has a std of its own, are a block of their own.
+        if counts is not None and part.start == leaving.size:
+            noised += counts * COUNT_SCALE
+        else:
+            noised += to_grid(leaving[part], plan.secure.grid_width)
+        ring[part] = to_ring(noised, plan.secure.ring_bits)
+    return ring
 
 
 def _sum_of(

@@ -15,13 +15,13 @@ from shared.domain.errors import Invalid
 
 Digest = NewType("Digest", str)
 """`sha256:` followed by 64 lower-case hex digits."""
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def canonical_bytes(value: Any) -> bytes:
     """The one byte string for `value`. Raises Invalid for anything JSON cannot carry exactly."""
     try:
-        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8")
+        return _ENCODER.encode(value).encode("utf-8")
     except (TypeError, ValueError) as error:  # UnicodeEncodeError (a lone surrogate) is a ValueError
         raise Invalid(f"A value cannot be written in canonical form: {error}.") from error
 

@@ -33,7 +33,7 @@ class Update:
 
 @dataclass(frozen=True)
 class NoisyGridSum:
-    """Mode secure: a member's clipped sum on the grid with its noise share, int64 [length], at home.
+    """Mode secure: a member's clipped sum on the grid with its noise share, ring elements [length], at home.
 
     By itself it carries only this member's share of the noise (clause 3.2): it leaves under masks alone.
     """
@@ -41,7 +41,7 @@ class NoisyGridSum:
     run_id: str
     round_number: int
     plan_digest: str
-    vector_i64: memoryview
+    ring: memoryview
 
 
 @dataclass(frozen=True)

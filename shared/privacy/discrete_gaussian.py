@@ -43,23 +43,21 @@ _WORD_BYTES: Final = 8
 _ZEROS: Final = bytes(_WORD_BYTES * _CHUNK)
 
 
-def draw(size: int, std: float) -> Integers:
-    """`size` independent integers of N_Z(0, std²), int64 [size], under a fresh key of the operating system.
-
-    std is in grid steps. Raises UnsoundPlan unless it is from 0.3 to 2⁴⁰.
-    """
-    return _drawn(os.urandom(SEED_BYTES), size, std)
+def fresh_seed() -> bytes:
+    """32 bytes of the operating system's generator: a seed of noise that nobody is to draw a second time."""
+    return os.urandom(SEED_BYTES)
 
 
 def from_seed(seed: bytes, size: int, std: float) -> Integers:
-    """As `draw`, and the same integers for the same 32-byte seed, size and std, on every machine.
+    """`size` independent integers of N_Z(0, std²), int64 [size]; std is in grid steps.
 
-    Only for the noise steps of clause 3.9, whose seeds come from the operating system and are revealed when
-    their noise is to be taken out again. Raises InvalidMessage for a seed of another length, UnsoundPlan as
-    `draw`.
+    The same ones for the same 32-byte seed, size and std, on every machine. Raises InvalidMessage for a seed of
+    another length, UnsoundPlan for a std that is not from 0.3 to 2⁴⁰.
     """
-    _check_seed(seed)
-    return _drawn(seed, size, std)
+    drawn = np.empty(size, dtype=np.int64)
+    for part, integers in blocks_from_seeds([(seed, std)], size):
+        drawn[part] = integers
+    return drawn
 
 
 def blocks_from_seeds(
@@ -72,13 +70,6 @@ def blocks_from_seeds(
     for seed, _ in components:
         _check_seed(seed)
     return _blocks(components, size)
-
-
-def _drawn(key: bytes, size: int, std: float) -> Integers:
-    drawn = np.empty(size, dtype=np.int64)
-    for part, integers in _blocks([(key, std)], size):
-        drawn[part] = integers
-    return drawn
 
 
 def _blocks(components: Sequence[tuple[bytes, float]], size: int) -> Iterator[tuple[slice, Integers]]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.domain.plan import Plan
-from shared.privacy.discrete_gaussian import blocks_from_seeds, draw, from_seed
+from shared.privacy.discrete_gaussian import blocks_from_seeds, fresh_seed
 from shared.privacy.distributed import (
     COUNT_SCALE,
     count_variance,
@@ -28,6 +28,8 @@ from shared.privacy.distributed import (
 )
 
 Integers = npt.NDArray[np.int64]
+BASE = 0
+"""The component that always stays. The steps are 1, 2 …"""
 COUNTS = 2
 """Elements that validation adds: units right and units wrong."""
 
@@ -38,19 +40,30 @@ def vector_length(plan: Plan, round_number: int) -> int:
 
 
 def base_share(plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int]) -> Integers:
-    """The component that always stays, int64 [vector_length], from the operating system's generator."""
-    return _share(plan, round_number, cohort_size, covered, 0, lambda part, size, std: draw(size, std))
+    """The component that always stays, int64 [vector_length], under a seed that nobody keeps."""
+    return step_share(plan, round_number, cohort_size, covered, BASE, fresh_seed())
 
 
 def step_share(
     plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], step: int, seed: bytes
 ) -> Integers:
     """Component `step`, 1 to len(covered), int64 [vector_length]: the same for every holder of its seed."""
+    share = np.empty(vector_length(plan, round_number), dtype=np.int64)
+    for part, integers in step_blocks(plan, round_number, cohort_size, covered, {step: seed}):
+        share[part] = integers
+    return share
 
-    def seeded(part: int, size: int, std: float) -> Integers:
-        return from_seed(_part_seed(seed, part), size, std)
 
-    return _share(plan, round_number, cohort_size, covered, step, seeded)
+def own_blocks(
+    plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], step_seeds: Sequence[bytes]
+) -> Iterator[tuple[slice, Integers]]:
+    """All noise of one member, a new `base_share` and every step of its, as `step_blocks` gives it.
+
+    Where few may drop out there are fewer steps than seeds.
+    """
+    seeds = [fresh_seed(), *step_seeds[: len(covered)]]
+    components = range(BASE, len(covered) + 1)
+    return step_blocks(plan, round_number, cohort_size, covered, dict(zip(components, seeds, strict=True)))
 
 
 def step_blocks(
@@ -78,19 +91,6 @@ def retained_counts_std(plan: Plan, cohort_size: int, covered: Sequence[int], su
         count_variance(plan), cohort_size, plan.quorum, plan.colluders, covered, survivors
     )
     return math.sqrt(variance) / COUNT_SCALE
-
-
-def _share(
-    plan: Plan,
-    round_number: int,
-    cohort_size: int,
-    covered: Sequence[int],
-    component: int,
-    drawn: Callable[[int, int, float], Integers],
-) -> Integers:
-    sizes = _parts(plan, round_number, cohort_size, covered, component)
-    parts = [drawn(part, size, std) for part, (size, std) in enumerate(sizes)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _parts(

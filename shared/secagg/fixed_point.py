@@ -12,8 +12,6 @@ bounds from the plan and never at a member's numbers: whether a member refuses m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +20,6 @@ from shared.secagg.parameters import Ring, ring_type
 
 GRID_LIMIT = 2.0**62
 """Grid numbers stay below this, so that noise can be added to them in int64."""
-_ELEMENTS_PER_CHUNK = 1 << 15
 
 
 def to_grid(values: npt.NDArray[np.floating], grid_width: float) -> npt.NDArray[np.int64]:
@@ -31,47 +28,22 @@ def to_grid(values: npt.NDArray[np.floating], grid_width: float) -> npt.NDArray[
     Halves go to the even neighbour. Raises UnsoundPlan for a γ not finite or not above 0; InvalidWeights for
     a value that is not finite or is 2⁶² steps or more from 0.
     """
-    grid = np.empty(values.size, dtype=np.int64)
-    for part, steps in _grid_blocks(values.reshape(-1), grid_width):
-        grid[part] = steps
-    return grid.reshape(values.shape)
-
-
-def add_on_grid(onto: npt.NDArray[np.int64], values: npt.NDArray[np.floating], grid_width: float) -> None:
-    """Add `to_grid` of `values` [n] to `onto` [n], in place and block by block: no second vector is held.
-
-    Raises as `to_grid`, and then part of `onto` may be changed: throw it away.
-    """
-    for part, steps in _grid_blocks(values, grid_width):
-        onto[part] += steps
-
-
-def _grid_blocks(
-    values: npt.NDArray[np.floating], grid_width: float
-) -> Iterator[tuple[slice, npt.NDArray[np.int64]]]:
-    """Consecutive slices of `values` [n] in steps of γ; one array is used again for each, so use it at once."""
     if not (np.isfinite(grid_width) and grid_width > 0.0):
         raise UnsoundPlan(
             f"The grid width must be finite and above 0, and is {grid_width!r}. Nothing was rounded or sent. "
             "Correct the plan."
         )
-    real_room = np.empty(min(values.size, _ELEMENTS_PER_CHUNK), dtype=np.float64)
-    whole_room = np.empty_like(real_room, dtype=np.int64)
-    for start in range(0, values.size, _ELEMENTS_PER_CHUNK):
-        part = slice(start, min(start + _ELEMENTS_PER_CHUNK, values.size))
-        steps, whole = real_room[: part.stop - start], whole_room[: part.stop - start]
-        steps[:] = values[part]
-        with np.errstate(over="ignore"):  # an overflow is infinite, which is refused below
-            steps /= grid_width
-        np.rint(steps, out=steps)
-        # A NaN is the least and the greatest, and within no limits.
-        if not -GRID_LIMIT < steps.min() <= steps.max() < GRID_LIMIT:
-            raise InvalidWeights(
-                "Every number must be finite and less than 2^62 grid steps from 0, and one is not. Nothing was "
-                "sent. Lower the plan's learning rate, or raise its grid width."
-            )
-        whole[:] = steps
-        yield part, whole
+    with np.errstate(over="ignore"):  # an overflow is infinite, which is refused below
+        steps = values.astype(np.float64)
+        steps /= grid_width
+    np.rint(steps, out=steps)
+    # A NaN is the least and the greatest, and within no limits.
+    if not -GRID_LIMIT < steps.min(initial=0.0) <= steps.max(initial=0.0) < GRID_LIMIT:
+        raise InvalidWeights(
+            "Every number must be finite and less than 2^62 grid steps from 0, and one is not. Nothing was "
+            "sent. Lower the plan's learning rate, or raise its grid width."
+        )
+    return steps.astype(np.int64)
 
 
 def to_ring(grid: npt.NDArray[np.int64], ring_bits: int) -> Ring:

@@ -25,7 +25,6 @@ from shared.domain.privacy import Mode, Unit
 from shared.extractors.preprocess import to_input
 from shared.privacy.accountant import epsilon
 from shared.privacy.mechanism import NoiseSource
-from shared.privacy.noise_shares import base_share
 from tests.plans import SPEC
 from tests.redteam_kit import (
     NOISE_MULTIPLIER,
@@ -33,6 +32,7 @@ from tests.redteam_kit import (
     audit_plan,
     audit_sets,
     dry_member,
+    halved_base,
     with_noise,
     without_clip,
 )
@@ -166,8 +166,7 @@ def test_halved_noise_is_caught(dry, sets, target):
 
 @EVERY_EPSILON
 def test_halved_noise_share_of_mode_secure_is_caught(dry, sets, target, monkeypatch):
-    halved = lambda *terms: base_share(*terms) // 2  # noqa: E731
-    monkeypatch.setattr(step_room, "base_share", halved)
+    monkeypatch.setattr(step_room, "own_blocks", halved_base)
     member = dry(audit_plan(target, Mode.SECURE))
     alone = next(row for row in epsilon_rows(member, sets[0]) if row.name.startswith("ε_alone"))
     assert alone.refused

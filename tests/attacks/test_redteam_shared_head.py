@@ -20,9 +20,17 @@ from participant.training import step as step_room
 from shared.domain.plan import Plan, SecureTerms, SharedHead
 from shared.domain.privacy import Mode
 from shared.privacy.mechanism import NoiseSource
-from shared.privacy.noise_shares import base_share
+from shared.secagg.fixed_point import to_grid, to_ring
 from tests.plans import SPEC
-from tests.redteam_kit import SHALLOW, audit_plan, audit_sets, dry_member, with_noise, without_clip
+from tests.redteam_kit import (
+    SHALLOW,
+    audit_plan,
+    audit_sets,
+    dry_member,
+    halved_base,
+    with_noise,
+    without_clip,
+)
 
 LABELS = ("cat", "dog", "owl", "yak")
 MODES = pytest.mark.parametrize("mode", list(Mode))
@@ -59,19 +67,19 @@ def test_honest_member_passes_and_its_head_leaves_with_the_extractors_noise(dry,
 
 
 def without_noise_on_the_head(total, *rest):
-    """The real grid sum, with the shared head's part sent as it is."""
-    noised = noisy_grid_sum(total, *rest)
+    """The real sum, with the shared head's part sent as it is."""
+    ring = noisy_ring_sum(total, *rest)
     plan = rest[1]
     head = slice(plan.extractor_coordinates, plan.trainable_coordinates)
-    noised[head] = np.rint(total[head] / plan.secure.grid_width)
-    return noised
+    ring[head] = to_ring(to_grid(total[head], plan.secure.grid_width), plan.secure.ring_bits)
+    return ring
 
 
-noisy_grid_sum = local_round_room.noisy_grid_sum
+noisy_ring_sum = local_round_room.noisy_ring_sum
 
 
 def test_shared_head_that_leaves_without_noise_is_caught(dry, sets, monkeypatch):
-    monkeypatch.setattr(local_round_room, "noisy_grid_sum", without_noise_on_the_head)
+    monkeypatch.setattr(local_round_room, "noisy_ring_sum", without_noise_on_the_head)
     rows = {row.name: row for row in noise_rows(dry(shared_plan(Mode.SECURE)), sets[1], 12)}
     assert rows["noise on the training head"].refused
     assert not rows["noise on each tensor"].refused
@@ -99,7 +107,7 @@ def test_missing_clip_is_caught_over_extractor_and_shared_head_together(dry, set
 
 
 def test_halved_noise_share_is_caught_on_both_parts(dry, sets, monkeypatch):
-    monkeypatch.setattr(step_room, "base_share", lambda *terms: base_share(*terms) // 2)
+    monkeypatch.setattr(step_room, "own_blocks", halved_base)
     tensors, head = noise_rows(dry(shared_plan(Mode.SECURE)), sets[1], 16)
     assert tensors.refused
     assert head.refused

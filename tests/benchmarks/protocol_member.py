@@ -30,7 +30,7 @@ from participant.peers import approve, waiting
 from participant.redteam.dishonest_home import write_membership
 from participant.round_states import RoundStates
 from participant.secure import SecureRounds
-from participant.training.step import noisy_grid_sum
+from participant.training.step import noisy_ring_sum
 from participant.training.workbench import NoiseShare
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.files import write_json
@@ -42,13 +42,16 @@ from shared.privacy.noise_shares import base_share, step_share
 from shared.release.signing import SigningKey
 from shared.secagg import masks
 from shared.secagg.endorsements import Vouched
-from shared.secagg.fixed_point import to_grid
+from shared.secagg.fixed_point import to_grid, to_ring
 from shared.secagg.graph import neighbours_of
 from shared.secagg.member import MemberRound
 from shared.secagg.messages import Deal, KeyOffer, roster_digest
 from shared.secagg.parameters import tolerance
 from shared.wire.rounds import PROTOCOL_VERSION, MaskedAsk, RoundReply, Step, StepRequest, encode
 from tests.benchmarks.protocol_setting import ROUND, RUN, World, plan_of
+
+BLOCK = 1 << 15
+"""Coordinates rounded at a time where no noise is added: as many as the noise is drawn for."""
 
 
 @dataclass
@@ -132,9 +135,9 @@ class Bench:
         ask = MaskedAsk(digest, world.members, world.sealed_for(world.me, offers))
 
         share = laps.add("accept", lambda: rounds.accept(plan, RUN, number, ask))
-        on_grid = laps.add("grid and noise", lambda: self._on_grid(share, noisy))
-        sent = NoisyGridSum(RUN, number, self._plan_digest, on_grid.data)
-        payload = laps.add("ring and masks", lambda: rounds.mask(plan, sent))
+        ring = laps.add("grid, noise and ring", lambda: self._on_ring(share, noisy))
+        sent = NoisyGridSum(RUN, number, self._plan_digest, ring.data)
+        payload = laps.add("masks", lambda: rounds.mask(plan, sent))
         header, signature = laps.add("seal", lambda: self._signed(payload, digest))
         laps.add("outbox", lambda: self._outbox.put(Sealed(header, signature), payload))
         endorsement, offer = laps.add("keys", lambda: rounds.sealed(header.plan_digest, RUN, number))
@@ -180,10 +183,16 @@ class Bench:
         """Drop-outs covered by each noise step."""
         return tolerance(len(self.world.members), self.plan.quorum, self.world.terms.tolerance_steps)
 
-    def _on_grid(self, share: NoiseShare, noisy: bool) -> np.ndarray:
+    def _on_ring(self, share: NoiseShare, noisy: bool) -> np.ndarray:
+        terms = self.world.terms
         if noisy:
-            return noisy_grid_sum(self._sum, None, self.plan, ROUND, share)
-        return to_grid(self._sum, self.plan.secure.grid_width if self.plan.secure else 1.0)
+            return noisy_ring_sum(self._sum, None, self.plan, ROUND, share)
+        ring = np.empty(terms.length, terms.dtype)
+        width = self.plan.secure.grid_width if self.plan.secure else 1.0
+        for start in range(0, terms.length, BLOCK):
+            part = slice(start, start + BLOCK)
+            ring[part] = to_ring(to_grid(self._sum[part], width), terms.ring_bits)
+        return ring
 
     def _roster(self, mine: KeyOffer | None) -> tuple[KeyOffer, ...]:
         offers = [offer for offer in self.world.offers if offer.member_id != self.world.me]

@@ -28,9 +28,9 @@ from shared.extractors.architectures import ARCHITECTURES, build
 from shared.extractors.device import choose_device
 from shared.extractors.vectors import get_flat
 from shared.privacy import noise_shares
-from shared.privacy.discrete_gaussian import from_seed
 from shared.privacy.ledger import Ledger
 from shared.privacy.mechanism import NoiseSource
+from shared.secagg.fixed_point import from_ring
 from shared.wire.rounds import RoundRequest
 from tests.plans import members, small_plan
 
@@ -168,14 +168,14 @@ def test_secure_round_on_a_gpu_is_that_of_the_cpu(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device_or_skip(kind)
-    # The base component as it is drawn, under a key that is the same each time.
-    monkeypatch.setattr(noise_shares, "draw", lambda size, std: from_seed(bytes(32), size, std))
+    # The base component as it is drawn, under a seed that is the same each time.
+    monkeypatch.setattr(noise_shares, "fresh_seed", lambda: bytes(32))
     plan = make_plan(Mode.SECURE)
     assert plan.secure is not None
     expected, expected_head = one_round(plan, "cpu", tmp_path / "cpu.jsonl")
     found, found_head = one_round(plan, kind, tmp_path / "other.jsonl")
     assert isinstance(found, NoisyGridSum) and isinstance(expected, NoisyGridSum)
-    integers, wanted = (np.frombuffer(each.vector_i64, "<i8") for each in (found, expected))
+    integers, wanted = (from_ring(np.asarray(each.ring), 32) for each in (found, expected))
     assert integers.shape == wanted.shape == (plan.trainable_coordinates + noise_shares.COUNTS,)
     # Noise cancels in the difference: what is left is the clipped sum's, of at most 0.7 a record.
     apart = (integers - wanted)[: -noise_shares.COUNTS] * plan.secure.grid_width

@@ -1,12 +1,11 @@
 """One secure round is one step of DP-SGD on the records of all members together, up to the grid (clause 3).
 
 Real members over real folders make it; the other side is one clipped sum over everybody's records. The noise is
-not played: every component that was really drawn is listened to, and those that were revealed are left out.
+not played: the seeds that were really drawn are listened to, and the components that were revealed are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,32 +18,18 @@ from participant.training.step import clipped_sum
 from shared.domain.plan import Plan
 from shared.extractors.architectures import build
 from shared.extractors.vectors import get_flat
-from shared.privacy import noise_shares
 from shared.privacy.distributed import grid_variance, retained_variance
 from shared.privacy.mechanism import NoiseSource
 from shared.secagg.parameters import tolerance
 from tests.desk import Desk
+from tests.secure_noise import base_noise, listened_seeds
 from tests.simulator import SPEC, ConsortiumSimulator, SimulatedMember
-
-Heard = list[tuple[str, np.ndarray]]
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
-    """Every noise component of the extractor's part as it was really drawn: ("base" or "step", integers)."""
-    drawn: Heard = []
-
-    def listening(kind: str, function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-        def listen(*arguments: object) -> np.ndarray:
-            result = function(*arguments)
-            drawn.append((kind, result.copy()))
-            return result
-
-        return listen
-
-    monkeypatch.setattr(noise_shares, "draw", listening("base", noise_shares.draw))
-    monkeypatch.setattr(noise_shares, "from_seed", listening("step", noise_shares.from_seed))
-    return drawn
+def base_seeds(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The seeds of the noise that stays, member by member, as they were really drawn."""
+    return listened_seeds(monkeypatch)
 
 
 def pooled_sum(plan: Plan, members: list[SimulatedMember]) -> np.ndarray:
@@ -65,7 +50,9 @@ def released_sum(plan: Plan, before: np.ndarray, after: np.ndarray, members: int
     return (before.astype(np.float64) - after) * expected / plan.training.learning_rate
 
 
-def test_secure_round_is_one_step_on_the_pooled_records(desk: Desk, tmp_path: Path, heard: Heard) -> None:
+def test_secure_round_is_one_step_on_the_pooled_records(
+    desk: Desk, tmp_path: Path, base_seeds: list[bytes]
+) -> None:
     sim = ConsortiumSimulator(desk, tmp_path, sizes=(12, 12, 12, 12))
     plan = sim.secure_plan()
     sim.consent(plan)
@@ -74,7 +61,8 @@ def test_secure_round_is_one_step_on_the_pooled_records(desk: Desk, tmp_path: Pa
     assert plan.secure is not None
     found = released_sum(plan, get_flat(build(SPEC, 1)), moved.weights, 4)
     # Nobody dropped out: every step was revealed and taken out, only the base components stayed.
-    noise = sum(integers for kind, integers in heard if kind == "base") * plan.secure.grid_width
+    assert len(base_seeds) == 4
+    noise = base_noise(plan, base_seeds) * plan.secure.grid_width
     expected = pooled_sum(plan, sim.members) + noise
     # Half a grid step of rounding a member, and the float32 of the weights.
     assert np.abs(found - expected).max() < 4 * plan.secure.grid_width / 2 + 3e-5 * np.abs(expected).max()
@@ -82,9 +70,7 @@ def test_secure_round_is_one_step_on_the_pooled_records(desk: Desk, tmp_path: Pa
 
 
 @pytest.mark.parametrize("dropped", [0, 1, 3])
-def test_noise_that_stays_has_the_std_of_the_formula(
-    desk: Desk, tmp_path: Path, heard: Heard, dropped: int
-) -> None:
+def test_noise_that_stays_has_the_std_of_the_formula(desk: Desk, tmp_path: Path, dropped: int) -> None:
     """Clause 3.9, measured on the released weights themselves and refused on both sides."""
     sim = ConsortiumSimulator(desk, tmp_path, sizes=(12,) * 10)
     plan = sim.secure_plan(colluders=3)

@@ -20,9 +20,9 @@ from shared.domain.privacy import Mode
 from shared.extractors.architectures import build
 from shared.extractors.preprocess import to_input
 from shared.extractors.vectors import set_flat
-from shared.privacy import noise_shares
 from shared.privacy.mechanism import NoiseSource
 from tests.desk import Desk
+from tests.secure_noise import base_noise, listened_seeds
 from tests.simulator import SPEC, ConsortiumSimulator
 
 CLASSES = ("yak", "cat", "owl", "dog")
@@ -37,17 +37,9 @@ def sim(desk: Desk, tmp_path: Path) -> ConsortiumSimulator:
 
 
 @pytest.fixture
-def base_noise(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """Mode secure: the noise that stays when everybody answers, member by member, in grid steps."""
-    drawn: list[np.ndarray] = []
-    draw = noise_shares.draw
-
-    def listen(*arguments: object) -> np.ndarray:
-        drawn.append(draw(*arguments).copy())
-        return drawn[-1].copy()
-
-    monkeypatch.setattr(noise_shares, "draw", listen)
-    return drawn
+def base_seeds(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Mode secure: the seeds of the noise that stays when everybody answers, member by member."""
+    return listened_seeds(monkeypatch)
 
 
 @pytest.fixture
@@ -101,7 +93,7 @@ def stepped(plan: Plan, start: np.ndarray, noised_sum: np.ndarray) -> np.ndarray
 
 
 def test_secure_round_steps_extractor_and_head_on_the_pooled_records(
-    sim: ConsortiumSimulator, base_noise: list[np.ndarray], full_noise: list[np.ndarray]
+    sim: ConsortiumSimulator, base_seeds: list[bytes], full_noise: list[np.ndarray]
 ) -> None:
     plan = sim.secure_plan(shared_classes=CLASSES)
     sim.consent(plan)
@@ -109,7 +101,7 @@ def test_secure_round_steps_extractor_and_head_on_the_pooled_records(
     _, moved = sim.one_round(plan, state=ServerState(start.copy()))
     assert plan.secure is not None
     assert full_noise == []  # nothing is noised at home: both parts are on the grid
-    noise = sum(base_noise) * plan.secure.grid_width
+    noise = base_noise(plan, base_seeds) * plan.secure.grid_width
     assert noise.shape == start.shape
     exact = pooled_sum(sim, plan, start)
     expected = stepped(plan, start, exact + noise)

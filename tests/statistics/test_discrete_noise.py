@@ -16,7 +16,7 @@ from scipy import signal, stats
 
 from shared.domain.errors import InvalidMessage, UnsoundPlan
 from shared.privacy.alias_table import LARGEST_STD, AliasTable, Words, probabilities, table_of
-from shared.privacy.discrete_gaussian import _levels, draw, from_seed
+from shared.privacy.discrete_gaussian import _levels, fresh_seed, from_seed
 from shared.privacy.distributed import SMOOTHING_VARIANCE, retained_variance, share_variances
 from shared.secagg.parameters import tolerance
 
@@ -182,11 +182,10 @@ def test_one_seed_gives_the_same_integers_everywhere_and_for_ever() -> None:
     assert not np.array_equal(long, from_seed(seed(4), 70_000, 1e5))
 
 
-def test_shipped_noise_never_repeats_itself_and_takes_no_seed() -> None:
-    assert not np.array_equal(draw(64, 50.0), draw(64, 50.0))
-    assert has_std(draw(SIZE, 50.0), 50.0)
-    with pytest.raises(TypeError):
-        draw(64, 50.0, seed=bytes(32))  # type: ignore[call-arg]
+def test_shipped_seeds_never_repeat_themselves() -> None:
+    assert len({fresh_seed() for _ in range(100)}) == 100
+    assert {len(fresh_seed()) for _ in range(100)} == {32}
+    assert has_std(from_seed(fresh_seed(), SIZE, 50.0), 50.0)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 32_767, 32_768, 32_769])
@@ -201,7 +200,7 @@ def test_noise_without_a_proper_std_is_refused(std: float) -> None:
     with pytest.raises(
         UnsoundPlan, match=r"deviation of 0.3 to 1.09951e\+12 grid steps, here it would be .* No "
     ):
-        draw(3, std)
+        from_seed(seed(5), 3, std)
 
 
 @pytest.mark.parametrize("wrong", [b"", bytes(31), bytes(33)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from coordinator.runs import excess as excess_room
 from coordinator.runs.excess import remove_excess
 from shared.domain.plan import Plan
-from shared.privacy.noise_shares import step_blocks, step_share, vector_length
+from shared.privacy.distributed import grid_variance, share_variances
+from shared.privacy.noise_shares import own_blocks, step_blocks, step_share, vector_length
 from shared.secagg.fixed_point import to_ring
 from shared.secagg.keys import noise_chain
 from shared.secagg.parameters import RoundTerms, terms_of, tolerance
@@ -86,6 +88,24 @@ def test_blocks_of_several_steps_are_their_sum_and_of_none_are_none(plan: Plan) 
         total[part] += integers
     assert np.array_equal(total, noise(plan, chain, range(1, 4)))
     assert list(step_blocks(plan, ROUND, MEMBERS, covered, {})) == []
+
+
+def test_a_members_noise_is_its_steps_and_a_base_that_nobody_draws_twice(plan: Plan) -> None:
+    covered, chain = tolerance(MEMBERS, plan.quorum, 3), chains(plan)[plan.members[0].member_id]
+    bases = []
+    for _ in range(2):
+        bases.append(-noise(plan, chain, range(1, 4)))
+        for part, integers in own_blocks(plan, ROUND, MEMBERS, covered, (*chain, b"not needed")):
+            bases[-1][part] += integers
+    d = plan.trainable_coordinates
+    std = math.sqrt(share_variances(grid_variance(plan), MEMBERS, plan.quorum, plan.colluders, covered)[0])
+    for base in bases:
+        assert abs(base[:d].std() / std - 1) < 0.03  # of 70,000 numbers; the std of that is 0.27 %
+    assert abs(np.corrcoef(bases[0][:d], bases[1][:d])[0, 1]) < 0.03
+    with pytest.raises(TypeError):
+        own_blocks(plan, ROUND, MEMBERS, covered, chain, seed=bytes(32))  # type: ignore[call-arg]
+    with pytest.raises(ValueError):
+        own_blocks(plan, ROUND, MEMBERS, covered, chain[:2])
 
 
 def test_a_fault_in_a_thread_is_a_fault_of_the_round(plan: Plan) -> None:
