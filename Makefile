@@ -26,7 +26,7 @@ SOURCES := shared coordinator participant demo tools tests
 # Demo and tests start dozens of processes: whatever the environment says, none of them compiles everything anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-all check check-deploy docs lock venv clean
+.PHONY: help demo test test-all check check-deploy docs screenshots lock venv clean
 
 help: ## Say what can be made (this text)
 	@echo "Commonlens. Two commands do everything: make demo, make test."
@@ -54,6 +54,9 @@ check-deploy: $(STAMP) ## Check deploy/ offline (its validators go to a venv of 
 
 docs: $(STAMP) ## Write the generated pages again: errors, commands, configuration
 	@$(BIN)/python -m tools.write_docs
+
+screenshots: $(STAMP) ## Walk the dashboard in Chromium and photograph it into docs/screens
+	@COMMONLENS_SCREENSHOTS=docs/screens $(BIN)/python -m pytest -q tests/browser/test_admin_walk.py
 
 lock: $(STAMP) ## Resolve pyproject.toml again into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \

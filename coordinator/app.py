@@ -1,13 +1,14 @@
 """One coordinator: the rooms composed into one ASGI application on one TLS port.
 
 /api/v1/…     the control plane: enrolment, members, plans, runs, releases, bulk transfer
+/             the pages: what people see and do in a browser
 /v1/fleet/…   Flower's Fleet API with node authentication; nothing else of Flower exists here
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +16,24 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from coordinator.api_rules import api_rules
+from coordinator.audit.routes import router as audit_router
 from coordinator.config import Config
+from coordinator.dashboard.room import add_dashboard
 from coordinator.engine.bulk import BulkTransfers, bulk_routes
 from coordinator.engine.carrier import FlowerCarrier
 from coordinator.engine.fleet_app import FLEET_PREFIX, build_fleet_app
 from coordinator.members.room import open_members
 from coordinator.members.routes import router as members_router
+from coordinator.members.routes_account import router as account_router
+from coordinator.members.status import PresenceWatch
+from coordinator.openapi import router as openapi_router
 from coordinator.problems import install_error_handlers, problem_response
+from coordinator.registry.release_routes import router as releases_router
 from coordinator.registry.routes import router as registry_router
+from coordinator.registry.service import ReleaseService
 from coordinator.runs.driver import RunDriver
-from coordinator.runs.publishing import publish_routes
+from coordinator.runs.publishing import Publisher, publish_routes
 from coordinator.runs.routes import router as runs_router
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunStore
@@ -65,32 +74,60 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     checkpoints = CheckpointStore(home / "checkpoints")
     every_member: Callable[[], list[Member]] = members.members.every
     driver = RunDriver(store, checkpoints, carrier, every_member, home / "starting", home / "scratch")
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        driver.start()
-        yield
-        driver.stop()
-        driver.join(timeout=10.0)
-        carrier.stop()
-
+    presence = PresenceWatch(members.status, clock, carrier.online)
     control = FastAPI(
-        title="Commonlens coordinator", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+        title="Commonlens coordinator",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # such a redirect names the host that the sender wrote into its request
+        lifespan=_lifespan(driver, presence, carrier),
     )
     control.state.home = home
     control.state.config = config
     control.state.members = members
     control.state.engine = nodes
+    control.state.driver = driver
     control.state.runs = RunService(config.consortium, store, every_member, home / "starting")
-    install_error_handlers(control)
-    control.include_router(members_router)
-    control.include_router(runs_router)
-    control.include_router(registry_router)
-    control.include_router(publish_routes(home, store, driver, every_member, clock))
-    control.include_router(bulk_routes(bulk))
+    control.state.releases = ReleaseService(home, engine, clock)
+    control.state.downloads = control.state.releases.downloads
+    control.state.publisher = Publisher(home, store, driver, every_member, clock)
+    _add_routes(control, bulk)
+    add_dashboard(control, engine, carrier.online)
+    api_rules(control.routes)  # raises for a route that checks nobody
     # Fleet bodies too: Flower reads a whole body before it looks at who signed it.
     limited = limit_body(split_by_path(control, fleet), config.limits.max_body_bytes)
     return Coordinator(limited, control, driver, carrier, engine)
+
+
+def _lifespan(
+    driver: RunDriver, presence: PresenceWatch, carrier: FlowerCarrier
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        driver.start()
+        presence.start()
+        yield
+        presence.stop()
+        driver.stop()
+        driver.join(timeout=10.0)
+        carrier.stop()
+
+    return lifespan
+
+
+def _add_routes(control: FastAPI, bulk: BulkTransfers) -> None:
+    """The JSON API and the members' transfers, each from its room; their services are in `control.state`."""
+    install_error_handlers(control)
+    control.include_router(members_router)
+    control.include_router(account_router)
+    control.include_router(audit_router)
+    control.include_router(runs_router)
+    control.include_router(registry_router)
+    control.include_router(releases_router)
+    control.include_router(publish_routes(control.state.publisher))
+    control.include_router(bulk_routes(bulk))
+    control.include_router(openapi_router)
 
 
 def split_by_path(control: ASGIApp, fleet: ASGIApp) -> ASGIApp:

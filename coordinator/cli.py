@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from coordinator.members.accounts import AccountService
 
 app = typer.Typer(name="commonlens-coordinator", no_args_is_help=True, add_completion=False)
-member_app = typer.Typer(no_args_is_help=True, help="List, suspend, resume or revoke members.")
+member_app = typer.Typer(no_args_is_help=True, help="List, approve, suspend, resume or revoke members.")
 account_app = typer.Typer(no_args_is_help=True, help="Accounts of people: admins and auditors.")
 audit_app = typer.Typer(no_args_is_help=True, help="The hash-chained audit log.")
 app.add_typer(member_app, name="member")
@@ -156,6 +156,12 @@ def invite(
     lifetime_s: Annotated[
         float | None, typer.Option(help="How long the invitation is good; one hour by default.")
     ] = None,
+    needs_approval: Annotated[
+        bool,
+        typer.Option(
+            "--needs-approval", help="Whoever joins with it can do nothing before an admin approves."
+        ),
+    ] = False,
 ) -> None:
     """Invite an organisation: prints the line it pastes and, beneath, the one-time secret it is asked for."""
     reply = (
@@ -163,13 +169,16 @@ def invite(
         .client()
         .post(
             "/invitations",
-            {"member_name": name, "purpose": "use" if use_only else "contribute", "lifetime_s": lifetime_s},
+            {
+                "member_name": name,
+                "purpose": "use" if use_only else "contribute",
+                "lifetime_s": lifetime_s,
+                "needs_approval": needs_approval,
+            },
         )
     )
-    # A contributor's size is the contributor's to say: without the option, join asks for it.
-    size = " --declared-size 0" if use_only else ""
     out.print(f"Invitation for [bold]{name}[/], good once, until {reply['expires_at']}.")
-    typer.echo(f"commonlens-participant join {reply['url']} --ca-fingerprint {reply['ca_fingerprint']}{size}")
+    typer.echo(reply["join_line"])
     out.print("It asks for this secret, which is shown only now. Send it by another way than the line:")
     typer.echo(reply["secret"])
 
@@ -182,6 +191,12 @@ def member_list(home: Home = Path()) -> None:
             f"{member['id']}  {member['state']:<9}  {member['purpose']:<10}  "
             f"{member['declared_size']:>9,}  {member['device']:<12}  {member['name']}"
         )
+
+
+@member_app.command()
+def approve(member: str, home: Home = Path()) -> None:
+    """Let a member in that joined with an invitation that needs approval. Takes its name or id."""
+    _member_action(home, member, "approve")
 
 
 @member_app.command()
@@ -246,6 +261,14 @@ def account_token(
     typer.echo(token)
 
 
+@account_app.command("forget-second-factor")
+def account_forget_second_factor(name: str, home: Home = Path()) -> None:
+    """Turn a second factor off whose app and recovery codes are lost; be sure who asks for it."""
+    accounts = _accounts(home)
+    accounts.second_factors.remove(accounts.by_name(name).id, "operator")
+    out.print(f"{name} signs in with the password alone, until it sets up another second factor.")
+
+
 @account_app.command("list")
 def account_list(home: Home = Path()) -> None:
     """All accounts."""
@@ -286,7 +309,8 @@ def _member_action(home: Path, member: str, action: str) -> None:
 
 
 def _member_id(client: ControlClient, name_or_id: str) -> str:
-    members = client.get("/members")
+    # A revoked organisation may have come back under its name: then the one that is in use is meant.
+    members = sorted(client.get("/members"), key=lambda member: bool(member["state"] == "revoked"))
     found = next((m for m in members if name_or_id in (m["id"], m["name"])), None)
     return str(found["id"]) if found else name_or_id
 

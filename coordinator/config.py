@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from shared.domain.consortium import Role
 from shared.domain.errors import InvalidConfig
 from shared.domain.strict import read_toml
 
@@ -12,6 +15,7 @@ CONFIG_FILE = "coordinator.toml"
 DATABASE_FILE = "coordinator.db"
 ADMIN_TOKEN_FILE = "admin.token"
 """Written by init, mode 0600: what the operator's own commands sign in with."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,28 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Oidc:
+    """Signing in elsewhere, by OpenID Connect: authorization code with PKCE."""
+
+    issuer: str = ""
+    """The provider's address, exactly as its metadata names it. Empty: people sign in here, with a password."""
+    client_id: str = ""
+    """What the provider calls this coordinator. Its redirect address is public_url and /sign-in/oidc/return."""
+    client_secret_file: str = ""
+    """A file with the client's secret alone, in the coordinator's home or by its whole path. Empty: a public client."""
+    label: str = "your organisation"
+    """Who signs people in, as the sign-in page says it."""
+    role_claim: str = "groups"
+    """The claim of the ID token whose values give a role: one text, or a list of them."""
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    """Value of the claim → admin or auditor; of several, admin counts. Whoever has none of them is not let in."""
+    scopes: tuple[str, ...] = ("openid", "profile")
+    """What is asked for; some providers need one more for the role claim."""
+    ca_file: str = ""
+    """A PEM file with the CA of a provider inside the organisation. Empty: the CAs that the web trusts."""
+
+
+@dataclass(frozen=True)
 class Config:
     """One coordinator. A plan says how it trains; this file only says where it runs."""
 
@@ -45,6 +71,7 @@ class Config:
     public_releases: bool = False
     """Whether anybody may pull releases, or only members and people with an account."""
     limits: Limits = field(default_factory=Limits)
+    oidc: Oidc = field(default_factory=Oidc)
 
     def database(self, home: Path) -> str:
         """The database's URL, with the default filled in."""
@@ -84,6 +111,22 @@ def check_config(config: Config) -> None:
         _require(getattr(limits, name) >= 1, f"limits.{name}", "at least 1", getattr(limits, name))
     for name in ("attempts_window_s", "session_lifetime_s", "invitation_lifetime_s"):
         _require(getattr(limits, name) > 0, f"limits.{name}", "more than 0 seconds", getattr(limits, name))
+    if config.oidc != Oidc():
+        _check_oidc(config.oidc)
+
+
+def _check_oidc(oidc: Oidc) -> None:
+    parts = urlsplit(oidc.issuer)
+    # The code and the secret travel to the issuer, so in the clear only inside this machine (tests, a local proxy).
+    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    plain = bool(parts.netloc) and not (parts.query or parts.fragment or parts.username)
+    _require(safe and plain, "oidc.issuer", "an address that starts with https://", oidc.issuer)
+    _require(bool(oidc.client_id), "oidc.client_id", "the name that the provider gave", oidc.client_id)
+    _require(bool(oidc.role_claim), "oidc.role_claim", "the name of a claim", oidc.role_claim)
+    people = bool(oidc.roles) and Role.MEMBER not in oidc.roles.values()
+    found = {value: role.value for value, role in oidc.roles.items()}
+    _require(people, "oidc.roles", "values that give admin or auditor", found)
+    _require("openid" in oidc.scopes, "oidc.scopes", "openid among them", oidc.scopes)
 
 
 def config_text(config: Config) -> str:

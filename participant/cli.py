@@ -96,6 +96,7 @@ def run(home: HomeOption = Path()) -> None:
 @app.command()
 def status(home: HomeOption = Path()) -> None:
     """Who this member is, which data sets it has, and what each has spent of its budget for life."""
+    from participant.audit_heads import newest_head
     from participant.enrol import read_link
     from participant.policy import read_policy
     from participant.records.dataset import list_data_sets
@@ -105,6 +106,10 @@ def status(home: HomeOption = Path()) -> None:
 
     link = read_link(home)
     typer.echo(f"{link.name} ({link.member_id}) in {link.consortium}, {link.url}")
+    if (head := newest_head(Home(home))) is not None:
+        typer.echo(
+            f"The coordinator's audit log was countersigned on {head.at}: line {head.seq}, {head.hash}"
+        )
     ledger = Ledger.read(Home(home).ledger)
     budget = read_policy(Home(home).policy).budget if Home(home).policy.exists() else None
     for data_set in list_data_sets(home):
@@ -116,6 +121,16 @@ def status(home: HomeOption = Path()) -> None:
             f"{data_set.name}: ε {epsilon_text(spent)}{ceiling} at δ {delta:g}, unit {data_set.unit.value}; "
             f"{alone_text(spent, alone)}"
         )
+
+
+@app.command()
+def dashboard(home: HomeOption = Path()) -> None:
+    """Print a link that opens the coordinator's dashboard for this member: once, within two minutes."""
+    from participant.control import MemberControl
+
+    link = MemberControl(Home(home)).sign_in_link()
+    out.print(f"Open this in a browser before {link.expires_at}; it opens once, and only for this member:")
+    typer.echo(link.url)
 
 
 @data_app.command("add")

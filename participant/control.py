@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from participant.enrol import read_link
 from participant.home import Home
 from shared.domain.errors import DigestMismatch, InvalidMessage
@@ -9,7 +11,9 @@ from shared.domain.plan import Plan
 from shared.domain.strict import build
 from shared.release import limits
 from shared.release.envelope import Envelope, parse_document
+from shared.wire.audit import AuditHead, CountersignatureRequest
 from shared.wire.client import ControlClient
+from shared.wire.enrolment import NodeReport, SignInLinkReply
 from shared.wire.rounds import MAXIMUM_PAYLOAD_BYTES
 
 
@@ -51,6 +55,29 @@ class MemberControl:
     def roll(self) -> Envelope:
         """The signed roll of today, unchecked: hand it to `accept_roll`."""
         return parse_document(self.client.get_bytes("/roll", limits.ROLL_BYTES), "roll")
+
+    def send_report(self, report: NodeReport) -> None:
+        """Tell the coordinator what this node says of itself."""
+        self.client.post("/node/report", report.model_dump())
+
+    def audit_head(self, earlier: int) -> AuditHead:
+        """Number and hash of the audit log's last line, and the hash of the line `earlier`."""
+        answer = self.client.get(f"/audit/head?earlier={earlier}")
+        try:
+            return AuditHead.model_validate(answer)
+        except ValidationError as error:
+            raise InvalidMessage(
+                "The coordinator's answer about its audit log has not the form that the protocol sets. Nothing was "
+                "signed. Check that both sides run the same version."
+            ) from error
+
+    def send_countersignature(self, request: CountersignatureRequest) -> None:
+        """Hand a signature under the audit log's head in."""
+        self.client.post("/audit/countersignatures", request.model_dump())
+
+    def sign_in_link(self) -> SignInLinkReply:
+        """An address that opens the dashboard for this member's operator: once, within two minutes."""
+        return SignInLinkReply.model_validate(self.client.post("/node/sign-in-link"))
 
     def announce_restart(self) -> None:
         """Have the coordinator forget this node's old connection."""

@@ -46,6 +46,7 @@ from shared.domain.invitation import SECRET_PREFIX
 from shared.domain.strict import build, to_plain
 from shared.release import limits
 from shared.release.authority import checked_fingerprint
+from shared.release.fingerprint import fingerprint as fingerprint_of_key
 from shared.release.pinning import PinnedTrust, checked_url, pinned_trust
 from shared.release.roles import open_roll
 from shared.release.signing import SigningKey
@@ -105,10 +106,17 @@ def join(
         identity, node_public_key_pem = make_keys(home)
     on_phase("keys", f"identity {identity.public_hex[:16]}…, made here and kept here")
     with _phase("enrolled"):
-        link = _enrol(pinned, identity, node_public_key_pem, secret, declared_size, found, clock)
+        link, state = _enrol(pinned, identity, node_public_key_pem, secret, declared_size, found, clock)
         write_atomically(Home(home).ca_file, link.ca_pem.encode("ascii"), 0o644)
         write_json(home / COORDINATOR_FILE, to_plain(link))
-    on_phase("enrolled", f"{link.name} is {link.member_id} in {link.consortium}")
+    waits = (
+        "; it waits for an admin's approval, who asks for the fingerprint of its identity key: "
+        f"{fingerprint_of_key(identity.public_hex)}"
+    )
+    on_phase(
+        "enrolled",
+        f"{link.name} is {link.member_id} in {link.consortium}{waits if state is MemberState.PENDING else ''}",
+    )
     return link
 
 
@@ -152,7 +160,7 @@ def _enrol(
     declared_size: int,
     found: Preflight,
     clock: Clock,
-) -> CoordinatorLink:
+) -> tuple[CoordinatorLink, MemberState]:
     request_size = round_declared_size(declared_size)
     request = sign_enrolment(
         identity,
@@ -168,13 +176,13 @@ def _enrol(
     if (
         mine is None
         or mine.identity_public_key != identity.public_hex
-        or mine.state is not MemberState.ACTIVE
+        or mine.state not in (MemberState.ACTIVE, MemberState.PENDING)
     ):
         raise WrongAuthority(
             "The signed roll does not name this member with the key made here. Nothing was saved. "
             "Ask the consortium's admin who was enrolled."
         )
-    return CoordinatorLink(
+    link = CoordinatorLink(
         url=pinned.url,
         ca_pem=pinned.ca_pem,
         ca_sha256=pinned.ca_sha256,
@@ -187,6 +195,7 @@ def _enrol(
         declared_size=request_size,
         roll_version=roll.version,
     )
+    return link, mine.state
 
 
 def _post(pinned: PinnedTrust, request: EnrolmentRequest) -> EnrolmentReply:

@@ -5,6 +5,7 @@ coordinator.json url, CA, trust, member id, token: written by `join`
 policy.toml      what this member allows; only its operator writes it
 roll.json        the newest signed roll of members, with the trust document that names its key
 peers.json       organisations that the operator approved, each pinned by its identity key
+audit_heads.jsonl  what this member countersigned of the coordinator's audit log
 participant.toml settings that change speed, never the guarantee
 data/<name>/     an index of each data set that was added
 ledger.jsonl     every privacy charge, for life
@@ -68,6 +69,11 @@ class Home:
     def peers_lock(self) -> Path:
         """Held while peers.json is changed."""
         return self.root / "peers.lock"
+
+    @property
+    def audit_heads(self) -> Path:
+        """What this member countersigned of the coordinator's audit log."""
+        return self.root / "audit_heads.jsonl"
 
     @property
     def settings(self) -> Path:

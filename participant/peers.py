@@ -45,6 +45,8 @@ class PeerState(enum.Enum):
     """Approved before under another key, id or name."""
     TWICE = "named twice"
     """Another organisation in use has the same name, so a person cannot tell which is meant."""
+    PENDING = "pending"
+    """Joined, and waits for an admin's approval."""
     SUSPENDED = "suspended"
     REVOKED = "revoked"
     MISSING = "not on the roll"
@@ -220,7 +222,7 @@ def _state(
     if entry.member_id == me:
         return PeerState.SELF
     if entry.state is not MemberState.ACTIVE:
-        return PeerState.SUSPENDED if entry.state is MemberState.SUSPENDED else PeerState.REVOKED
+        return PeerState(entry.state.value)
     if names[alike(entry.name)] > 1:
         return PeerState.TWICE
     pinned = approvals.get(entry.member_id)
@@ -244,7 +246,7 @@ def _check_approvable(shown: Peer, now: Peer | None) -> None:
             f"{shown.name} changed on the roll since it was shown. Nothing was approved. Look at "
             "commonlens-participant peers again and compare the fingerprint anew."
         )
-    if shown.state in (PeerState.SUSPENDED, PeerState.REVOKED):
+    if shown.state in (PeerState.PENDING, PeerState.SUSPENDED, PeerState.REVOKED):
         raise Revoked(
             f"{shown.name} is {shown.state.value} on the roll. Nothing was approved. Ask the consortium's admin."
         )

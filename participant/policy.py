@@ -44,6 +44,9 @@ class Policy:
     modes: tuple[str, ...] = (Mode.LOCAL.value, Mode.SECURE.value)
     starting_weights: tuple[str, ...] = ()
     """Digests of starting weights that are allowed; empty allows any that have the architecture's shape."""
+    declare_budget: bool = False
+    """Tell the consortium how much of the ceiling is left, as a share and an ε: who plans sees who can still take
+    part. A policy without this line tells nothing; `data add --epsilon` writes it as true."""
 
     @property
     def budget(self) -> Budget:
@@ -70,6 +73,7 @@ most_epsilon_alone = 0         # ceiling where every other member deviates (mode
 architectures = [{", ".join(f'"{name}"' for name in DEFAULT_ARCHITECTURES)}]
 modes = ["local", "secure"]
 starting_weights = []          # digests; empty allows any weights of an allowed architecture
+declare_budget = true          # tell the consortium how much of these ceilings is left, as a share and an ε
 """
     write_atomically(path, text.encode("utf-8"))
 

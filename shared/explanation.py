@@ -147,6 +147,22 @@ def belief_at_most(epsilon: float, prior: float) -> float:
     return 1.0 / (1.0 + math.exp(-min(epsilon, 700.0)) * (1.0 - prior) / prior)
 
 
+def factor_text(epsilon: float) -> str:
+    """e^ε as people read it: rounded up to three digits, because it is a bound."""
+    growth = math.exp(min(epsilon, 700.0))
+    if growth >= 1e6:
+        return "over a million"
+    unit = 10.0 ** (math.floor(math.log10(growth)) - 2)
+    shown = math.ceil(growth / unit - 1e-9) * unit
+    return f"{shown:,.0f}" if shown >= 100.0 else f"{shown:.3g}"
+
+
+def percent_text(chance: float) -> str:
+    """A chance as people read it: rounded up to a tenth of a percent, because it is a bound."""
+    tenths = math.ceil(chance * 1000.0 - 1e-9)
+    return f"{tenths / 10:.1f} %" if tenths < 1000 else "nearly 100 %"
+
+
 def _member(
     member: CertificateMember,
     plan: Plan,

@@ -21,6 +21,8 @@ from shared.explanation import (
     MemberFacts,
     RoundFacts,
     belief_at_most,
+    factor_text,
+    percent_text,
     right_at_most,
 )
 from shared.release.promise import epsilon_text
@@ -182,11 +184,11 @@ def _meaning(facts: Explanation, console: Console) -> None:
     numbers = [("ε", spent.epsilon)] + ([("ε alone", spent.alone)] if facts.mode is Mode.SECURE else [])
     table = _table(("", "left"), *((f"{name} {epsilon_text(value)}", "right") for name, value in numbers))
     values = [value for _, value in numbers]
-    table.add_row("the odds grow at most by a factor of", *map(_factor, values))
+    table.add_row("the odds grow at most by a factor of", *map(factor_text, values))
     even = [right_at_most(value, spent.delta) for value in values]
-    table.add_row("an even bet on it is right at most", *map(_percent, even))
+    table.add_row("an even bet on it is right at most", *map(percent_text, even))
     grown = [belief_at_most(value, SUSPICION) for value in values]
-    table.add_row(f"a suspicion of {SUSPICION * 100:g} % grows at most to", *map(_percent, grown))
+    table.add_row(f"a suspicion of {SUSPICION * 100:g} % grows at most to", *map(percent_text, grown))
     _print_table(console, table)
     _text(
         console,
@@ -219,22 +221,6 @@ def _strip(member_id: str, shares: Iterable[Sequence[RoundFacts]]) -> Text:
         mark = "." if not came else "#" if all(came) else "+" if any(came) else "-"
         strip.append(mark, style=_STYLES[mark])
     return strip
-
-
-def _factor(epsilon: float) -> str:
-    """e^ε, rounded up to three digits, because it is a bound."""
-    growth = math.exp(min(epsilon, 700.0))
-    if growth >= 1e6:
-        return "over a million"
-    unit = 10.0 ** (math.floor(math.log10(growth)) - 2)
-    shown = math.ceil(growth / unit - 1e-9) * unit
-    return f"{shown:,.0f}" if shown >= 100.0 else f"{shown:.3g}"
-
-
-def _percent(chance: float) -> str:
-    """Rounded up to a tenth, because it is a bound."""
-    tenths = math.ceil(chance * 1000.0 - 1e-9)
-    return f"{tenths / 10:.1f} %" if tenths < 1000 else "nearly 100 %"
 
 
 def _name(name: str, *, pad: bool = False) -> str:

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from coordinator.audit.log import entries
+from coordinator.audit.routes import router as audit_router
 from coordinator.config import Config
 from coordinator.members.authority import AuthorityFiles, create_authority
 from coordinator.members.room import MembersRoom, open_members
@@ -55,6 +56,9 @@ class NodesInMemory:
 
     def free_node(self, member_id: str) -> None:
         self.calls.append(("free_node", member_id))
+
+    def online(self) -> frozenset[str]:
+        return frozenset(self.allowed)
 
 
 @dataclass
@@ -142,6 +146,7 @@ def open_desk(home: Path, database_url: str = "") -> Desk:
     app.state.members, app.state.engine = room, nodes
     install_error_handlers(app)
     app.include_router(router)
+    app.include_router(audit_router)
     return Desk(home, clock, nodes, room, app)
 
 

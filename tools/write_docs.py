@@ -3,6 +3,7 @@
 docs/errors.md        from the error tree's docstrings
 docs/commands.md      from the three Typer apps
 docs/configuration.md from the dataclasses that files are read into
+docs/api.md           from the routes of the coordinator's API
 
 tests/architecture/test_docs.py fails while a page differs from what stands here, so an error code, a
 command, an option or a setting cannot be added without its sentence.
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tools.docs_api import api_page
 from tools.docs_commands import commands_page
 from tools.docs_configuration import configuration_page
 from tools.docs_errors import errors_page
@@ -23,6 +25,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
     "docs/commands.md": commands_page,
     "docs/configuration.md": configuration_page,
+    "docs/api.md": api_page,
 }
 
 

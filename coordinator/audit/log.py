@@ -2,7 +2,8 @@
 
 Line n carries the hash of line n-1, so a changed, missing or reordered line breaks the chain. The head
 (number and hash of the last line) is kept in `meta`, so that cutting off the end shows too. Whoever can
-rewrite the whole database can rewrite both: export the head from time to time and keep it elsewhere.
+rewrite the whole database can rewrite both, with right hashes everywhere: what then gives them away are the heads
+that members countersigned (countersignatures.py), and exports that somebody kept elsewhere.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from shared.domain.errors import Broken, BrokenChain
 
 HEAD_KEY = "audit_head"
 FIRST_HASH = "sha256:" + "0" * 64
+FORM_SENT, FORM_DONE = "form.sent", "form.done"
+FORM_ACTIONS = (FORM_SENT, FORM_DONE)
+"""Written around whatever a page's form does, which writes lines of its own. A refused form stays in view."""
 Detail = Mapping[str, str | int | float | bool | None]
 
 
@@ -98,13 +102,26 @@ def entries(connection: sa.Connection, after: int = 0, limit: int = 100) -> list
     query = (
         sa.select(audit_events).where(audit_events.c.seq > after).order_by(audit_events.c.seq).limit(limit)
     )
-    return [_event(row) for row in connection.execute(query)]
+    return [event_of(row) for row in connection.execute(query)]
+
+
+def hash_at(connection: sa.Connection, seq: int) -> str:
+    """The hash of line `seq` as it stands now; empty where there is no such line."""
+    query = sa.select(audit_events.c.hash).where(audit_events.c.seq == seq)
+    return FIRST_HASH if seq == 0 else connection.execute(query).scalar_one_or_none() or ""
 
 
 def latest(connection: sa.Connection, limit: int = 100) -> list[AuditEvent]:
     """The newest lines, newest first."""
     query = sa.select(audit_events).order_by(audit_events.c.seq.desc()).limit(limit)
-    return [_event(row) for row in connection.execute(query)]
+    return [event_of(row) for row in connection.execute(query)]
+
+
+def about(connection: sa.Connection, subject: str, limit: int = 100) -> list[AuditEvent]:
+    """The newest lines whose subject this is, newest first."""
+    mine = audit_events.c.subject == subject
+    query = sa.select(audit_events).where(mine).order_by(audit_events.c.seq.desc()).limit(limit)
+    return [event_of(row) for row in connection.execute(query)]
 
 
 def verify_chain(connection: sa.Connection) -> Head:
@@ -126,7 +143,7 @@ def _follow(previous: Head, row: sa.Row[tuple[object, ...]]) -> Head:
     if row.prev_hash != previous.hash:
         raise _broken(number, f"it should follow {previous.hash}, it follows {row.prev_hash}")
     try:
-        event = _event(row)
+        event = event_of(row)
     except ValueError as error:
         raise _broken(number, "its detail is not JSON") from error
     fields = {name: getattr(event, name) for name in event.__dataclass_fields__ if name != "hash"}
@@ -143,7 +160,8 @@ def _broken(number: int, what: str) -> BrokenChain:
     )
 
 
-def _event(row: sa.Row[tuple[object, ...]]) -> AuditEvent:
+def event_of(row: sa.Row[tuple[object, ...]]) -> AuditEvent:
+    """A line as an object. Raises ValueError where its detail is not JSON."""
     fields = dict(row._mapping)
     fields["detail"] = json.loads(fields["detail"])
     return AuditEvent(**fields)

@@ -6,12 +6,12 @@ import logging
 import re
 
 _SECRET = re.compile(
-    r"\b(cl[jt]_)[A-Za-z0-9_-]{16,}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END|\Z)"
+    r"\b(cl[cjt]_)[A-Za-z0-9_-]{16,}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END|\Z)"
 )
 
 
 def holds_secret(text: str) -> bool:
-    """Whether `text` has an invitation's secret, a token or a private key in it."""
+    """Whether `text` has an invitation's secret, a token, a sign-in code or a private key in it."""
     return _SECRET.search(text) is not None
 
 

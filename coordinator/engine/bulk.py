@@ -146,6 +146,7 @@ def bulk_routes(transfers: BulkTransfers) -> APIRouter:
 
     @router.get(WEIGHTS_PATH)
     def fetch_weights(request: Request) -> Response:
+        """The weights that a round starts from, for a member's node with a ticket."""
         path, size_bytes = transfers.begin_download(request.headers.get(TICKET_HEADER, ""))
         transfers.count_download(size_bytes)
         return StreamingResponse(
@@ -154,8 +155,9 @@ def bulk_routes(transfers: BulkTransfers) -> APIRouter:
             headers={"content-length": str(size_bytes)},
         )
 
-    @router.put(CONTRIBUTION_PATH)
+    @router.put(CONTRIBUTION_PATH, status_code=204)
     async def send_contribution(request: Request) -> Response:
+        """What a member's node contributes to a round: exactly as many bytes as its ticket says."""
         ticket = request.headers.get(TICKET_HEADER, "")
         path = transfers.begin_upload(ticket, _announced_length(request))
         received = 0

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request
 
 from coordinator.members.accounts import find_account_by_id
 from coordinator.members.room import MembersRoom
 from coordinator.members.store import find_member
-from coordinator.members.tokens import Token, TokenKind, find_token
+from coordinator.members.tokens import Token, TokenKind, TokenUse, find_token
 from coordinator.storage.database import reading
 from shared.domain.consortium import Member, MemberState, Role
 from shared.domain.errors import NotAllowed, Revoked, SignInFailed
 
 MAXIMUM_TOKEN_CHARACTERS = 200
+PEOPLE = (Role.ADMIN, Role.AUDITOR)
+GUARDS: dict[Callable[..., Any], frozenset[Role]] = {}
+"""Every dependency that checks who asks, and whom it lets through: coordinator/api_rules.py reads it route by route."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Caller:
     role: Role
     kind: TokenKind
     token_id: str
+    use: TokenUse
 
     @property
     def actor(self) -> str:
@@ -46,9 +51,15 @@ def caller_of(request: Request) -> Caller:
     The database is asked at every request, so that a suspension holds from its commit on.
     """
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not text or len(text) > MAXIMUM_TOKEN_CHARACTERS:
+    if scheme.lower() != "bearer" or not text:
         raise SignInFailed("This needs a token, and none was sent. Nothing was done. Sign in first.")
-    room = room_of(request)
+    return caller_with(room_of(request), text)
+
+
+def caller_with(room: MembersRoom, text: str) -> Caller:
+    """Whoever this token proves, from a header or from a session's cookie. Raises as `caller_of`."""
+    if len(text) > MAXIMUM_TOKEN_CHARACTERS:
+        raise _not_valid()
     with reading(room.engine) as connection:
         token = find_token(connection, text)
         if token is not None and token.kind is TokenKind.MEMBER:
@@ -57,7 +68,7 @@ def caller_of(request: Request) -> Caller:
         if token is not None and token.valid(room.clock):
             account = find_account_by_id(connection, token.owner_id)
             if account is not None:
-                return Caller(account.id, account.name, account.role, token.kind, token.id)
+                return Caller(account.id, account.name, account.role, token.kind, token.id, token.use)
     raise _not_valid()
 
 
@@ -74,6 +85,7 @@ def require(*roles: Role) -> Callable[[Request], Caller]:
             )
         return caller
 
+    GUARDS[check] = frozenset(roles)
     return check
 
 
@@ -82,11 +94,40 @@ require_anyone = require(*Role)
 
 
 def require_member(request: Request) -> Caller:
-    """A dependency that lets only a member's own token through, not a person's."""
+    """A dependency that lets only a member's own node through: no person, and no browser of the member's either."""
     caller = caller_of(request)
-    if caller.kind is not TokenKind.MEMBER:
+    if caller.kind is not TokenKind.MEMBER or caller.use is not TokenUse.API:
         raise NotAllowed("Only a member's own node may do this. Nothing was done.")
     return caller
+
+
+_require_people = require(*PEOPLE)
+
+
+def require_person(request: Request) -> Caller:
+    """A dependency that lets people through who signed in; a token made for a program cannot make another one."""
+    caller = _require_people(request)
+    if caller.use is not TokenUse.SESSION:
+        raise NotAllowed(
+            "This needs a session that was opened by signing in, and a token for programs was sent. Nothing was done."
+        )
+    return caller
+
+
+GUARDS[require_member] = frozenset({Role.MEMBER})
+GUARDS[require_person] = frozenset(PEOPLE)
+
+
+_BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrom", "Chrome"), ("Safari", "Safari"))
+_SYSTEMS = ("Windows", "Android", "iPhone", "iPad", "Mac OS", "Linux")
+
+
+def origin_of(request: Request) -> str:
+    """Where a session is opened, for its owner to know it again: `Firefox on Linux, 203.0.113.5`."""
+    agent = request.headers.get("user-agent", "")
+    browser = next((name for mark, name in _BROWSERS if mark in agent), "A program")
+    system = next((f" on {name}" for name in _SYSTEMS if name in agent), "")
+    return f"{browser}{system}, {address_of(request)}"[:200]
 
 
 def address_of(request: Request) -> str:
@@ -95,13 +136,18 @@ def address_of(request: Request) -> str:
 
 
 def _member_caller(room: MembersRoom, token: Token, member: Member | None) -> Caller:
+    if member is not None and member.state is MemberState.PENDING:
+        raise NotAllowed(
+            "This member joined and waits for an admin's approval. Nothing was done. Its node may stay running; it "
+            "is let in when an admin approves it."
+        )
     if member is not None and member.state is not MemberState.ACTIVE:
         raise Revoked(
             f"This member's access is {member.state.value}. Nothing was done. Ask an admin of the consortium."
         )
     if member is None or not token.valid(room.clock):
         raise _not_valid()
-    return Caller(member.id, member.name, Role.MEMBER, token.kind, token.id)
+    return Caller(member.id, member.name, Role.MEMBER, token.kind, token.id, token.use)
 
 
 def _not_valid() -> SignInFailed:

@@ -11,9 +11,12 @@ import sqlalchemy as sa
 
 from coordinator.audit.log import append
 from coordinator.config import ADMIN_TOKEN_FILE
-from coordinator.members.tokens import TokenKind, issue_token, revoke_tokens
+from coordinator.members.seal import Seal
+from coordinator.members.tokens import TokenKind, TokenUse, issue_token, revoke_tokens
+from coordinator.members.totp import SecondFactors
 from coordinator.storage.database import reading, writing
 from coordinator.storage.tables import accounts
+from shared.domain.canonical import digest_of_bytes
 from shared.domain.clock import Clock, to_text
 from shared.domain.consortium import Role
 from shared.domain.errors import AlreadyExists, DefaultPassword, InvalidMessage, NotFound, SignInFailed
@@ -55,12 +58,22 @@ class Account:
 
 
 class AccountService:
-    """Creates accounts, opens and ends sessions. Tests pass a cheaper hasher."""
+    """Creates accounts, opens and ends sessions. Tests pass a cheaper hasher.
 
-    def __init__(self, engine: sa.Engine, clock: Clock, hasher: argon2.PasswordHasher | None = None) -> None:
+    Without the coordinator's seal, second factors cannot be read, so nobody who has one can sign in.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        clock: Clock,
+        hasher: argon2.PasswordHasher | None = None,
+        seal: Seal | None = None,
+    ) -> None:
         self._engine = engine
         self._clock = clock
         self._hasher = hasher or argon2.PasswordHasher()
+        self.second_factors = SecondFactors(engine, clock, seal or Seal(None))
         self._nobody = self._hasher.hash("nobody has this password")
 
     def create(self, name: str, role: Role, password: str | None, actor: str) -> Account:
@@ -86,20 +99,81 @@ class AccountService:
             revoke_tokens(connection, self._clock, owner_id=account.id)
             append(connection, self._clock, actor, "account.password-changed", account.id)
 
-    def sign_in(self, name: str, password: str, lifetime_s: float) -> tuple[Account, str, str]:
-        """(account, token, when it ends). SignInFailed has the same words and time whatever is wrong."""
+    def change_password(self, account_id: str, current: str, password: str, actor: str) -> None:
+        """A person's own change; every session and token of the account ends. Raises as `create`, SignInFailed."""
+        account, before = self._by_id(account_id)
+        if not self._verify(before or self._nobody, current) or before is None:
+            raise SignInFailed("The current password is not right. Nothing was changed. Try again.")
+        hashed = self._hash(account.name, password)
+        with writing(self._engine) as connection:
+            unchanged = (accounts.c.id == account_id, accounts.c.password_hash == before)
+            if (
+                connection.execute(accounts.update().where(*unchanged).values(password_hash=hashed)).rowcount
+                != 1
+            ):
+                raise SignInFailed(
+                    "The current password is not right any more. Nothing was changed. Try again."
+                )
+            revoke_tokens(connection, self._clock, owner_id=account_id)
+            append(connection, self._clock, actor, "account.password-changed", account_id)
+
+    def sign_in(
+        self, name: str, password: str, lifetime_s: float, code: str = "", origin: str = ""
+    ) -> tuple[Account, str, str]:
+        """(account, token, when it ends). SignInFailed has the same words and time whatever is wrong.
+
+        Where the account has a second factor, `code` is one of its codes; the password is looked at first.
+        """
+        account, by = self.check_password(name, password), "password"
+        if self.second_factors.of(account.id).on:
+            if not code:
+                raise SignInFailed(
+                    "This account has a second factor, and no code of it was sent. You were not signed in. Send the "
+                    "code that your authenticator app shows now."
+                )
+            by = f"password and {self.second_factors.check(account.id, code)}"
+        return account, *self.open_session(account, lifetime_s, by, origin)
+
+    def check_password(self, name: str, password: str) -> Account:
+        """Whose password it is; opens nothing. SignInFailed has the same words and time whatever is wrong."""
         with reading(self._engine) as connection:
             found = find_account(connection, name)
         account, hashed = found or (None, None)
         right = self._verify(hashed or self._nobody, password)
         if account is None or hashed is None or not right:
             raise SignInFailed("The name or the password is not right. You were not signed in. Try again.")
+        return account
+
+    def open_session(self, account: Account, lifetime_s: float, by: str, origin: str = "") -> tuple[str, str]:
+        """(token, when it ends), for somebody who proved to be `account` by what `by` says, at `origin`."""
         with writing(self._engine) as connection:
             token, expires_at = issue_token(
-                connection, self._clock, account.id, TokenKind.ACCOUNT, lifetime_s
+                connection, self._clock, account.id, TokenKind.ACCOUNT, lifetime_s, TokenUse.SESSION, origin
             )
-            append(connection, self._clock, f"account:{account.name}", "session.opened", account.id)
-        return account, token, expires_at or ""
+            append(
+                connection, self._clock, f"account:{account.name}", "session.opened", account.id, {"by": by}
+            )
+        return token, expires_at or ""
+
+    def stamp(self, account_id: str) -> str:
+        """Changes with the password: a sign-in that was begun under another one cannot be finished."""
+        _, hashed = self._by_id(account_id)
+        return str(digest_of_bytes((hashed or "").encode()))
+
+    def id_of(self, name: str) -> str:
+        """The id of the account with this name; empty where there is none."""
+        with reading(self._engine) as connection:
+            found = find_account(connection, name)
+        return found[0].id if found else ""
+
+    def by_name(self, name: str) -> Account:
+        """The account. Raises NotFound."""
+        with reading(self._engine) as connection:
+            return get_account(connection, name)[0]
+
+    def find(self, account_id: str) -> Account:
+        """The account. Raises NotFound."""
+        return self._by_id(account_id)[0]
 
     def sign_out(self, token_id: str, actor: str, account_id: str) -> None:
         """End the session that this token opened."""
@@ -138,6 +212,13 @@ class AccountService:
                         f"The account {row.name} has a well-known password. The coordinator was not started. "
                         "Set another password for it first."
                     )
+
+    def _by_id(self, account_id: str) -> tuple[Account, str | None]:
+        with reading(self._engine) as connection:
+            row = connection.execute(sa.select(accounts).where(accounts.c.id == account_id)).one_or_none()
+        if row is None:
+            raise NotFound("There is no such account any more. Nothing was changed.")
+        return _account(row), row.password_hash
 
     def _hash(self, name: str, password: str) -> str:
         if password.lower() in (*WELL_KNOWN_PASSWORDS, name.lower()):
@@ -191,6 +272,8 @@ def insert_account(connection: sa.Connection, account: Account, password_hash: s
 
 def find_account(connection: sa.Connection, name: str) -> tuple[Account, str | None] | None:
     """(account, password hash) by name, or None."""
+    if "\0" in name:  # PostgreSQL would refuse the question
+        return None
     row = connection.execute(sa.select(accounts).where(accounts.c.name == name)).one_or_none()
     return None if row is None else (_account(row), row.password_hash)
 

@@ -20,6 +20,7 @@ from coordinator.members.certificates import (
     names_of,
     needs_renewal,
 )
+from coordinator.members.seal import Seal
 from shared.domain.clock import Clock, to_text
 from shared.domain.errors import AlreadyExists, NotFound
 from shared.domain.files import read_json, sync_folder, write_atomically, write_json
@@ -89,6 +90,10 @@ class AuthorityFiles:
     def release_key(self) -> SigningKey:
         """The key that signs releases and their catalogue."""
         return SigningKey.load(self.keys / "release.pem")
+
+    def seal(self) -> Seal:
+        """What keeps second factors and half-finished sign-ins from anybody else."""
+        return Seal(self.keys / "seal.key")
 
 
 def create_authority(home: Path, consortium: str, names: Sequence[str], clock: Clock) -> str:

@@ -12,7 +12,7 @@ from coordinator.storage.database import reading, writing
 from coordinator.storage.tables import invitations
 from shared.domain.clock import Clock, to_text
 from shared.domain.consortium import Purpose
-from shared.domain.errors import InvitationRejected
+from shared.domain.errors import IllegalMove, InvitationRejected, NotFound
 from shared.domain.ids import InvitationId, new_id
 from shared.domain.invitation import DEFAULT_LIFETIME_S, Invitation, hash_secret, new_secret
 
@@ -35,7 +35,12 @@ class InvitationService:
         self._lifetime_s = lifetime_s
 
     def invite(
-        self, member_name: str, purpose: Purpose, actor: str, lifetime_s: float | None = None
+        self,
+        member_name: str,
+        purpose: Purpose,
+        actor: str,
+        lifetime_s: float | None = None,
+        needs_approval: bool = False,
     ) -> tuple[Invitation, str]:
         """(what is kept, the secret: shown this once and known to nobody afterwards)."""
         secret = new_secret()
@@ -48,12 +53,37 @@ class InvitationService:
             secret_sha256=hash_secret(secret),
             expires_at=to_text(ends),
             spent_at=None,
+            needs_approval=needs_approval,
         )
         with writing(self._engine) as connection:
             insert_invitation(connection, invitation, actor, to_text(moment))
-            detail = {"name": member_name, "purpose": purpose.value, "expires_at": invitation.expires_at}
+            detail = {
+                "name": member_name,
+                "purpose": purpose.value,
+                "expires_at": invitation.expires_at,
+                "needs_approval": needs_approval,
+            }
             append(connection, self._clock, actor, "invitation.created", invitation.id, detail)
         return invitation, secret
+
+    def withdraw(self, invitation_id: str, actor: str) -> InvitationLine:
+        """Take an invitation back: its time ends now. Raises NotFound, IllegalMove where it is not open any more."""
+        moment, mine = to_text(self._clock.now()), invitations.c.id == invitation_id
+        still_open = invitations.c.spent_at.is_(None) & (invitations.c.expires_at > moment)
+        statement = invitations.update().where(mine, still_open)
+        with writing(self._engine) as connection:
+            # In one statement: of an enrolment and a withdrawal at the same moment only one gets through.
+            changed = connection.execute(statement.values(withdrawn_at=moment, expires_at=moment)).rowcount
+            row = connection.execute(sa.select(invitations).where(mine)).one_or_none()
+            if row is None:
+                raise NotFound(
+                    "There is no invitation of this id. Nothing was changed. List the invitations."
+                )
+            if not changed:
+                raise IllegalMove(_why_not_open(row.spent_at, row.withdrawn_at, row.expires_at))
+            detail = {"name": row.member_name}
+            append(connection, self._clock, actor, "invitation.withdrawn", invitation_id, detail)
+        return InvitationLine(_invitation(row), row.created_by, row.created_at)
 
     def every(self) -> list[InvitationLine]:
         """All invitations, newest first."""
@@ -63,6 +93,11 @@ class InvitationService:
                 InvitationLine(_invitation(row), row.created_by, row.created_at)
                 for row in connection.execute(query)
             ]
+
+    def open(self) -> list[InvitationLine]:
+        """Those that somebody can still join with, newest first."""
+        moment = to_text(self._clock.now())
+        return [line for line in self.every() if line.invitation.open_at(moment)]
 
 
 def insert_invitation(
@@ -78,6 +113,8 @@ def insert_invitation(
         "created_at": created_at,
         "expires_at": invitation.expires_at,
         "spent_at": invitation.spent_at,
+        "withdrawn_at": invitation.withdrawn_at,
+        "needs_approval": invitation.needs_approval,
     }
     connection.execute(invitations.insert().values(row))
 
@@ -110,4 +147,16 @@ def _invitation(row: sa.Row[tuple[object, ...]]) -> Invitation:
         secret_sha256=row.secret_sha256,
         expires_at=row.expires_at,
         spent_at=row.spent_at,
+        withdrawn_at=row.withdrawn_at,
+        needs_approval=row.needs_approval,
     )
+
+
+def _why_not_open(spent_at: str | None, withdrawn_at: str | None, expires_at: str) -> str:
+    if spent_at is not None:
+        return (
+            f"The invitation was used at {spent_at}. It was not withdrawn. "
+            "Suspend or revoke the member that joined with it."
+        )
+    ended = f"was withdrawn at {withdrawn_at}" if withdrawn_at else f"ended at {expires_at}"
+    return f"The invitation {ended}. Nothing was changed: nobody can join with it any more."

@@ -23,3 +23,7 @@ class NodeDirectory(Protocol):
     def free_node(self, member_id: str) -> None:
         """Forget the node's old connection, so that a restarted node is let in at once."""
         ...
+
+    def online(self) -> frozenset[str]:
+        """Members whose nodes are connected now."""
+        ...

@@ -11,11 +11,17 @@ import sqlalchemy as sa
 from coordinator.config import Config
 from coordinator.members.accounts import AccountService
 from coordinator.members.authority import AuthorityFiles
+from coordinator.members.failures import SignInAttempts
 from coordinator.members.invitations import InvitationService
+from coordinator.members.member_links import MemberLinks
 from coordinator.members.node_directory import NodeDirectory
+from coordinator.members.oidc import OidcSignIn
+from coordinator.members.own_tokens import OwnTokenService
 from coordinator.members.rate_limit import AttemptLimiter
 from coordinator.members.roll import RollService
+from coordinator.members.seal import Seal
 from coordinator.members.service import MemberService
+from coordinator.members.status import StatusService
 from shared.domain.clock import Clock
 
 
@@ -30,8 +36,14 @@ class MembersRoom:
     accounts: AccountService
     invitations: InvitationService
     members: MemberService
+    status: StatusService
     roll: RollService
-    sign_in_attempts: AttemptLimiter
+    own_tokens: OwnTokenService
+    seal: Seal
+    links: MemberLinks
+    oidc: OidcSignIn | None
+    """None where nothing of it is configured."""
+    sign_in_attempts: SignInAttempts
     enrolment_attempts: AttemptLimiter
 
 
@@ -47,15 +59,22 @@ def open_members(
     authority = AuthorityFiles(home)
     limits = config.limits
     roll = RollService(engine, clock, config.consortium, authority.roll_key())
+    seal = authority.seal()
+    sign_ins = AttemptLimiter(clock, limits.sign_in_attempts, limits.attempts_window_s)
     return MembersRoom(
         config=config,
         engine=engine,
         clock=clock,
         authority=authority,
-        accounts=AccountService(engine, clock, hasher),
+        accounts=AccountService(engine, clock, hasher, seal),
         invitations=InvitationService(engine, clock, limits.invitation_lifetime_s),
         members=MemberService(engine, clock, config.consortium, roll, nodes),
+        status=StatusService(engine, clock),
         roll=roll,
-        sign_in_attempts=AttemptLimiter(clock, limits.sign_in_attempts, limits.attempts_window_s),
+        own_tokens=OwnTokenService(engine, clock),
+        seal=seal,
+        links=MemberLinks(engine, clock),
+        oidc=OidcSignIn(home, config.oidc, config.url, engine, clock) if config.oidc.issuer else None,
+        sign_in_attempts=SignInAttempts(engine, clock, sign_ins, limits.attempts_window_s),
         enrolment_attempts=AttemptLimiter(clock, limits.enrolment_attempts, limits.attempts_window_s),
     )

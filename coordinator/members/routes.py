@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from coordinator.audit.log import entries, read_head, verify_chain
+from coordinator.members import views
 from coordinator.members.access import (
     Caller,
     address_of,
+    origin_of,
     require,
     require_anyone,
     require_member,
     room_of,
 )
+from coordinator.members.node_directory import NodeDirectory
 from coordinator.members.room import MembersRoom
+from coordinator.members.status import MemberStatus
 from coordinator.storage.database import reading
 from shared.domain.clock import to_text
-from shared.domain.consortium import Member, Purpose, Role
+from shared.domain.consortium import BudgetLeft, Member, Role
 from shared.domain.errors import BrokenChain
 from shared.domain.strict import to_plain
 from shared.wire.enrolment import (
@@ -30,7 +34,10 @@ from shared.wire.enrolment import (
     InvitationReply,
     InvitationRequest,
     InvitationView,
+    MemberDetail,
     MemberView,
+    NodeReport,
+    SignInLinkReply,
     SignInReply,
     SignInRequest,
     TrustReply,
@@ -44,6 +51,7 @@ Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 Overseer = Annotated[Caller, Depends(require(Role.ADMIN, Role.AUDITOR))]
 Anyone = Annotated[Caller, Depends(require_anyone)]
 OwnNode = Annotated[Caller, Depends(require_member)]
+Id = Annotated[str, Path(max_length=40)]
 
 
 @router.get("/health")
@@ -73,10 +81,11 @@ def enrol(body: EnrolmentRequest, request: Request, room: Room) -> EnrolmentRepl
 
 @router.post("/sessions")
 def sign_in(body: SignInRequest, request: Request, room: Room) -> SignInReply:
-    """A token for a person, for some hours."""
-    with room.sign_in_attempts.attempt(f"address:{address_of(request)}", f"name:{body.name}"):
+    """A token for a person, for some hours; with a code where the account has a second factor."""
+    attempts, subject = room.sign_in_attempts, room.accounts.id_of(body.name)
+    with attempts.attempt(address_of(request), "password", f"name:{body.name}", subject=subject):
         account, token, expires_at = room.accounts.sign_in(
-            body.name, body.password, room.config.limits.session_lifetime_s
+            body.name, body.password, room.config.limits.session_lifetime_s, body.code, origin_of(request)
         )
     return SignInReply(token=token, name=account.name, role=account.role.value, expires_at=expires_at)
 
@@ -93,59 +102,60 @@ def sign_out(
 @router.post("/invitations", status_code=201)
 def invite(body: InvitationRequest, caller: Admin, room: Room) -> InvitationReply:
     """Invite an organisation; the secret is shown this once."""
-    invitation, secret = room.invitations.invite(
-        body.member_name, Purpose(body.purpose), caller.actor, body.lifetime_s
-    )
-    return InvitationReply(
-        id=invitation.id,
-        member_name=invitation.member_name,
-        purpose=invitation.purpose.value,
-        secret=secret,
-        expires_at=invitation.expires_at,
-        url=room.config.url,
-        ca_fingerprint=room.authority.fingerprint(),
-    )
+    return views.invite(room, body, caller.actor)
 
 
 @router.get("/invitations")
-def list_invitations(_caller: Admin, room: Room) -> list[InvitationView]:
+def list_invitations(_caller: Overseer, room: Room) -> list[InvitationView]:
     """All invitations, newest first; never a secret."""
-    return [
-        InvitationView(
-            id=line.invitation.id,
-            member_name=line.invitation.member_name,
-            purpose=line.invitation.purpose.value,
-            created_by=line.created_by,
-            created_at=line.created_at,
-            expires_at=line.invitation.expires_at,
-            spent_at=line.invitation.spent_at,
-        )
-        for line in room.invitations.every()
-    ]
+    return [views.invitation_view(line) for line in room.invitations.every()]
+
+
+@router.post("/invitations/{invitation_id}/withdraw")
+def withdraw_invitation(invitation_id: Id, caller: Admin, room: Room) -> InvitationView:
+    """Take back an invitation that nobody has used yet."""
+    return views.invitation_view(room.invitations.withdraw(invitation_id, caller.actor))
 
 
 @router.get("/members")
-def list_members(_caller: Overseer, room: Room) -> list[MemberView]:
-    """All members, in the order in which they joined."""
-    return [member_view(member) for member in room.members.every()]
+def list_members(caller: Anyone, room: Room, request: Request) -> list[MemberView]:
+    """All members, in the order in which they joined; for a member, itself."""
+    status, online = room.status.every(), _online(request)
+    return [
+        views.member_view(member, status.get(member.id, MemberStatus()), member.id in online)
+        for member in views.visible_members(room, caller)
+    ]
+
+
+@router.get("/members/{member_id}")
+def show_member(member_id: Id, caller: Anyone, room: Room, request: Request) -> MemberDetail:
+    """One member and the newest audit lines about it."""
+    member = views.visible_member(room, caller, member_id)
+    return views.member_detail(room, member, member.id in _online(request))
+
+
+@router.post("/members/{member_id}/approve")
+def approve(member_id: Id, caller: Admin, room: Room, request: Request) -> MemberView:
+    """Let a member in that joined and waits for approval."""
+    return _changed(room, request, room.members.approve(member_id, caller.actor))
 
 
 @router.post("/members/{member_id}/suspend")
-def suspend(member_id: str, caller: Admin, room: Room) -> MemberView:
+def suspend(member_id: Id, caller: Admin, room: Room, request: Request) -> MemberView:
     """Shut a member out until it is resumed."""
-    return member_view(room.members.suspend(member_id, caller.actor))
+    return _changed(room, request, room.members.suspend(member_id, caller.actor))
 
 
 @router.post("/members/{member_id}/resume")
-def resume(member_id: str, caller: Admin, room: Room) -> MemberView:
+def resume(member_id: Id, caller: Admin, room: Room, request: Request) -> MemberView:
     """Let a suspended member in again."""
-    return member_view(room.members.resume(member_id, caller.actor))
+    return _changed(room, request, room.members.resume(member_id, caller.actor))
 
 
 @router.post("/members/{member_id}/revoke")
-def revoke(member_id: str, caller: Admin, room: Room) -> MemberView:
+def revoke(member_id: Id, caller: Admin, room: Room, request: Request) -> MemberView:
     """Shut a member out for ever."""
-    return member_view(room.members.revoke(member_id, caller.actor))
+    return _changed(room, request, room.members.revoke(member_id, caller.actor))
 
 
 @router.get("/roll")
@@ -160,11 +170,26 @@ def node_restarted(caller: OwnNode, request: Request) -> None:
     request.app.state.engine.free_node(caller.id)
 
 
+@router.post("/node/sign-in-link", status_code=201)
+def sign_in_link(caller: OwnNode, room: Room) -> SignInLinkReply:
+    """A link by which this member's operator opens the dashboard: once, within two minutes."""
+    code, expires_at = room.links.make(caller.id)
+    return SignInLinkReply(url=f"{room.config.url}/sign-in/member?code={code}", expires_at=expires_at)
+
+
+@router.post("/node/report", status_code=204)
+def node_report(body: NodeReport, caller: OwnNode, room: Room) -> None:
+    """A member's node says which software it runs and, where its policy lets it, how much of its budget is left."""
+    left = body.budget
+    budget = None if left is None else BudgetLeft(left.share, left.epsilon, left.delta)
+    room.status.report(caller.id, body.software_version, budget)
+
+
 @router.get("/audit")
 def audit(
     _caller: Overseer,
     room: Room,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> AuditReply:
     """A page of the audit log, oldest first, and whether the whole chain holds."""
@@ -183,16 +208,10 @@ def audit(
     )
 
 
-def member_view(member: Member) -> MemberView:
-    """A member as the API shows it: everything but the node key."""
-    return MemberView(
-        id=member.id,
-        name=member.name,
-        purpose=member.purpose.value,
-        state=member.state.value,
-        identity_public_key=member.identity_public_key,
-        declared_size=member.declared_size,
-        device=member.node.device,
-        software_version=member.node.software_version,
-        enrolled_at=member.enrolled_at,
-    )
+def _changed(room: MembersRoom, request: Request, member: Member) -> MemberView:
+    return views.member_view(member, room.status.of(member.id), member.id in _online(request))
+
+
+def _online(request: Request) -> frozenset[str]:
+    nodes: NodeDirectory = request.app.state.engine
+    return nodes.online()

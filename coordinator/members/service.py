@@ -26,6 +26,7 @@ from shared.domain.invitation import Invitation
 from shared.wire.enrolment import EnrolmentReply, EnrolmentRequest
 
 MOVES: Mapping[MemberState, frozenset[MemberState]] = {
+    MemberState.PENDING: frozenset({MemberState.ACTIVE, MemberState.REVOKED}),
     MemberState.ACTIVE: frozenset({MemberState.SUSPENDED, MemberState.REVOKED}),
     MemberState.SUSPENDED: frozenset({MemberState.ACTIVE, MemberState.REVOKED}),
     MemberState.REVOKED: frozenset(),
@@ -50,6 +51,8 @@ class MemberService:
         A member whose reply was lost may use a new invitation of the same name with the same keys: it keeps
         its id, and its old token stops. Raises BadSignature (no proof of the identity key), InvalidMessage
         (wrong node key, or a contributor that declares no size), InvitationRejected, AlreadyExists.
+        Where the invitation asks for an admin's approval, the member is pending: neither its token nor its node
+        opens anything before `approve`.
         """
         request.verify_proof()
         node_key = canonical_node_key(request.node_public_key_pem)
@@ -62,10 +65,15 @@ class MemberService:
                 token, _ = issue_token(connection, self._clock, member.id, TokenKind.MEMBER, None)
                 roll = self._roll.sign(connection)
                 # Last, as everywhere: two transactions that lock roll and log in one order cannot deadlock.
-                detail = {"name": member.name, "invitation": invitation.id}
+                detail = {
+                    "name": member.name,
+                    "invitation": invitation.id,
+                    "state": member.state.value,
+                }
                 append(connection, self._clock, f"member:{member.id}", action, member.id, detail)
-                self._nodes.register(member.id, node_key)
-                registered = member.id
+                if member.state is MemberState.ACTIVE:
+                    self._nodes.register(member.id, node_key)
+                    registered = member.id
         except BaseException:
             if registered is not None:  # the carrier let it in, but the rows were not kept
                 self._nodes.suspend(registered)
@@ -73,6 +81,14 @@ class MemberService:
         return EnrolmentReply(
             member_id=member.id, token=token, roll=roll, name=member.name, consortium=self._consortium
         )
+
+    def approve(self, member_id: str, actor: str) -> Member:
+        """Let a pending member in."""
+        member = self._move(
+            member_id, MemberState.ACTIVE, actor, "member.approved", only_from=MemberState.PENDING
+        )
+        self._nodes.register(member.id, member.node.node_public_key_pem)
+        return member
 
     def suspend(self, member_id: str, actor: str) -> Member:
         """Shut the member out until it is resumed: its token and its node stop at once."""
@@ -82,7 +98,9 @@ class MemberService:
 
     def resume(self, member_id: str, actor: str) -> Member:
         """Let a suspended member in again, with the same token and keys."""
-        member = self._move(member_id, MemberState.ACTIVE, actor, "member.resumed")
+        member = self._move(
+            member_id, MemberState.ACTIVE, actor, "member.resumed", only_from=MemberState.SUSPENDED
+        )
         self._nodes.register(member.id, member.node.node_public_key_pem)
         return member
 
@@ -125,7 +143,7 @@ class MemberService:
             id=MemberId(new_id("mem")),
             name=invitation.member_name,
             purpose=invitation.purpose,
-            state=MemberState.ACTIVE,
+            state=MemberState.PENDING if invitation.needs_approval else MemberState.ACTIVE,
             identity_public_key=request.identity_public_key,
             declared_size=round_declared_size(request.declared_size),
             node=Node(node_key, request.device, request.software_version),
@@ -143,7 +161,7 @@ class MemberService:
         node_key: str,
     ) -> None:
         same = (
-            known.state is MemberState.ACTIVE
+            known.state in (MemberState.ACTIVE, MemberState.PENDING)
             and known.name == invitation.member_name
             and known.node.node_public_key_pem == node_key
         )
@@ -155,7 +173,14 @@ class MemberService:
         revoke_tokens(connection, self._clock, owner_id=known.id)
         store.set_node(connection, known.id, request.device, request.software_version)
 
-    def _move(self, member_id: str, wanted: MemberState, actor: str, action: str) -> Member:
+    def _move(
+        self,
+        member_id: str,
+        wanted: MemberState,
+        actor: str,
+        action: str,
+        only_from: MemberState | None = None,
+    ) -> Member:
         with writing(self._engine) as connection:
             member = store.lock_member(connection, member_id)
             if wanted not in MOVES[member.state]:
@@ -163,6 +188,11 @@ class MemberService:
                 raise IllegalMove(
                     f"The member is {member.state.value}; from there it can become {allowed}, not "
                     f"{wanted.value}. Nothing was changed."
+                )
+            if only_from not in (None, member.state):
+                raise IllegalMove(
+                    f"The member is {member.state.value}, and this is for a {only_from.value} one. Nothing was "
+                    f"changed. {'Approve' if member.state is MemberState.PENDING else 'Resume'} it instead."
                 )
             store.set_state(connection, member.id, wanted)
             if wanted is MemberState.REVOKED:

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from coordinator.storage.tables import members
+from coordinator.storage.tables import member_status, members
 from shared.domain.consortium import Member, MemberState, Node, Purpose
 from shared.domain.errors import AlreadyExists, NotFound
 from shared.domain.ids import MemberId
@@ -17,6 +17,7 @@ def insert_member(connection: sa.Connection, member: Member) -> None:
     """Add a member. Raises AlreadyExists when its name is in use, or its keys were ever enrolled."""
     try:
         connection.execute(members.insert().values(_row(member)))
+        connection.execute(member_status.insert().values(member_id=member.id))
     except sa.exc.IntegrityError as error:
         raise AlreadyExists(
             "An organisation of this name, or one with these keys, is already enrolled. Nothing was changed. "

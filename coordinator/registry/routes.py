@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi import Path as InPath
 from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
 
-from coordinator.members.access import caller_of
+from coordinator.members.access import GUARDS, caller_of
+from coordinator.registry.downloads import DownloadCounts
 from coordinator.registry.shelf import current_catalogue, visible
 from shared.domain.clock import Clock, SystemClock
+from shared.domain.consortium import Role
 from shared.domain.errors import NotFound
 from shared.domain.release import EXTRACTOR_NAME, FILE_NAME, HIGHEST_NUMBER, MANIFEST_FILE, TRUST_FILE
 
@@ -22,6 +26,9 @@ def may_read(request: Request) -> None:
     config = getattr(request.app.state, "config", None)
     if not getattr(config, "public_releases", True):
         caller_of(request)
+
+
+GUARDS[may_read] = frozenset(Role)
 
 
 def _home(request: Request) -> Path:
@@ -44,17 +51,31 @@ def catalogue(
 
 @router.get("/releases/{extractor}/{number}/files/{name}", dependencies=[Depends(may_read)])
 def release_file(
-    extractor: str,
-    number: int,
-    name: str,
+    extractor: Annotated[str, InPath(max_length=64)],
+    number: Annotated[int, InPath(json_schema_extra={"minimum": 1, "maximum": HIGHEST_NUMBER})],
+    name: Annotated[str, InPath(max_length=64)],
     home: Annotated[Path, Depends(_home)],
     clock: Annotated[Clock, Depends(_clock)],
+    request: Request,
 ) -> FileResponse:
     """One file of one release: only names that its manifest lists, and only of what the catalogue shows."""
-    fits = EXTRACTOR_NAME.match(extractor) and FILE_NAME.match(name) and 1 <= number <= HIGHEST_NUMBER
-    if not fits:
+    return send_file(request, home, clock, (extractor, number), name)
+
+
+def send_file(
+    request: Request, home: Path, clock: Clock, release: tuple[str, int], name: str
+) -> FileResponse:
+    """The file, counted once it was sent; a later part of an earlier download is not counted again.
+
+    Raises NotFound for a name that the manifest does not list, and for a release that the catalogue does not show.
+    """
+    extractor, number = release
+    if not (EXTRACTOR_NAME.match(extractor) and FILE_NAME.match(name)):
         raise NotFound("There is no such file. Nothing was sent. Ask for the catalogue.")
     folder, manifest = visible(home, extractor, number, clock)
     if name not in (*manifest.claimed.files, MANIFEST_FILE, TRUST_FILE):
         raise NotFound("The release has no such file. Nothing was sent. Ask for its manifest.")
-    return FileResponse(folder / name, media_type="application/octet-stream")
+    counts: DownloadCounts | None = getattr(request.app.state, "downloads", None)
+    begins = request.headers.get("range", "bytes=0-").startswith("bytes=0-")
+    counted = BackgroundTask(counts.count, manifest.claimed.release, name) if counts and begins else None
+    return FileResponse(folder / name, media_type="application/octet-stream", background=counted)

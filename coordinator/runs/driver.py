@@ -13,6 +13,7 @@ import numpy as np
 from coordinator.runs.averaging import ServerState
 from coordinator.runs.carrier import Carrier
 from coordinator.runs.cohort import choose_cohort
+from coordinator.runs.events import SUMMED
 from coordinator.runs.round import RoundRecord, run_round
 from coordinator.runs.round_keys import RoundKeyStore
 from coordinator.runs.secure_round import run_secure_round
@@ -134,10 +135,12 @@ class RunDriver(threading.Thread):
     def _one_round(self, run_id: str, plan: Plan, number: int, state: ServerState) -> ServerState:
         record = self._gather(run_id, plan, number)
         attempt = self._store.open_round(run_id, record)
+        record.journal = self._store.journal(run_id, number, attempt)
         try:
             self._store.move_round(run_id, number, attempt, RoundState.ASKED)
             moved = self._run_round(run_id, plan, record, state)
             crash_point("11")
+            record.journal.note(SUMMED)
             self._store.move_round(run_id, number, attempt, RoundState.SUMMED)
             checkpoint = self._checkpoints.write(moved.tensors())
             crash_point("12")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from coordinator.runs.secure_planning import (
 )
 from coordinator.workers.probe import Probe
 from shared.domain.consortium import Member, MemberState, Purpose
-from shared.domain.errors import NotFound, UnsoundPlan
+from shared.domain.errors import InvalidConfig, NotFound, UnsoundPlan
 from shared.domain.plan import (
     Plan,
     PlanMember,
@@ -26,6 +27,7 @@ from shared.domain.plan import (
     summed_coordinates,
 )
 from shared.domain.privacy import REPORTED_DELTA, Mode, PrivacyTerms
+from shared.domain.release import EXTRACTOR_NAME
 from shared.privacy.accountant import calibrate_noise_multiplier, epsilon
 from shared.privacy.distributed import additive_slack
 from shared.privacy.secure_soundness import LEAST_MEMBERS, check_parties
@@ -48,7 +50,8 @@ class MemberCost:
     epsilon_alone: float
     """The bound if every other member and the coordinator deviate (clause 3.7); may be infinite."""
     epsilon_alone_at_second_delta: float
-    seconds_per_round: float
+    seconds_per_round: float | None
+    """None where nothing is known of how fast the extractor trains."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class PlanCheck:
 
 def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe: Probe) -> PlanCheck:
     """The full plan and its cost. Raises UnsoundPlan, InvalidConfig, NotFound; see each rule below."""
+    _check_name(draft.extractor_name)
     chosen = _contributors(draft, members)
     mode, notes = _mode(draft, len(chosen))
     wanted, head = draft.privacy, _shared_head(draft, probe)
@@ -112,6 +116,11 @@ def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe
         plan = replace(plan, privacy=terms)
     plan = with_grid(plan)
     check_soundness(plan)
+    return cost_of(plan, probe, notes)
+
+
+def cost_of(plan: Plan, probe: Probe | None, notes: tuple[str, ...] = ()) -> PlanCheck:
+    """What a plan costs that is complete and sound; without a probe all but the seconds."""
     return PlanCheck(
         plan=plan,
         costs=_costs(plan, probe),
@@ -122,6 +131,15 @@ def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe
         neighbours=_neighbours(plan),
         notes=notes,
     )
+
+
+def _check_name(name: str) -> None:
+    """Releases appear under it: what no release could be called is refused before anybody trains for it."""
+    if not EXTRACTOR_NAME.match(name):
+        raise InvalidConfig(
+            f"extractor_name expects lower-case letters, digits, '-' and '_', 64 at most; found {name[:80]!r}. "
+            "Nothing was proposed. Choose another name."
+        )
 
 
 def _shared_head(draft: PlanDraft, probe: Probe) -> SharedHead | None:
@@ -175,7 +193,7 @@ def _contributors(draft: PlanDraft, members: Sequence[Member]) -> list[Member]:
 def _noise_multiplier(plan: Plan) -> float:
     """σ as small as the target ε allows once validation is paid for."""
     terms = plan.privacy
-    sigma = calibrate_noise_multiplier(
+    sigma = _calibrated(
         terms.target_epsilon,
         terms.delta,
         terms.sampling_rate,
@@ -185,11 +203,16 @@ def _noise_multiplier(plan: Plan) -> float:
     return max(sigma, LEAST_NOISE)
 
 
-def _costs(plan: Plan, probe: Probe) -> tuple[MemberCost, ...]:
+_calibrated = functools.lru_cache(maxsize=256)(calibrate_noise_multiplier)
+_epsilon = functools.lru_cache(maxsize=256)(epsilon)
+"""Kept, as a plan is checked again and again while its form is filled in, and then proposed."""
+
+
+def _costs(plan: Plan, probe: Probe | None) -> tuple[MemberCost, ...]:
     together, alone = plan.events_of_run(), plan.events_alone_of_run()
-    at_delta, at_second = (epsilon(together, delta) for delta in (plan.privacy.delta, REPORTED_DELTA))
+    at_delta, at_second = (_epsilon(together, delta) for delta in (plan.privacy.delta, REPORTED_DELTA))
     alone_at_delta, alone_at_second = (
-        epsilon(alone, delta) for delta in (plan.privacy.delta, REPORTED_DELTA)
+        _epsilon(alone, delta) for delta in (plan.privacy.delta, REPORTED_DELTA)
     )
     gradients = plan.training.local_steps * plan.training.augmentation_multiplicity
     return tuple(
@@ -200,7 +223,9 @@ def _costs(plan: Plan, probe: Probe) -> tuple[MemberCost, ...]:
             epsilon_at_second_delta=at_second,
             epsilon_alone=alone_at_delta,
             epsilon_alone_at_second_delta=alone_at_second,
-            seconds_per_round=probe.seconds_per_record * plan.expected_batch_size(m.member_id) * gradients,
+            seconds_per_round=None
+            if probe is None
+            else probe.seconds_per_record * plan.expected_batch_size(m.member_id) * gradients,
         )
         for m in plan.members
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
+from fastapi import Path as InPath
 
 from coordinator.members.access import Caller, require
 from coordinator.registry.build import Contributor, PublishRequest
@@ -15,34 +19,110 @@ from coordinator.registry.shelf import Shelf
 from coordinator.runs.driver import RunDriver
 from coordinator.runs.store import RunRow, RunStore
 from coordinator.workers.redteam import require_gate
-from shared.domain.clock import Clock
+from shared.domain.clock import Clock, to_text
 from shared.domain.consortium import Member, Role
 from shared.domain.crash_points import crash_point
-from shared.domain.errors import IllegalMove
+from shared.domain.errors import CommonlensError, IllegalMove
 from shared.domain.plan import Plan
 from shared.domain.release import CERTIFICATE_FILE, CohortRound, ConsentRecord
 from shared.domain.run import RoundState, RunState
 from shared.release import limits
 from shared.release.certificate import parse_certificate
 from shared.release.envelope import read_document
+from shared.wire.problems import to_problem
+
+log = logging.getLogger("commonlens.runs")
 
 
-def publish_routes(
-    home: Path, store: RunStore, driver: RunDriver, members: Callable[[], list[Member]], clock: Clock
-) -> APIRouter:
+@dataclass(frozen=True)
+class PublishJob:
+    """A release that is being made while nobody waits for the answer, or how that ended."""
+
+    since: str
+    release: str = ""
+    """Its id, once it is there."""
+    problem: str = ""
+    """Why there is none."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return bool(self.release or self.problem)
+
+
+class Publisher:
+    """Makes a release of a finished run: while a program waits for it, or while a page shows that it is made."""
+
+    def __init__(
+        self,
+        home: Path,
+        store: RunStore,
+        driver: RunDriver,
+        members: Callable[[], list[Member]],
+        clock: Clock,
+    ) -> None:
+        self._home = home
+        self._store = store
+        self._driver = driver
+        self._members = members
+        self._clock = clock
+        self._jobs: dict[str, PublishJob] = {}
+        self._guard = threading.Lock()
+
+    def publish(self, run_id: str, actor: str) -> dict[str, Any]:
+        """The release's id and what it guarantees to each member. Raises what the gate and `publish` raise."""
+        request = self._request(run_id)
+        # Before step 13: no release while an attack gets through or a measured number exceeds its claim.
+        folder = self._home / "redteam" / str(request.plan.digest).removeprefix("sha256:")[:16]
+        require_gate(request.plan, request.starting_weights, folder)
+        release = publish(self._home, request, self._clock, _after_step)
+        self._store.note_release(str(release), run_id, actor)
+        return {"release": str(release), "members": _guarantees(self._home, release)}
+
+    def begin(self, run_id: str, actor: str) -> None:
+        """Start `publish` and return; `job` shows how far it is. Raises IllegalMove as it does, or while one is made.
+
+        A job that a crash ended leaves nothing half made (step 13): it is begun again by whoever still wants it.
+        """
+        self._request(run_id)
+        with self._guard:
+            going = self._jobs.get(run_id)
+            if going is not None and not going.over:
+                raise IllegalMove(
+                    f"A release of this run is being made since {going.since}. No second one was begun. Wait for it."
+                )
+            self._jobs[run_id] = PublishJob(to_text(self._clock.now()))
+        threading.Thread(target=self._finish, args=(run_id, actor), name="publish", daemon=True).start()
+
+    def job(self, run_id: str) -> PublishJob | None:
+        """The last job of this run since the coordinator started, or None."""
+        return self._jobs.get(run_id)
+
+    def _finish(self, run_id: str, actor: str) -> None:
+        job = self._jobs[run_id]
+        try:
+            self._jobs[run_id] = replace(job, release=self.publish(run_id, actor)["release"])
+        except Exception as error:
+            problem = to_problem(error)
+            if not isinstance(error, CommonlensError):
+                log.exception("%s: publishing run %s failed", problem.incident, run_id)
+            self._jobs[run_id] = replace(job, problem=problem.detail)
+            self._store.note_refused_release(run_id, actor, problem.code)
+
+    def _request(self, run_id: str) -> PublishRequest:
+        return publish_request(self._store.run(run_id), self._store, self._driver, self._members())
+
+
+def publish_routes(publisher: Publisher) -> APIRouter:
     """The one route that turns a finished run into a release."""
     router = APIRouter(prefix="/api/v1")
 
     @router.post("/runs/{run_id}/releases", status_code=201)
-    def publish_run(who: Annotated[Caller, Depends(require(Role.ADMIN))], run_id: str) -> dict[str, Any]:
-        run = store.run(run_id)
-        request = publish_request(run, store, driver, members())
-        # Before step 13: no release while an attack gets through or a measured number exceeds its claim.
-        folder = home / "redteam" / str(request.plan.digest).removeprefix("sha256:")[:16]
-        require_gate(request.plan, request.starting_weights, folder)
-        release = publish(home, request, clock, _after_step)
-        store.note_release(str(release), run_id, who.actor)
-        return {"release": str(release), "members": _guarantees(home, release)}
+    def publish_run(
+        who: Annotated[Caller, Depends(require(Role.ADMIN))], run_id: Annotated[str, InPath(max_length=40)]
+    ) -> dict[str, Any]:
+        """Make a signed release of a run that has ended or is paused."""
+        return publisher.publish(run_id, who.actor)
 
     return router
 

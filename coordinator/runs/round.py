@@ -16,7 +16,8 @@ import numpy as np
 
 from coordinator.runs.averaging import Accumulator, ServerState, apply_average
 from coordinator.runs.carrier import Carrier, Received, RoundAsk
-from coordinator.runs.exchange import Stopwatch, answers
+from coordinator.runs.events import Journal
+from coordinator.runs.exchange import Stopwatch, answers, readable
 from shared.domain.canonical import digest_of_file
 from shared.domain.crash_points import crash_point
 from shared.domain.errors import BadSignature, CommonlensError, InvalidMessage, QuorumMissed
@@ -29,7 +30,6 @@ from shared.wire.rounds import RoundReply
 
 LARGEST_COUNT = 1e12
 """No noised number of held-out units comes near this."""
-LONGEST_REASON_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class RoundRecord:
     validation: Validation | None = None
     note: str = ""
     """What an admin should look into although the round closed; empty when there is nothing."""
+    journal: Journal = field(default_factory=Journal, repr=False, compare=False)
 
     @property
     def contributors(self) -> tuple[str, ...]:
@@ -79,7 +80,7 @@ def run_round(
     averaged (clause 5.5). `keep_going` raises to abandon the round, when the run is paused or stopped.
     """
     require_quorum(plan, record, len(record.cohort), "could be asked")
-    watch = Stopwatch(record.seconds)
+    watch = Stopwatch(record.seconds, record.journal)
 
     # Step 9, outwards: every member of the cohort gets the same weights, named by digest.
     weights = write_weights(scratch, state)
@@ -151,14 +152,9 @@ def answer_of(received: Received) -> RoundReply:
     if received.reply is None:
         raise InvalidMessage(received.error or "sent nothing that could be read")
     if received.reply.refusal_code is not None:
-        raise InvalidMessage(_told(received.reply.refusal_text or received.reply.refusal_code))
+        reason = readable(received.reply.refusal_text or received.reply.refusal_code)
+        raise InvalidMessage(f"refused: {reason}")
     return received.reply
-
-
-def _told(reason: str) -> str:
-    """A member's own words, fit for a page or a terminal: printable and bounded."""
-    printable = "".join(c if c.isprintable() else " " for c in reason[:LONGEST_REASON_CHARACTERS])
-    return f"refused: {printable}"
 
 
 def payload_of(received: Received) -> Path:

@@ -5,25 +5,29 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Depends, Path, Request
 from fastapi.responses import FileResponse, Response
 
-from coordinator.members.access import Caller, require, require_anyone, require_member
+from coordinator.members.access import Caller, require, require_anyone, require_member, room_of
 from coordinator.runs.draft import PlanDraft
+from coordinator.runs.event_routes import router as event_router
 from coordinator.runs.planning import PlanCheck
+from coordinator.runs.proposals import Proposal, every_proposal, one_proposal
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.consortium import Role
-from shared.domain.plan import Plan
 from shared.domain.run import RunState
 from shared.domain.strict import build, to_plain
 
 router = APIRouter(prefix="/api/v1")
+router.include_router(event_router)
 
 Json = dict[str, Any]
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 Anybody = Annotated[Caller, Depends(require_anyone)]
 OwnNode = Annotated[Caller, Depends(require_member)]
+Digest = Annotated[str, Path(max_length=80)]
+Id = Annotated[str, Path(max_length=40)]
 Signature = Annotated[str, Body(embed=True, max_length=128)]
 
 
@@ -48,32 +52,45 @@ def propose_plan(service: Service, who: Admin, draft: Annotated[Json, Body()]) -
 
 
 @router.get("/plans")
-def list_plans(service: Service, who: Anybody) -> Json:
+def list_plans(request: Request, who: Anybody) -> Json:
     """All plans, oldest first, with who consented."""
-    return {"plans": [_rendered_plan(service, plan, at) for plan, at in service.store.plans()]}
+    return {"plans": [_rendered_plan(one) for one in every_proposal(room_of(request).engine)]}
 
 
 @router.get("/plans/{digest}")
-def show_plan(service: Service, who: Anybody, digest: str) -> Json:
-    """One plan, whole."""
-    return {"plan": to_plain(service.plan(digest)), "consents": sorted(service.store.consents(digest))}
+def show_plan(request: Request, who: Anybody, digest: Digest) -> Json:
+    """One plan, whole, with who proposed it and who consented when."""
+    one = one_proposal(room_of(request).engine, digest)
+    return {
+        "plan": to_plain(one.plan),
+        "proposed_by": one.proposed_by,
+        "proposed_at": one.proposed_at,
+        "consents": sorted(one.consents),
+        "consented_at": dict(one.consents),
+    }
+
+
+@router.get("/plans/{digest}/cost")
+def plan_cost(service: Service, who: Anybody, digest: Digest) -> Json:
+    """What a proposed plan costs each member, as `check` said; without seconds where the extractor was not timed."""
+    return _rendered_check(service.cost(digest))
 
 
 @router.get("/plans/{digest}/starting-weights")
-def starting_weights(service: Service, who: Anybody, digest: str) -> Response:
+def starting_weights(service: Service, who: Anybody, digest: Digest) -> Response:
     """The file whose digest the plan names."""
     return FileResponse(service.starting_weights(digest), media_type="application/octet-stream")
 
 
 @router.post("/plans/{digest}/consents", status_code=201)
-def consent(service: Service, who: OwnNode, digest: str, signature: Signature) -> Json:
+def consent(service: Service, who: OwnNode, digest: Digest, signature: Signature) -> Json:
     """A member's signed consent."""
     service.consent(digest, who.id, signature)
     return {"consents": sorted(service.store.consents(digest))}
 
 
 @router.post("/plans/{digest}/runs", status_code=201)
-def start_run(service: Service, who: Admin, digest: str) -> Json:
+def start_run(service: Service, who: Admin, digest: Digest) -> Json:
     """Begin a run."""
     return _rendered_run(service, service.start(digest, who.actor))
 
@@ -85,27 +102,27 @@ def list_runs(service: Service, who: Anybody) -> Json:
 
 
 @router.get("/runs/{run_id}")
-def show_run(service: Service, who: Anybody, run_id: str) -> Json:
-    """One run with all its rounds."""
+def show_run(service: Service, who: Anybody, run_id: Id) -> Json:
+    """One run with all its rounds; a member reads its own reasons for not contributing, not the others'."""
     run = service.store.run(run_id)
-    rounds = [_rendered_round(row) for row in service.store.rounds(run_id)]
+    rounds = [_rendered_round(_seen_by(who, row)) for row in service.store.rounds(run_id)]
     return _rendered_run(service, run) | {"rounds": rounds}
 
 
 @router.post("/runs/{run_id}/pause")
-def pause_run(service: Service, who: Admin, run_id: str) -> Json:
+def pause_run(service: Service, who: Admin, run_id: Id) -> Json:
     """Leave the open round and wait."""
     return _rendered_run(service, service.move(run_id, RunState.PAUSED, who.actor))
 
 
 @router.post("/runs/{run_id}/resume")
-def resume_run(service: Service, who: Admin, run_id: str) -> Json:
+def resume_run(service: Service, who: Admin, run_id: Id) -> Json:
     """Go on from the last closed round."""
     return _rendered_run(service, service.move(run_id, RunState.RUNNING, who.actor))
 
 
 @router.post("/runs/{run_id}/stop")
-def stop_run(service: Service, who: Admin, run_id: str) -> Json:
+def stop_run(service: Service, who: Admin, run_id: Id) -> Json:
     """End the run for good."""
     return _rendered_run(service, service.move(run_id, RunState.STOPPED, who.actor))
 
@@ -119,13 +136,15 @@ def _rendered_check(check: PlanCheck) -> Json:
     return {"digest": str(check.plan.digest)} | plain | {"costs": costs}
 
 
-def _rendered_plan(service: RunService, plan: Plan, proposed_at: str) -> Json:
-    consents = service.store.consents(str(plan.digest))
+def _rendered_plan(one: Proposal) -> Json:
+    plan = one.plan
     return {
-        "digest": str(plan.digest),
+        "digest": one.digest,
         "extractor_name": plan.extractor_name,
-        "proposed_at": proposed_at,
-        "members": [to_plain(m) | {"consented": m.member_id in consents} for m in plan.members],
+        "proposed_by": one.proposed_by,
+        "proposed_at": one.proposed_at,
+        "members": [to_plain(m) | {"consented": m.member_id in one.consents} for m in plan.members],
+        "quorum": plan.quorum,
         "rounds": plan.rounds,
         "target_epsilon": plan.privacy.target_epsilon,
     }
@@ -134,6 +153,12 @@ def _rendered_plan(service: RunService, plan: Plan, proposed_at: str) -> Json:
 def _rendered_run(service: RunService, run: RunRow) -> Json:
     plan = service.plan(run.plan_digest)
     return to_plain(run) | {"planned_rounds": plan.rounds, "extractor_name": plan.extractor_name}
+
+
+def _seen_by(who: Caller, row: Json) -> Json:
+    if who.role is not Role.MEMBER:
+        return row
+    return row | {"missing": {key: why for key, why in row["missing"].items() if key == who.id}}
 
 
 def _rendered_round(row: Json) -> Json:

@@ -82,7 +82,7 @@ def run_secure_round(
     """
     require_quorum(plan, record, len(record.cohort), "could be asked")
     terms = terms_of(plan, run_id, record.number, vector_length(plan, record.number))
-    watch = Stopwatch(record.seconds)
+    watch = Stopwatch(record.seconds, record.journal)
     tools = SecureTools(run_id, plan, record, terms, identity_keys, carrier, store, keep_going, watch)
 
     # Clauses 5.1 and 5.2: one-round keys and their shares, where they did not ride on the round before.

@@ -7,15 +7,18 @@ from pathlib import Path
 
 from coordinator.registry.shelf import Shelf
 from coordinator.runs.draft import PlanDraft
-from coordinator.runs.planning import PlanCheck, complete
+from coordinator.runs.planning import PlanCheck, complete, cost_of
 from coordinator.runs.store import RunRow, RunStore
-from coordinator.workers.probe import Probe, find_start, probe_extractor
+from coordinator.workers.kept_probes import KeptProbes
+from coordinator.workers.probe import Probe, find_start
 from shared.domain.consortium import Member
 from shared.domain.errors import ConsentMissing, NotAllowed
 from shared.domain.plan import Plan
 from shared.domain.release import EXTRACTOR_NAME
 from shared.domain.run import RunState
 from shared.release.signing import verify_value
+
+MOST_COSTS = 200
 
 
 class RunService:
@@ -32,6 +35,8 @@ class RunService:
         self.store = store
         self._members = members
         self.starting_folder = starting_folder
+        self._probes = KeptProbes(starting_folder)
+        self._costs: dict[tuple[str, bool], PlanCheck] = {}
 
     def check(self, draft: PlanDraft) -> PlanCheck:
         """What the plan would cost. Raises UnsoundPlan, MixesRecords, InvalidConfig; stores nothing."""
@@ -44,6 +49,21 @@ class RunService:
         self.store.add_plan(check.plan, actor, probe.file_name)
         return check
 
+    def cost(self, digest: str) -> PlanCheck:
+        """What a proposed plan costs, as it was checked. Raises NotFound.
+
+        Kept by digest, under which nothing changes: the ε of a long plan take half a second.
+        """
+        plan = self.store.plan(digest)
+        probe = self._probes.about(self.store.starting_weights(digest))
+        known = self._costs.get((digest, probe is None))
+        if known is None:
+            known = cost_of(plan, probe)
+            if len(self._costs) >= MOST_COSTS:
+                self._costs.clear()
+            self._costs[digest, probe is None] = known
+        return known
+
     def _probe(self, draft: PlanDraft) -> Probe:
         """Starting weights and speed, from what `starting_from` names. Raises InvalidConfig, a NotTrusted leaf."""
         wanted = draft.starting_from
@@ -51,7 +71,7 @@ class RunService:
         if EXTRACTOR_NAME.match(name) and number.isdecimal():
             shown = Shelf(self.starting_folder.parent).folder(name, int(number))
             wanted = str(shown) if shown.is_dir() else wanted
-        return probe_extractor(draft.extractor, draft.starting_seed, self.starting_folder, find_start(wanted))
+        return self._probes.probe(draft.extractor, draft.starting_seed, find_start(wanted))
 
     def consent(self, digest: str, member_id: str, signature: str) -> None:
         """Record a member's signed consent (clause 8.2). Raises NotFound, NotAllowed, BadSignature."""

@@ -1,4 +1,4 @@
-"""Plans, consents, runs and rounds as rows; the only file of this room that writes SQL.
+"""Plans, consents, runs and rounds as rows; the only file of this room that changes them.
 
 What a person or member decided is written together with its audit line, in one transaction.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from coordinator.audit import log as audit
+from coordinator.runs.events import ABANDONED, CLOSED, OPENED, Journal, RoundEvent
 from coordinator.runs.round import RoundRecord
 from coordinator.storage import tables as t
 from coordinator.storage.database import reading, writing
@@ -151,16 +152,7 @@ class RunStore:
         """
         with writing(self._engine) as db:
             earlier = _of_round(run_id, record.number)
-            still_open = earlier & t.rounds.c.state.in_(_OPEN_STATES)
-            db.execute(
-                t.rounds.update()
-                .where(still_open)
-                .values(
-                    state=RoundState.ABANDONED.value,
-                    closed_at=to_text(self._clock.now()),
-                    note="the coordinator stopped before the round closed",
-                )
-            )
+            self._abandon_open(db, run_id, record.number)
             last = db.execute(sa.select(sa.func.max(t.rounds.c.attempt)).where(earlier)).scalar()
             attempt = int(last or 0) + 1
             db.execute(
@@ -176,7 +168,29 @@ class RunStore:
                     seconds={},
                 )
             )
+            asked = f"{len(record.cohort)} of {len(record.cohort) + len(record.missing)}"
+            self._write_events(db, run_id, record.number, attempt, [self._event(OPENED, asked)])
         return attempt
+
+    def _abandon_open(self, db: sa.Connection, run_id: str, number: int) -> None:
+        still_open = _of_round(run_id, number) & t.rounds.c.state.in_(_OPEN_STATES)
+        note = "the coordinator stopped before the round closed"
+        for attempt in db.execute(sa.select(t.rounds.c.attempt).where(still_open)).scalars().all():
+            self._write_events(db, run_id, number, attempt, [self._event(ABANDONED, note)])
+        db.execute(
+            t.rounds.update()
+            .where(still_open)
+            .values(state=RoundState.ABANDONED.value, closed_at=to_text(self._clock.now()), note=note)
+        )
+
+    def journal(self, run_id: str, number: int, attempt: int) -> Journal:
+        """Where to note what happens in an attempt. What it still holds at the round's end is written with that."""
+
+        def write(events: Sequence[RoundEvent]) -> None:
+            with writing(self._engine) as db:
+                self._write_events(db, run_id, number, attempt, events)
+
+        return Journal(write, self._clock)
 
     def move_round(self, run_id: str, number: int, attempt: int, wanted: RoundState) -> None:
         """Change a round's state. Raises IllegalMove."""
@@ -185,6 +199,7 @@ class RunStore:
 
     def abandon_round(self, run_id: str, record: RoundRecord, attempt: int, note: str) -> None:
         """The round ended with nothing (clause 5.5); who was asked and who answered stays on record."""
+        record.journal.note(ABANDONED, detail=note)
         with writing(self._engine) as db:
             _move_round(db, run_id, record.number, attempt, RoundState.ABANDONED)
             self._write_outcome(db, run_id, record, attempt, f"{note} {record.note}".strip(), None)
@@ -194,6 +209,7 @@ class RunStore:
 
         Called only after the checkpoint file is on disk (step 12).
         """
+        record.journal.note(CLOSED, detail=checkpoint)
         with writing(self._engine) as db:
             _move_round(db, run_id, record.number, attempt, RoundState.CLOSED)
             self._write_outcome(db, run_id, record, attempt, record.note, checkpoint)
@@ -240,6 +256,11 @@ class RunStore:
         with writing(self._engine) as db:
             self._note(db, actor, "release.publish", release, {"run": run_id})
 
+    def note_refused_release(self, run_id: str, actor: str, code: str) -> None:
+        """An audit line for a release that was begun on a page and did not come about."""
+        with writing(self._engine) as db:
+            self._note(db, actor, "release.refused", run_id, {"code": code})
+
     def _write_outcome(
         self,
         db: sa.Connection,
@@ -251,6 +272,7 @@ class RunStore:
     ) -> None:
         now = to_text(self._clock.now())
         counts = record.validation
+        self._write_events(db, run_id, record.number, attempt, record.journal.take())
         db.execute(
             t.rounds.update()
             .where(_of_round(run_id, record.number) & (t.rounds.c.attempt == attempt))
@@ -282,6 +304,16 @@ class RunStore:
                     at=now,
                 )
             )
+
+    def _event(self, kind: str, detail: str) -> RoundEvent:
+        return RoundEvent(kind, None, detail, to_text(self._clock.now()), 0.0)
+
+    def _write_events(
+        self, db: sa.Connection, run_id: str, number: int, attempt: int, events: Sequence[RoundEvent]
+    ) -> None:
+        where = {"run_id": run_id, "number": number, "attempt": attempt}
+        if events:
+            db.execute(t.round_events.insert(), [where | vars(event) for event in events])
 
     def _note(
         self, db: sa.Connection, actor: str, action: str, subject: str, detail: audit.Detail | None = None

@@ -41,8 +41,48 @@ tokens = sa.Table(
     _moment("created_at"),
     _moment("expires_at", nullable=True),
     _moment("revoked_at", nullable=True),
+    sa.Column("use", sa.String(10), nullable=False, server_default="api"),
+    sa.Column("name", sa.String(200), nullable=False, server_default=""),
 )
-"""Bearer tokens, never in the clear. `kind` says whether `owner_id` is an account or a member."""
+"""Bearer tokens, never in the clear. `kind` says whether `owner_id` is an account or a member; `use`, whether it
+opened a session by signing in; `name`, what its owner called it, or where the session was opened."""
+
+second_factors = sa.Table(
+    "second_factors",
+    metadata,
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), primary_key=True),
+    sa.Column("sealed_secret", sa.String(300), nullable=False),
+    _moment("confirmed_at", nullable=True),
+    sa.Column("last_step", sa.BigInteger, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+)
+"""`last_step`: the time step of the last code that was used; `failures`: wrong codes since then."""
+
+recovery_codes = sa.Table(
+    "recovery_codes",
+    metadata,
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), primary_key=True),
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    _moment("used_at", nullable=True),
+)
+
+account_identities = sa.Table(
+    "account_identities",
+    metadata,
+    sa.Column("issuer", sa.String(300), primary_key=True),
+    sa.Column("subject", sa.String(255), primary_key=True),
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False, unique=True),
+)
+"""Which account a person has who signs in elsewhere: by issuer and subject, the only lasting name (OIDC, 5.7)."""
+
+sign_in_codes = sa.Table(
+    "sign_in_codes",
+    metadata,
+    sa.Column("member_id", sa.ForeignKey("members.id"), primary_key=True),
+    sa.Column("sha256", sa.String(64), nullable=False, unique=True),
+    _moment("expires_at"),
+)
+"""At most one a member: what its node asked for, so that its operator can open the dashboard."""
 
 invitations = sa.Table(
     "invitations",
@@ -55,6 +95,8 @@ invitations = sa.Table(
     _moment("created_at"),
     _moment("expires_at"),
     _moment("spent_at", nullable=True),
+    _moment("withdrawn_at", nullable=True),
+    sa.Column("needs_approval", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 members = sa.Table(
@@ -80,6 +122,18 @@ sa.Index(
     postgresql_where=members.c.state != "revoked",
 )
 """Clause 5.1: a cohort never names the same organisation twice; a revoked one may come back."""
+
+member_status = sa.Table(
+    "member_status",
+    metadata,
+    sa.Column("member_id", sa.ForeignKey("members.id"), primary_key=True),
+    _moment("last_seen_at", nullable=True),
+    sa.Column("budget_share", sa.Double, nullable=True),
+    sa.Column("budget_epsilon", sa.Double, nullable=True),
+    sa.Column("budget_delta", sa.Double, nullable=True),
+    _moment("budget_at", nullable=True),
+)
+"""What changes often: when a node was last connected, and what it declared to be left of its budget."""
 
 plans = sa.Table(
     "plans",
@@ -155,6 +209,23 @@ contributions = sa.Table(
     ),
 )
 
+round_events = sa.Table(
+    "round_events",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("run_id", sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    _moment("at"),
+    sa.Column("seconds", sa.Double, nullable=False),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("member_id", sa.String(20), nullable=True),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Index("ix_round_events_in_order", "run_id", "id"),
+    sa.Index("ix_round_events_of_round", "run_id", "number", "attempt"),
+)
+"""Written in batches by the one driver, so that `id` grows as things happen; `seconds` since the attempt was opened."""
+
 audit_events = sa.Table(
     "audit_events",
     metadata,
@@ -168,6 +239,27 @@ audit_events = sa.Table(
     sa.Column("hash", sa.String(71), nullable=False),
 )
 """`detail` is canonical JSON, kept as text: the hash covers exactly these bytes."""
+
+audit_countersignatures = sa.Table(
+    "audit_countersignatures",
+    metadata,
+    sa.Column("member_id", sa.ForeignKey("members.id"), primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.String(71), nullable=False),
+    _moment("at"),
+    sa.Column("signature", sa.String(128), nullable=False),
+    _moment("received_at"),
+)
+"""What members saw of the audit log, signed with their identity keys; `at` is the member's time."""
+
+release_downloads = sa.Table(
+    "release_downloads",
+    metadata,
+    sa.Column("release", sa.String(80), primary_key=True),
+    sa.Column("file", sa.String(64), primary_key=True),
+    sa.Column("fetched", sa.BigInteger, nullable=False),
+)
+"""How often a file of a release was fetched: a number, and nothing of who fetched it."""
 
 meta = sa.Table(
     "meta",

@@ -23,6 +23,8 @@ MOST_BACK_OFF_S = 4.0
 
 TIDY_EVERY_S = 3600.0
 """A node that nobody asks anything still deletes what must not be kept."""
+REST_S = 10.0
+"""After the last answer: longer than members of one round usually wait for each other."""
 
 
 class NodeLoop:
@@ -35,12 +37,15 @@ class NodeLoop:
         report: Callable[[str], None],
         announce_restart: Callable[[], None],
         tidy: Callable[[], None] = lambda: None,
+        at_rest: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect = connect
         self._app = build_client_app(answer)
         self._report = report
         self._announce_restart = announce_restart
         self._tidy = tidy
+        self._at_rest = at_rest
+        """Once after connecting, and once whenever answers were followed by REST_S without an instruction."""
         self._tidied = -math.inf
         self._stop = threading.Event()
 
@@ -81,6 +86,7 @@ class NodeLoop:
             link.close()
 
     def _poll(self, link: FleetLink, heart: _Heart) -> None:
+        answered, at_rest = -math.inf, False
         while not self._stop.is_set():
             heart.raise_if_failed()
             asked = time.monotonic()
@@ -89,6 +95,9 @@ class NodeLoop:
                 self._tidy()
             message = link.receive()
             if message is None:
+                if not at_rest and asked - answered > REST_S:
+                    at_rest = True
+                    self._at_rest()
                 self._stop.wait(max(0.0, LEAST_POLL_S - (time.monotonic() - asked)))
                 continue
             run_id = message.metadata.run_id
@@ -99,6 +108,7 @@ class NodeLoop:
                 self._report(error.message)
                 continue
             link.send(reply)
+            answered, at_rest = time.monotonic(), False
 
 
 class _Heart(threading.Thread):

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from participant.audit_heads import HeadWatch
 from participant.control import MemberControl
+from participant.declaration import Declaration
 from participant.engine.fleet_link import FleetLink
 from participant.engine.node import NodeLoop
 from participant.engine.transfers import HttpTransfers
@@ -33,6 +35,12 @@ def serve(home: Home, report: Callable[[str], None]) -> None:
         control.announce_restart()
         watch.look()
 
+    declaration, heads = Declaration(home, control, report), HeadWatch(home, control, report)
+
+    def at_rest() -> None:
+        declaration.send()
+        heads.look()
+
     node = MemberNode(home, HttpTransfers(control.client.http), report, watch.look)
     loop = NodeLoop(
         connect=lambda: FleetLink(urlsplit(link.url).netloc, home.ca_file, key),
@@ -40,6 +48,7 @@ def serve(home: Home, report: Callable[[str], None]) -> None:
         report=report,
         announce_restart=announce,
         tidy=node.tidy,
+        at_rest=at_rest,
     )
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: loop.stop())

@@ -19,6 +19,8 @@ class Role(enum.Enum):
 class MemberState(enum.Enum):
     """Whether a member's node may speak to the coordinator."""
 
+    PENDING = "pending"
+    """Joined by an invitation that asks for an admin's approval, and waits for it."""
     ACTIVE = "active"
     SUSPENDED = "suspended"
     REVOKED = "revoked"
@@ -53,6 +55,20 @@ class Member:
     declared_size: int
     node: Node
     enrolled_at: str
+
+
+@dataclass(frozen=True)
+class BudgetLeft:
+    """What a member says is left of its ceiling: of several ceilings, the one with the least share left.
+
+    Follows from public terms of plans and the member's own policy; nothing in it is measured on records (6.1).
+    """
+
+    share: float
+    """Of the ceiling, from 0 to 1."""
+    epsilon: float
+    """Of the ceiling, at `delta`."""
+    delta: float
 
 
 @dataclass(frozen=True)

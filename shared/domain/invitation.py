@@ -23,6 +23,14 @@ class Invitation:
     secret_sha256: str
     expires_at: str
     spent_at: str | None
+    withdrawn_at: str | None = None
+    """An admin took it back; its time ended then."""
+    needs_approval: bool = False
+    """Whoever joins with it is pending until an admin approves."""
+
+    def open_at(self, moment: str) -> bool:
+        """Whether somebody can still join with it."""
+        return self.spent_at is None and self.expires_at > moment
 
 
 def new_secret() -> str:

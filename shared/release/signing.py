@@ -34,6 +34,7 @@ KINDS: Final = frozenset(
         "enrolment",
         "round-key",
         "survivors",
+        "audit-head",
     }
 )
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}\Z")

@@ -105,6 +105,8 @@ class SignInRequest(Body):
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     password: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(repr=False)
+    code: Annotated[str, StringConstraints(max_length=40)] = Field(default="", repr=False)
+    """Of the account's second factor, where it has one."""
 
 
 class SignInReply(Body):
@@ -116,12 +118,20 @@ class SignInReply(Body):
     expires_at: Moment
 
 
+class SignInLinkReply(Body):
+    """POST /node/sign-in-link: an address that holds a one-time code."""
+
+    url: Annotated[str, StringConstraints(max_length=400)] = Field(repr=False)
+    expires_at: Moment
+
+
 class InvitationRequest(Body):
     """POST /invitations."""
 
     member_name: Name
     purpose: Literal["contribute", "use"] = "contribute"
-    lifetime_s: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
+    lifetime_s: Annotated[float, Field(gt=0, le=30 * 86400, strict=True)] | None = None
+    needs_approval: Annotated[bool, Field(strict=True)] = False
 
 
 class InvitationReply(Body):
@@ -132,8 +142,11 @@ class InvitationReply(Body):
     purpose: str
     secret: Secret = Field(repr=False)
     expires_at: Moment
+    needs_approval: bool
     url: str
     ca_fingerprint: ShortText
+    join_line: str
+    """What the organisation pastes. It asks for the secret, which goes another way and never stands in a line."""
 
 
 class InvitationView(Body):
@@ -146,10 +159,27 @@ class InvitationView(Body):
     created_at: Moment
     expires_at: Moment
     spent_at: Moment | None
+    withdrawn_at: Moment | None
+    needs_approval: bool
+
+
+class BudgetView(Body):
+    """What a member declares to be left of its ceiling: see `shared.domain.consortium.BudgetLeft`."""
+
+    share: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+    epsilon: Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]
+    delta: Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
+
+
+class NodeReport(Body):
+    """POST /node/report: what a member's node says of itself. `budget` is null where its policy declares none."""
+
+    software_version: Version
+    budget: BudgetView | None = None
 
 
 class MemberView(Body):
-    """One line of GET /members."""
+    """One line of GET /members. A member gets its own."""
 
     id: ShortText
     name: str
@@ -160,6 +190,13 @@ class MemberView(Body):
     device: str
     software_version: str
     enrolled_at: Moment
+    fingerprint: str
+    """The identity key as people compare it, the same text as `commonlens-participant peers` shows."""
+    online: bool
+    last_seen_at: Moment | None
+    budget_left: BudgetView | None
+    """As declared by the member, at `budget_at`."""
+    budget_at: Moment | None
 
 
 class AuditView(Body):
@@ -175,6 +212,12 @@ class AuditView(Body):
     hash: str
 
 
+class MemberDetail(MemberView):
+    """GET /members/{member_id}: with the newest audit lines about it, newest first."""
+
+    history: list[AuditView]
+
+
 class AuditReply(Body):
     """A page of the log. `intact` is false where the chain no longer holds; `fault` then names the line."""
 
@@ -183,6 +226,12 @@ class AuditReply(Body):
     head_hash: str
     intact: bool
     fault: str
+
+
+def join_line(url: str, ca_fingerprint: str, purpose: str) -> str:
+    """What an invited organisation pastes. A contributor is asked for its size, which is its own to say."""
+    size = " --declared-size 0" if purpose == "use" else ""
+    return f"commonlens-participant join {url} --ca-fingerprint {ca_fingerprint}{size}"
 
 
 def software_version() -> str:

@@ -15,6 +15,12 @@ from tests.desk import CHEAP_HASHER, PASSWORD, Desk, Web
 
 OPEN_TO_ALL = {("POST", "/api/v1/enrolments"), ("POST", "/api/v1/sessions")}
 OWN_SESSION = {("DELETE", "/api/v1/sessions")}
+OWN_NODE = {
+    ("POST", "/api/v1/node/report"),
+    ("POST", "/api/v1/node/restarted"),
+    ("POST", "/api/v1/node/sign-in-link"),
+}
+"""What a member's node says of itself and asks for itself."""
 PUBLIC_PAGES = {("GET", "/api/v1/health"), ("GET", "/api/v1/trust")}
 ROUTES = sorted(
     (method, route.path) for route in router.routes if isinstance(route, APIRoute) for method in route.methods
@@ -42,13 +48,23 @@ def test_an_auditor_cannot_change_anything(desk: Desk, method: str, path: str) -
     assert everything(desk) == before
 
 
-@pytest.mark.parametrize(("method", "path"), [r for r in CHANGING if r not in OPEN_TO_ALL])
+@pytest.mark.parametrize(("method", "path"), [r for r in CHANGING if r not in OPEN_TO_ALL | OWN_NODE])
 def test_a_member_cannot_change_the_consortium(desk: Desk, method: str, path: str) -> None:
     north, south = desk.member("North"), desk.member("South")
     before = everything(desk)
-    status = call(desk, north.token, method, path, south.member_id)
-    assert status == (204 if path == "/api/v1/node/restarted" else 403)
+    assert call(desk, north.token, method, path, south.member_id) == 403
     assert everything(desk) == before
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(OWN_NODE))
+def test_what_a_member_says_of_its_node_changes_no_row_of_the_consortium(
+    desk: Desk, method: str, path: str
+) -> None:
+    north, south = desk.member("North"), desk.member("South")
+    before = desk.room.members.get(south.member_id)
+    assert call(desk, north.token, method, path, south.member_id) != 403
+    assert desk.room.members.get(south.member_id) == before
+    assert desk.audit_actions()[-1] in ("member.enrolled", "sign-in-link.made")
 
 
 @pytest.mark.parametrize(("method", "path"), [r for r in ROUTES if r not in OPEN_TO_ALL | PUBLIC_PAGES])
@@ -63,10 +79,17 @@ def test_without_a_good_token_no_door_opens(desk: Desk, method: str, path: str, 
     assert (response.status_code, response.json()["code"]) == (401, "not-trusted.sign-in")
 
 
-@pytest.mark.parametrize("path", ["/members", "/invitations", "/audit"])
+@pytest.mark.parametrize("path", ["/invitations", "/audit"])
 def test_a_member_cannot_look_into_the_consortiums_books(desk: Desk, path: str) -> None:
     response = desk.client(desk.member().token).get(path)
     assert response.status_code == 403 and response.json()["code"] == "refused.not-allowed"
+
+
+def test_a_member_sees_itself_alone_among_the_members(desk: Desk) -> None:
+    north, south = desk.member("North"), desk.member("South")
+    web = desk.client(north.token)
+    assert [line["id"] for line in web.get("/members").json()] == [north.member_id]
+    assert web.get(f"/members/{south.member_id}").status_code in (403, 404)
 
 
 def test_a_suspended_members_token_stops_at_once_and_works_again_when_resumed(desk: Desk) -> None:

@@ -69,8 +69,9 @@ class Laps:
 
 
 @contextmanager
-def bench(members: int) -> Iterator[tuple[Consortium, list[Home]]]:
+def bench(members: int, train_s: float = 0.0) -> Iterator[tuple[Consortium, list[Home]]]:
     """A coordinator process, and one process with `members` warm members, in a temporary folder."""
+    train = {"COMMONLENS_BENCHMARK_TRAIN_S": str(train_s)}
     with tempfile.TemporaryDirectory() as folder, consortium(Path(folder), {}) as made:
         homes = [_enrol(made, f"member {number}") for number in range(members)]
         argv = [sys.executable, str(Path(__file__).with_name("round_members.py"))]
@@ -81,7 +82,7 @@ def bench(members: int) -> Iterator[tuple[Consortium, list[Home]]]:
                 stdin=subprocess.PIPE,
                 stdout=said,
                 stderr=said,
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+                env=os.environ | train | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
             )
             try:
                 wait_for("all connect", lambda: log.read_text().count("connected") == members)
@@ -93,7 +94,18 @@ def bench(members: int) -> Iterator[tuple[Consortium, list[Home]]]:
 
 
 def run_rounds(made: Consortium, homes: list[Home], coordinates: int, rounds: int) -> str:
-    """Agree on a plan that trains one tensor of `coordinates` values and run it to its end; the run's id."""
+    """Run a plan of `begin_run` to its end; the run's id."""
+    run = begin_run(made, homes, coordinates, rounds)
+    # Asked seldom, so that watching costs the round nothing.
+    while (shown := made.shown(run))["state"] == "running":
+        time.sleep(1.0)
+    if shown["state"] != "completed":
+        raise SystemExit(f"{shown['state']}: {shown['reason']}\n{made.coordinator.said()}")
+    return run
+
+
+def begin_run(made: Consortium, homes: list[Home], coordinates: int, rounds: int) -> str:
+    """Agree on a plan that trains one tensor of `coordinates` values and start it; the run's id."""
     slot = TensorSlot("weights", (coordinates,), True)
     layout = WeightLayout((slot,))
     values = np.random.default_rng(0).normal(0.0, 0.01, coordinates).astype(np.float32)
@@ -126,13 +138,7 @@ def run_rounds(made: Consortium, homes: list[Home], coordinates: int, rounds: in
         signature = key.sign_value("consent", {"plan_digest": str(plan.digest)})
         store.add_consent(str(plan.digest), read_link(home.root).member_id, signature)
     engine.dispose()
-    run = made.start_run(str(plan.digest))
-    # Asked seldom, so that watching costs the round nothing.
-    while (shown := made.shown(run))["state"] == "running":
-        time.sleep(1.0)
-    if shown["state"] != "completed":
-        raise SystemExit(f"{shown['state']}: {shown['reason']}\n{made.coordinator.said()}")
-    return run
+    return made.start_run(str(plan.digest))
 
 
 def laps_of(made: Consortium, homes: list[Home], run: str) -> list[Laps]:

@@ -1,13 +1,15 @@
 """Warm members for the round benchmark: the real node loop and bulk transfer, and an answer that trains nothing.
 
 `python round_members.py HOME…` serves every member's folder in a thread of its own until its standard input
-ends. Each answer appends one line to HOME/laps.jsonl: when the instruction was there, when the weights were,
-when the payload was sealed, and when it was sent; seconds of the machine's monotonic clock.
+ends; each takes COMMONLENS_BENCHMARK_TRAIN_S seconds over an answer, or none. Each answer appends one line to
+HOME/laps.jsonl: when the instruction was there, when the weights were, when the payload was sealed, and when it was
+sent; seconds of the machine's monotonic clock.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -31,8 +33,8 @@ from shared.release.signing import SigningKey
 from shared.wire.rounds import RoundReply, RoundRequest
 
 
-def node_loop(home: Home) -> NodeLoop:
-    """A member's loop that answers every round with the weights it was sent."""
+def node_loop(home: Home, train_s: float) -> NodeLoop:
+    """A member's loop that answers every round with the weights it was sent, after `train_s`."""
     link, control = read_link(home.root), MemberControl(home)
     identity, outbox = SigningKey.load(home.identity_key), Outbox(home.outbox)
     transfers = HttpTransfers(control.client.http)
@@ -46,6 +48,7 @@ def node_loop(home: Home) -> NodeLoop:
             request.weights_ticket, request.weights_bytes, request.weights_digest
         )
         laps.append(time.monotonic())
+        time.sleep(train_s)
         header = ContributionHeader(
             member_id=link.member_id,
             run_id=request.run_id,
@@ -76,7 +79,8 @@ def node_loop(home: Home) -> NodeLoop:
 
 def main() -> None:
     """Serve until standard input ends."""
-    loops = [node_loop(Home(Path(path))) for path in sys.argv[1:]]
+    train_s = float(os.environ.get("COMMONLENS_BENCHMARK_TRAIN_S", "0"))
+    loops = [node_loop(Home(Path(path)), train_s) for path in sys.argv[1:]]
     threads = [threading.Thread(target=loop.run, daemon=True) for loop in loops]
     for thread in threads:
         thread.start()

@@ -222,8 +222,7 @@ class Consortium:
         """Invite, join and add data; the node is not started yet."""
         home = self.folder / name
         pictures = draw_pictures(self.folder / f"pictures-{name}", records, classes, seed=len(self.members))
-        argv = [str(BIN / "commonlens-participant"), "run", "--home", str(home)]
-        member = Organisation(name, home, pictures, Daemon(argv, self.folder / f"{name}.log"))
+        member = Organisation(name, home, pictures, Daemon(node_argv(home), self.folder / f"{name}.log"))
         line, secret = self.invite(name)
         joined = member.call(*line, "--declared-size", records, stdin=secret + "\n")
         assert joined.code == 0, joined.err
@@ -312,6 +311,11 @@ def consortium(folder: Path, sizes: dict[str, tuple[int, int]]) -> Iterator[Cons
         yield made
     finally:
         made.end()
+
+
+def node_argv(home: Path) -> list[str]:
+    """The command of a member's node."""
+    return [str(BIN / "commonlens-participant"), "run", "--home", str(home)]
 
 
 def free_port() -> int:

@@ -148,7 +148,7 @@ def test_default_policy_is_read_back_and_never_replaced(tmp_path: Path) -> None:
     write_default_policy(path, "other", 99.0)
     policy = read_policy(path)
     assert (policy.data_set, policy.budget) == ("own", Budget(3.0, 1e-5))
-    assert policy == Policy("own", 3.0)
+    assert policy == Policy("own", 3.0, declare_budget=True)
 
 
 def test_without_a_policy_or_with_a_misspelt_one_nothing_is_allowed(tmp_path: Path) -> None:

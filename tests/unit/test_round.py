@@ -44,7 +44,7 @@ def test_round_moves_the_weights_by_what_members_sent(sim: ConsortiumSimulator) 
     expected = sim.state_at_start(plan).weights + average(sim, ids)
     assert np.allclose(moved.weights, expected, atol=1e-7)
     assert record.bytes_up == record.bytes_down == 3 * 4 * plan.trainable_coordinates
-    assert set(record.seconds) == {"broadcast", "waiting", "sum", "average"}
+    assert set(record.seconds) == {"broadcast", "training", "waiting", "sum", "average"}
 
 
 def test_straggler_is_named_and_the_others_are_averaged_among_themselves(sim: ConsortiumSimulator) -> None:

@@ -1,0 +1,270 @@
+"""What routes take and answer where their own signature says only "JSON" or "a file": for the API's description alone.
+
+Answers are rendered from the domain's dataclasses, so most shapes are those dataclasses. A test compares what the
+routes really answer with what stands here, key by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.api_rules import API, Route
+from coordinator.registry.downloads import Downloads
+from coordinator.registry.gate_report import GateReport
+from coordinator.registry.service import Checked, Withdrawal
+from coordinator.runs.draft import PlanDraft
+from coordinator.runs.events import RoundEvent
+from coordinator.runs.secure_planning import NoiseFigures
+from coordinator.runs.store import RunRow
+from shared.domain.plan import Plan, PlanMember
+from shared.wire.rounds import CONTRIBUTION_PATH, WEIGHTS_PATH
+
+
+class Bytes:
+    """The body is a file."""
+
+
+class Picture:
+    """The answer is a PNG."""
+
+
+class EventStream:
+    """The answer is a stream of server-sent events."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One Ed25519 signature over the canonical bytes of what is signed, all in hex digits."""
+
+    key: str
+    sig: str
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A signed document; docs/protocol.md says what each kind holds."""
+
+    signed: Mapping[str, Any]
+    signatures: tuple[Signature, ...]
+
+
+@dataclass(frozen=True)
+class MemberCostShape:
+    """What a plan costs one member; an ε without a useful bound is null."""
+
+    name: str
+    expected_batch_size: float
+    epsilon: float | None
+    epsilon_at_second_delta: float | None
+    epsilon_alone: float | None
+    epsilon_alone_at_second_delta: float | None
+    seconds_per_round: float | None
+
+
+@dataclass(frozen=True)
+class PlanCheckShape:
+    """A complete plan and what it costs."""
+
+    digest: str
+    plan: Plan
+    costs: tuple[MemberCostShape, ...]
+    bytes_per_round: int
+    noise: NoiseFigures
+    grid_cost: float
+    additive_slack: float
+    neighbours: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanLineMember(PlanMember):
+    """A member of a plan, and whether it consented."""
+
+    consented: bool
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """A plan in the list."""
+
+    digest: str
+    extractor_name: str
+    proposed_by: str
+    proposed_at: str
+    members: tuple[PlanLineMember, ...]
+    quorum: int
+    rounds: int
+    target_epsilon: float
+
+
+@dataclass(frozen=True)
+class PlanList:
+    """All plans, oldest first."""
+
+    plans: tuple[PlanLine, ...]
+
+
+@dataclass(frozen=True)
+class Consents:
+    """The ids of members who consented."""
+
+    consents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanWithConsents(Consents):
+    """One plan, who proposed it, and which member consented when."""
+
+    plan: Plan
+    proposed_by: str
+    proposed_at: str
+    consented_at: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunShape(RunRow):
+    """A run as it stands."""
+
+    planned_rounds: int
+    extractor_name: str
+
+
+@dataclass(frozen=True)
+class RunList:
+    """All runs, oldest first."""
+
+    runs: tuple[RunShape, ...]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Noised validation counts, over all contributors, and the std of the noise on each (clause 6.2)."""
+
+    correct: float
+    wrong: float
+    noise_std: float
+
+
+@dataclass(frozen=True)
+class RoundShape:
+    """One attempt of a round."""
+
+    run_id: str
+    number: int
+    attempt: int
+    state: str
+    opened_at: str
+    closed_at: str | None
+    cohort: tuple[str, ...]
+    contributors: tuple[str, ...]
+    missing: Mapping[str, str]
+    checkpoint_digest: str | None
+    bytes_up: int
+    bytes_down: int
+    seconds: Mapping[str, float]
+    note: str
+    validation: Validation | None
+
+
+@dataclass(frozen=True)
+class RunWithRounds(RunShape):
+    """One run with every attempt of every round."""
+
+    rounds: tuple[RoundShape, ...]
+
+
+@dataclass(frozen=True)
+class EventShape(RoundEvent):
+    """One thing that happened, with its place in the order of all events."""
+
+    id: int
+    number: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class EventList:
+    """Events of a run, oldest first; `last` is what to ask after next."""
+
+    events: tuple[EventShape, ...]
+    last: int
+
+
+@dataclass(frozen=True)
+class GuaranteeShape:
+    """What a release guarantees one member at the plan's δ."""
+
+    name: str
+    epsilon: float | None
+    epsilon_alone: float | None
+    delta: float
+
+
+@dataclass(frozen=True)
+class Published:
+    """A release that was just made."""
+
+    release: str
+    members: tuple[GuaranteeShape, ...]
+
+
+@dataclass(frozen=True)
+class DownloadsOfReleases:
+    """Release id → how often it was fetched."""
+
+    downloads: Mapping[str, Downloads]
+
+
+@dataclass(frozen=True)
+class ReleaseShape:
+    """One release: what was proven of it here and when."""
+
+    release: str
+    yanked: bool
+    withdrawal: Withdrawal | None
+    downloads: Downloads
+    checked: Checked
+
+
+@dataclass(frozen=True)
+class Yanked:
+    """A release that is not offered any more."""
+
+    release: str
+    yanked: bool
+
+
+TAKES: Mapping[Route, type] = {
+    ("POST", f"{API}/plans"): PlanDraft,
+    ("POST", f"{API}/plans/check"): PlanDraft,
+    ("PUT", CONTRIBUTION_PATH): Bytes,
+}
+ANSWERS: Mapping[Route, type] = {
+    ("GET", f"{API}/roll"): Signed,
+    ("GET", f"{API}/releases"): Signed,
+    ("GET", f"{API}/releases/{{extractor}}/{{number}}/files/{{name}}"): Bytes,
+    ("GET", f"{API}/releases/downloads"): DownloadsOfReleases,
+    ("GET", f"{API}/releases/{{extractor}}/{{number}}"): ReleaseShape,
+    ("GET", f"{API}/releases/{{extractor}}/{{number}}/redteam"): GateReport,
+    ("GET", f"{API}/releases/{{extractor}}/{{number}}/redteam/{{picture}}"): Picture,
+    ("POST", f"{API}/releases/{{extractor}}/{{number}}/yank"): Yanked,
+    ("GET", WEIGHTS_PATH): Bytes,
+    ("POST", f"{API}/plans/check"): PlanCheckShape,
+    ("POST", f"{API}/plans"): PlanCheckShape,
+    ("GET", f"{API}/plans"): PlanList,
+    ("GET", f"{API}/plans/{{digest}}"): PlanWithConsents,
+    ("GET", f"{API}/plans/{{digest}}/cost"): PlanCheckShape,
+    ("GET", f"{API}/plans/{{digest}}/starting-weights"): Bytes,
+    ("POST", f"{API}/plans/{{digest}}/consents"): Consents,
+    ("POST", f"{API}/plans/{{digest}}/runs"): RunShape,
+    ("GET", f"{API}/runs"): RunList,
+    ("GET", f"{API}/runs/{{run_id}}"): RunWithRounds,
+    ("GET", f"{API}/runs/{{run_id}}/events"): EventList,
+    ("GET", f"{API}/runs/{{run_id}}/events/stream"): EventStream,
+    ("POST", f"{API}/runs/{{run_id}}/pause"): RunShape,
+    ("POST", f"{API}/runs/{{run_id}}/resume"): RunShape,
+    ("POST", f"{API}/runs/{{run_id}}/stop"): RunShape,
+    ("POST", f"{API}/runs/{{run_id}}/releases"): Published,
+}

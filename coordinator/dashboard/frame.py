@@ -1,0 +1,126 @@
+"""What every page shares: the templates, the headers that keep strangers' code out, and errors that can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from coordinator.dashboard import words
+from coordinator.dashboard.rules import may
+from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, quiet_viewer
+from coordinator.members.access import room_of
+from shared.wire.problems import Problem
+
+FOLDER = Path(__file__).parent
+NOTICE_COOKIE = "__Host-notice"
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+"""Of every page. No inline script or style, no other host, no frame; `img-src` has no data: either."""
+NAVIGATION = (
+    ("/", "Overview"),
+    ("/members", "Members"),
+    ("/plans", "Plans"),
+    ("/runs", "Runs"),
+    ("/extractors", "Extractors"),
+    ("/privacy", "Privacy"),
+    ("/audit", "Audit"),
+)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "short": words.short,
+        "epsilon": words.epsilon_words,
+        "size": words.size,
+        "duration": words.duration,
+        "moment": words.moment,
+        "thousands": words.thousands,
+    }
+    environment.globals |= {"odds": words.odds, "ago": words.ago}
+    return environment
+
+
+TEMPLATES = _environment()
+
+
+def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A whole page. `values` are what its own template shows; nothing of them is ever markup."""
+    viewer: Viewer | None = getattr(request.state, "viewer", None) or quiet_viewer(request)
+    text = TEMPLATES.get_template(template).render(
+        _shared(request, viewer) | {"notice": unquote(request.cookies.get(NOTICE_COOKIE, ""))} | values
+    )
+    request.state.page_status = status
+    answer = HTMLResponse(text, status_code=status, headers={**HEADERS, "Cache-Control": "no-store"})
+    if NOTICE_COOKIE in request.cookies:
+        answer.delete_cookie(NOTICE_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+    return answer
+
+
+def part(request: Request, viewer: Viewer, template: str, **values: Any) -> str:
+    """A part of a page as it arrives live: the same template that the whole page includes."""
+    return TEMPLATES.get_template(template).render(_shared(request, viewer) | values)
+
+
+def _shared(request: Request, viewer: Viewer | None) -> dict[str, Any]:
+    room = room_of(request)
+    allowed: Callable[[str, str], bool] = lambda method, path: (  # noqa: E731
+        viewer is not None and may(viewer.caller.role, method, path)
+    )
+    return {
+        "consortium": room.config.consortium,
+        "viewer": viewer,
+        "may": allowed,
+        "proof": lambda: _proof(viewer),
+        "navigation": [(path, name) for path, name in NAVIGATION if allowed("GET", path)],
+        "here": request.url.path,
+        "now": room.clock.now(),
+    }
+
+
+def _proof(viewer: Viewer | None) -> Markup:
+    """The field that every form of a session carries."""
+    value = "" if viewer is None else viewer.proof
+    return Markup('<input type="hidden" name="{}" value="{}">').format(PROOF_FIELD, value)
+
+
+def then(request: Request, path: str, notice: str = "") -> RedirectResponse:
+    """After a form: go to `path`, where `notice` is shown once. A reload does not send the form again."""
+    answer = RedirectResponse(path, status_code=303, headers=dict(HEADERS))
+    if notice:
+        plain = "".join(c if c.isprintable() else " " for c in notice)[:300]
+        answer.set_cookie(
+            NOTICE_COOKIE,
+            quote(plain),
+            max_age=60,
+            path="/",
+            secure=True,
+            httponly=True,
+            samesite="lax",
+        )
+    return answer
+
+
+def error_page(request: Request, problem: Problem) -> Response:
+    """What went wrong, as a page: the tree's own words, and a way back."""
+    return page(request, "error.html", status=problem.status, problem=problem)

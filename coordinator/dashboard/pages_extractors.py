@@ -1,0 +1,145 @@
+"""Extractors: the catalogue of releases, and each release with its proofs, its files and the lines that get it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form, Request
+from starlette.responses import Response
+
+from coordinator.dashboard.card_text import Block, blocks
+from coordinator.dashboard.frame import HEADERS, page, then
+from coordinator.dashboard.gate import Seeing, gate
+from coordinator.dashboard.release_facts import PATIENCE_S, before, changes, groups, line_of, releases
+from coordinator.dashboard.snippets import snippets
+from coordinator.members.access import room_of
+from coordinator.registry.routes import send_file
+from coordinator.registry.service import MOST_REASON_CHARACTERS, Checked, ReleaseService
+from coordinator.registry.shelf import Shelf
+from shared.domain.errors import CommonlensError, Invalid
+from shared.domain.release import CARD_FILE, CatalogueEntry
+from shared.release.envelope import read_bounded
+
+router = APIRouter(dependencies=[Depends(gate)])
+MOST_CARD_BYTES = 256 * 1024
+RELEASE = "/extractors/{name}/{number}"
+
+
+@router.get("/extractors")
+def catalogue(request: Request, viewer: Seeing, name: str = "") -> Response:
+    """Every release, newest first, one table for each extractor name."""
+    return page(request, "extractors/catalogue.html", groups=groups(releases(request), name), only=name)
+
+
+@router.get(RELEASE)
+def release(request: Request, viewer: Seeing, name: str, number: str) -> Response:
+    """One release."""
+    entry = releases(request).find(name, number)
+    checked = releases(request).check_within(entry, PATIENCE_S)
+    return page(request, "extractors/release.html", **_facts(request, entry, checked))
+
+
+@router.get(RELEASE + "/files/{file}")
+def file(request: Request, viewer: Seeing, name: str, number: str, file: str) -> Response:
+    """One of its files, to be kept on disk."""
+    service = releases(request)
+    entry = service.find(name, number)
+    answer = send_file(
+        request, service.home, room_of(request).clock, (entry.extractor_name, entry.number), file
+    )
+    answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
+    answer.headers["Content-Disposition"] = f'attachment; filename="{entry.id}-{file}"'
+    return answer
+
+
+@router.post(RELEASE + "/check")
+def check(request: Request, viewer: Seeing, name: str, number: str) -> Response:
+    """Check every proof again, now."""
+    service = releases(request)
+    entry = service.find(name, number)
+    found = service.check(entry, again=True)
+    said = "A proof does not hold." if found.problem else "All proofs hold."
+    return then(
+        request, f"/extractors/{entry.extractor_name}/{entry.number}#proofs", f"Checked again. {said}"
+    )
+
+
+@router.post(RELEASE + "/yank")
+def yank(
+    request: Request,
+    viewer: Seeing,
+    name: str,
+    number: str,
+    typed: Annotated[str, Form()] = "",
+    reason: Annotated[str, Form()] = "",
+) -> Response:
+    """Withdraw it, once its id was typed and a reason given."""
+    service = releases(request)
+    entry = service.find(name, number)
+    try:
+        if typed.strip() != entry.id:
+            raise Invalid(
+                f"To withdraw {entry.id} its id must be typed; what was typed is another text. Nothing was withdrawn."
+            )
+        service.withdraw(entry.id, viewer.caller.actor, reason)
+    except Invalid as error:
+        facts = _facts(request, entry, service.check(entry)) | {
+            "yank_problem": error.message,
+            "typed": typed,
+            "reason": reason,
+        }
+        return page(request, "extractors/release.html", status=422, **facts)
+    return then(
+        request,
+        f"/extractors/{entry.extractor_name}/{entry.number}",
+        f"{entry.id} is withdrawn. Who pulled it before still has it: tell them why.",
+    )
+
+
+def _facts(request: Request, entry: CatalogueEntry, checked: Checked | None) -> dict[str, Any]:
+    service = releases(request)
+    line = line_of(service, entry)
+    facts: dict[str, Any] = {
+        "line": line,
+        "entry": entry,
+        "claimed": line.claimed,
+        "checked": checked,
+        "withdrawal": service.withdrawal(entry),
+        "card": (),
+        "snippets": (),
+        "previous": None,
+        "changes": (),
+        "yank_problem": "",
+        "typed": "",
+        "reason": "",
+        "most_reason": MOST_REASON_CHARACTERS,
+    }
+    if line.claimed is None:
+        return facts
+    trust = Shelf(service.home).trust()
+    previous = before(service, line.claimed)
+    return facts | {
+        "card": _card(service.folder(entry)),
+        "snippets": snippets(request, entry, line.claimed, trust),
+        "signed_today": trust.release_key in line.claimed.signed_by,
+        "previous": previous,
+        "changes": _changes(service, previous, entry),
+    }
+
+
+def _changes(service: ReleaseService, previous: CatalogueEntry | None, entry: CatalogueEntry) -> Any:
+    """None where the release before cannot be read."""
+    if previous is None:
+        return ()
+    try:
+        return changes(service.claimed(previous), service.claimed(entry))
+    except CommonlensError:
+        return None
+
+
+def _card(folder: Path) -> tuple[Block, ...]:
+    try:
+        return blocks(read_bounded(folder / CARD_FILE, MOST_CARD_BYTES).decode("utf-8", errors="replace"))
+    except Invalid:  # it is not there or not readable: the proofs above say so
+        return ()

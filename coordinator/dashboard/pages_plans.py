@@ -1,0 +1,205 @@
+"""Plans: which there are, what one says and costs, who consented, how two differ; and the start of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from coordinator.dashboard.frame import page, part, then
+from coordinator.dashboard.gate import Seeing, gate
+from coordinator.dashboard.live import stream
+from coordinator.dashboard.plan_lines import Line, Pair, cost_lines, member_lines, pairs, plan_lines
+from coordinator.dashboard.pulse import Parts
+from coordinator.dashboard.sessions import Viewer
+from coordinator.members.access import room_of
+from coordinator.runs.measured import measured_before
+from coordinator.runs.proposals import Proposal, every_proposal, one_proposal
+from coordinator.runs.service import RunService
+from coordinator.runs.store import RunRow
+from shared.domain.consortium import Role
+from shared.domain.run import RunState
+from shared.domain.strict import to_plain
+from shared.release.promise import promise
+
+router = APIRouter(dependencies=[Depends(gate)])
+_LOOK = {
+    RunState.RUNNING: "good",
+    RunState.PAUSED: "warn",
+    RunState.STOPPED: "hollow",
+    RunState.COMPLETED: "good",
+    RunState.FAILED: "bad",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A plan in the list, as this viewer may see it."""
+
+    proposal: Proposal
+    word: str
+    look: str
+    run: RunRow | None
+    """Its newest run."""
+    mine: bool | None
+    """Whether the member that looks consented; None where the plan does not name it."""
+
+    @property
+    def label(self) -> str:
+        """To choose it by."""
+        plan = self.proposal.plan
+        return f"{plan.extractor_name} · ε {plan.privacy.target_epsilon:g} · {self.proposal.digest[7:15]}"
+
+
+@router.get("/plans")
+def plans(request: Request, viewer: Seeing) -> Response:
+    """All of them, newest first."""
+    return page(request, "plans/list.html", **_list_facts(request, viewer))
+
+
+@router.get("/plans/live")
+def plans_live(request: Request, viewer: Seeing) -> Response:
+    """Their states and consents as they change."""
+    return stream(request, viewer, _list_parts)
+
+
+@router.get("/plans/compare")
+def compare(request: Request, viewer: Seeing, a: str = "", b: str = "") -> Response:
+    """Two plans side by side."""
+    facts: dict[str, Any] = {"rows": _rows(request, viewer), "a": a, "b": b, "groups": [], "first": None}
+    if a and b:
+        engine = room_of(request).engine
+        first, second = one_proposal(engine, a), one_proposal(engine, b)
+        groups = _compared(_runs(request), viewer, first, second)
+        facts |= {"groups": groups, "first": first, "second": second}
+        facts["differing"] = sum(pair.differs for _, every in groups for pair in every)
+    return page(request, "plans/compare.html", **facts)
+
+
+@router.get("/plans/{digest}")
+def plan(request: Request, viewer: Seeing, digest: str) -> Response:
+    """One plan, whole: what it says, what it costs, who consented."""
+    runs, every = _runs(request), every_proposal(room_of(request).engine)
+    facts = _plan_facts(request, viewer, digest)
+    one: Proposal = facts["one"]
+    former = _former(every, one)
+    check = runs.cost(digest)
+    return page(
+        request,
+        "plans/plan.html",
+        **facts,
+        check=check,
+        costs=[cost for cost in check.costs if _sees(viewer, one, cost.name)],
+        measured=measured_before(room_of(request).engine, every, one.plan),
+        lines=plan_lines(one.plan),
+        promise=promise(one.plan),
+        former=former,
+        changes=[] if former is None else _changes(viewer, former, one),
+        others=[row for row in _rows(request, viewer) if row.proposal.digest != digest],
+        raw=json.dumps(to_plain(one.plan), indent=2, ensure_ascii=False, sort_keys=True),
+    )
+
+
+@router.get("/plans/{digest}/live")
+def plan_live(request: Request, viewer: Seeing, digest: str) -> Response:
+    """Its consents as they arrive."""
+    one_proposal(room_of(request).engine, digest)
+    return stream(request, viewer, _plan_parts)
+
+
+@router.post("/plans/{digest}/runs")
+def start_run(request: Request, viewer: Seeing, digest: str) -> Response:
+    """Begin a run of it."""
+    run = _runs(request).start(digest, viewer.caller.actor)
+    return then(
+        request, f"/runs/{run.id}", "The run has begun. Members are asked as soon as a quorum is online."
+    )
+
+
+def _runs(request: Request) -> RunService:
+    runs: RunService = request.app.state.runs
+    return runs
+
+
+def _own(viewer: Viewer) -> str:
+    """Id of the member that looks; empty for people, who see everybody."""
+    return viewer.caller.id if viewer.caller.role is Role.MEMBER else ""
+
+
+def _sees(viewer: Viewer, one: Proposal, name: str) -> bool:
+    own = one.plan.member(_own(viewer))
+    return not _own(viewer) or (own is not None and own.name == name)
+
+
+def _rows(request: Request, viewer: Viewer) -> list[Row]:
+    newest = {run.plan_digest: run for run in _runs(request).store.runs()}
+    every = every_proposal(room_of(request).engine)
+    return [_row(one, newest.get(one.digest), _own(viewer)) for one in reversed(every)]
+
+
+def _row(one: Proposal, run: RunRow | None, own: str) -> Row:
+    if run is not None:
+        word, look = run.state.value, _LOOK[run.state]
+    elif one.may_start:
+        word, look = "ready to start", "good"
+    else:
+        word, look = "waiting for consents", "warn"
+    mine = own in one.consents if own and one.plan.member(own) is not None else None
+    return Row(one, word, look, run, mine)
+
+
+def _list_facts(request: Request, viewer: Viewer) -> dict[str, Any]:
+    return {"rows": _rows(request, viewer), "as_member": bool(_own(viewer))}
+
+
+def _list_parts(request: Request, viewer: Viewer) -> Parts:
+    return {"plans": part(request, viewer, "plans/rows.html", **_list_facts(request, viewer))}
+
+
+def _plan_facts(request: Request, viewer: Viewer, digest: str) -> dict[str, Any]:
+    one = one_proposal(room_of(request).engine, digest)
+    going = [run for run in _runs(request).store.runs() if run.plan_digest == digest]
+    own = _own(viewer)
+    return {
+        "one": one,
+        "row": _row(one, going[-1] if going else None, own),
+        "runs": going[::-1],
+        "under_way": any(run.state in (RunState.RUNNING, RunState.PAUSED) for run in going),
+        "members": [m for m in one.plan.members if own in ("", m.member_id)],
+        "online": request.app.state.online(),
+        "as_member": bool(own),
+    }
+
+
+def _plan_parts(request: Request, viewer: Viewer) -> Parts:
+    facts = _plan_facts(request, viewer, request.path_params["digest"])
+    return {name: part(request, viewer, f"plans/{name}.html", **facts) for name in ("standing", "consents")}
+
+
+def _former(every: list[Proposal], one: Proposal) -> Proposal | None:
+    """The plan before it under the same name, or else simply the plan before it."""
+    before = every[: next(place for place, p in enumerate(every) if p.digest == one.digest)]
+    same = [p for p in before if p.plan.extractor_name == one.plan.extractor_name]
+    found = same or before
+    return found[-1] if found else None
+
+
+def _changes(viewer: Viewer, former: Proposal, one: Proposal) -> list[Pair]:
+    before, now = (plan_lines(p.plan) + member_lines(p.plan, _own(viewer)) for p in (former, one))
+    return [pair for pair in pairs(before, now) if pair.differs]
+
+
+def _compared(
+    runs: RunService, viewer: Viewer, first: Proposal, second: Proposal
+) -> list[tuple[str, list[Pair]]]:
+    own = _own(viewer)
+    made: list[tuple[str, Callable[[Proposal], list[Line]]]] = [
+        ("What it costs", lambda one: cost_lines(runs.cost(one.digest))),
+        ("What it says", lambda one: plan_lines(one.plan)),
+        ("Members and declared sizes", lambda one: member_lines(one.plan, own)),
+    ]
+    return [(title, pairs(lines(first), lines(second))) for title, lines in made]

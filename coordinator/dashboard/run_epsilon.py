@@ -1,0 +1,113 @@
+"""ε after so many rounds, for pages: computed beside the requests, kept by plan, never waited for.
+
+The accountant takes tens of milliseconds for one number, and a chart shows dozens. What is not there yet is said
+to be on its way; the page that looks again finds it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from shared.domain.plan import Plan
+from shared.domain.privacy import Mode
+from shared.privacy.accountant import epsilon
+
+CURVE_POINTS = 24
+LEAST_PAUSE_S = 2.0
+"""Between two looks at what one plan's run has spent, so that watching short rounds does not slow them."""
+HEAD_START_S = 0.3
+"""The page that asks is sent first: the accountant would slow its templates down."""
+MOST_KEPT = 1000
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Both numbers of clause 3.7 after `rounds` charged rounds; infinite where there is no useful bound."""
+
+    rounds: int
+    together: float
+    alone: float
+
+
+NOTHING = Spent(0, 0.0, 0.0)
+_Key = tuple[str, int, int]
+"""A plan's digest, charged rounds, and how many of them paid for validation: all that ε depends on."""
+
+
+class EpsilonBook:
+    """What the accountant has said so far, for all pages of a process."""
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="epsilon")
+        self._curves: dict[str, tuple[Spent, ...]] = {}
+        self._spent: dict[_Key, Spent] = {}
+        self._looked: dict[str, float] = {}
+        self._begun: set[str] = set()
+        self._guard = threading.Lock()
+
+    def curve(self, plan: Plan) -> tuple[Spent, ...]:
+        """ε over the planned rounds for a member that is asked in each; empty until it is computed."""
+        digest = str(plan.digest)
+        if digest not in self._curves:
+            self._begin(f"curve {digest}", lambda: self._draw(plan))
+        return self._curves.get(digest, ())
+
+    def spent(self, plan: Plan, numbers: Sequence[int]) -> Spent | None:
+        """After the rounds with these numbers; until that is computed, what is known of fewer, or None."""
+        digest = str(plan.digest)
+        key = (digest, len(numbers), sum(plan.evaluates(n) for n in numbers))
+        if not numbers or key in self._spent:
+            return self._spent.get(key, NOTHING)
+        known = [
+            spent for (of, rounds, _), spent in list(self._spent.items()) if of == digest and rounds < key[1]
+        ]
+        if not known or time.monotonic() - self._looked.get(digest, -math.inf) >= LEAST_PAUSE_S:
+            self._begin(f"spent {digest}", lambda: self._add(plan, numbers, key))
+        return max(known, key=lambda spent: spent.rounds, default=None)
+
+    def wait(self) -> None:
+        """Until everything that was begun is computed; for tests."""
+        self._worker.submit(lambda: None).result()
+
+    def _begin(self, name: str, work: Callable[[], None]) -> None:
+        with self._guard:
+            if name in self._begun:
+                return
+            self._begun.add(name)
+        self._worker.submit(self._run, name, work)
+
+    def _run(self, name: str, work: Callable[[], None]) -> None:
+        time.sleep(HEAD_START_S)
+        try:
+            work()
+        finally:
+            with self._guard:
+                self._begun.discard(name)
+
+    def _draw(self, plan: Plan) -> None:
+        if len(self._curves) >= MOST_KEPT:
+            self._curves.clear()
+        grid = {1} | {max(1, round(plan.rounds * n / CURVE_POINTS)) for n in range(1, CURVE_POINTS + 1)}
+        points = [compute(plan, range(1, last + 1)) for last in sorted(grid)]
+        self._curves[str(plan.digest)] = tuple(points)
+
+    def _add(self, plan: Plan, numbers: Sequence[int], key: _Key) -> None:
+        if len(self._spent) >= MOST_KEPT:
+            self._spent.clear()
+        self._spent[key] = compute(plan, numbers)
+        self._looked[key[0]] = time.monotonic()
+
+
+def compute(plan: Plan, numbers: Sequence[int]) -> Spent:
+    """What a member spends that is asked in the rounds with these numbers, at the plan's δ."""
+    delta = plan.privacy.delta
+    together = epsilon((event for n in numbers for event in plan.events_of_round(n)), delta)
+    if plan.privacy.mode is Mode.LOCAL:
+        return Spent(len(numbers), together, together)
+    alone = epsilon((event for n in numbers for event in plan.events_alone_of_round(n)), delta)
+    return Spent(len(numbers), together, alone)

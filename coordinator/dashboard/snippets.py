@@ -1,0 +1,89 @@
+"""Lines to copy into each tool that gets or uses a release. Nothing that a person wrote goes into them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from coordinator.config import Config
+from coordinator.members.access import room_of
+from coordinator.registry.claims import Claimed
+from shared.domain.release import WEIGHTS_FILE, CatalogueEntry
+from shared.release.trust import Trust
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """Lines to copy into one tool."""
+
+    key: str
+    tool: str
+    does: str
+    text: str
+
+
+def snippets(request: Request, entry: CatalogueEntry, claimed: Claimed, trust: Trust) -> tuple[Snippet, ...]:
+    """For each tool the lines that get or use this very release."""
+    config: Config = room_of(request).config
+    fingerprint = room_of(request).authority.fingerprint()
+    root = trust.root.keys[0] if len(trust.root.keys) == 1 else trust.root.fingerprint
+    token = (
+        "" if config.public_releases else "export COMMONLENS_TOKEN=…    # from Account, or your operator\n"
+    )
+    sent = "" if config.public_releases else ' -H "Authorization: Bearer $COMMONLENS_TOKEN"'
+    pull = f"commonlens pull {config.url} {entry.id} --ca-fingerprint {fingerprint} --to ."
+    address = f"{config.url}/api/v1/releases/{entry.extractor_name}/{entry.number}/files/{WEIGHTS_FILE}"
+    weights = claimed.manifest.files[WEIGHTS_FILE].digest.removeprefix("sha256:")
+    curl = token + _curl(config.url, fingerprint, f"{sent} {address}", weights)
+    return (
+        Snippet(
+            "pull", "commonlens pull", "Downloads, checks every proof, and only then shows it.", token + pull
+        ),
+        Snippet(
+            "verify",
+            "commonlens verify",
+            "Checks every proof offline, and says what each number means.",
+            f"commonlens verify {entry.id} --root {root} --explain",
+        ),
+        Snippet(
+            "embed",
+            "commonlens embed",
+            "Turns images into embeddings on your machine, after checking the proofs.",
+            f"commonlens embed {entry.id} *.png --root {root} --out embeddings.npy",
+        ),
+        Snippet(
+            "member",
+            "a member's node",
+            "Pulls with the member's own token and pinned root, ready for a head.",
+            f"commonlens-participant head pull {entry.id}",
+        ),
+        Snippet("python", "Python", "Reads the tensors, without this software.", _python(entry)),
+        Snippet("curl", "curl", "One file, under the consortium's own CA.", curl),
+        Snippet(
+            "join",
+            "join the consortium",
+            "Asks for the one-time secret of an invitation.",
+            f"commonlens-participant join {config.url} --ca-fingerprint {fingerprint}",
+        ),
+    )
+
+
+def _python(entry: CatalogueEntry) -> str:
+    return (
+        "from safetensors.numpy import load_file    # pip install safetensors numpy\n"
+        f'tensors = load_file("{entry.id}/{WEIGHTS_FILE}")'
+    )
+
+
+def _curl(url: str, fingerprint: str, file: str, weights: str) -> str:
+    colons = ":".join(re.findall("..", fingerprint.removeprefix("sha256:").upper()))
+    return (
+        f"curl -fsk {url}/api/v1/trust | python3 -c "
+        "'import json, sys; print(json.load(sys.stdin)[\"ca_pem\"])' > ca.pem\n"
+        "openssl x509 -in ca.pem -noout -fingerprint -sha256    # go on only if it is\n"
+        f"# {colons}\n"
+        f"curl -fO --cacert ca.pem{file}\n"
+        f'echo "{weights}  {WEIGHTS_FILE}" | sha256sum -c'
+    )

@@ -1,0 +1,71 @@
+"""Numbers and moments as people read them: the filters of the templates."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+from shared.domain.clock import from_text
+from shared.explanation import right_at_most
+from shared.release.promise import epsilon_text
+
+
+def short(digest: str) -> str:
+    """The first characters of a digest, enough to compare by eye: `sha256:9f3c…` → `9f3c1a2b`."""
+    return digest.rpartition(":")[2][:8]
+
+
+def epsilon_words(epsilon: float | None) -> str:
+    """An ε, rounded up, or that there is no bound."""
+    return "no bound" if epsilon is None else epsilon_text(epsilon)
+
+
+def size(count: float) -> str:
+    """Bytes: `0 B`, `48.2 kB`, `1.2 GB` (powers of 1000)."""
+    if abs(count) < 1000.0:
+        return f"{count:.0f} B"
+    power = min(3, int(math.log10(abs(count)) // 3))
+    return f"{count / 1000.0**power:.1f} {('', 'kB', 'MB', 'GB')[power]}"
+
+
+def duration(seconds: float) -> str:
+    """`12 ms`, `0.4 s`, `48 s`, `2 min 10 s`, `3 h 05 min`, `4 d`."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if 0.0 < seconds < 0.0995:
+        return f"{seconds * 1000.0:.0f} ms"
+    if seconds < 10.0:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d"
+
+
+def moment(text: str | None) -> str:
+    """A stored moment as `22 Nov 2026, 09:12 UTC`; a dash for none."""
+    return "–" if not text else from_text(text).strftime("%-d %b %Y, %H:%M UTC")
+
+
+def ago(text: str, now: datetime) -> str:
+    """How long since a stored moment: `2 min 10 s ago`."""
+    return f"{duration(max(0.0, (now - from_text(text)).total_seconds()))} ago"
+
+
+def thousands(number: float) -> str:
+    """`12,345`."""
+    return f"{number:,.0f}"
+
+
+def odds(epsilon: float | None, delta: float) -> str:
+    """How often a guess from an even bet, whether one record was in the data, can be right at most.
+
+    A tenth of a percent, rounded up because it is a bound; see `shared.explanation.right_at_most`.
+    """
+    right = 1.0 if epsilon is None else right_at_most(epsilon, delta)
+    tenths = math.ceil(right * 1000.0 - 1e-9)
+    return f"{tenths / 10:.1f} %" if tenths < 1000 else "nearly 100 %"

@@ -1,0 +1,155 @@
+"""A coordinator in the middle of its life: members, a plan with consents, a run with rounds, a release, invitations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from coordinator.api_rules import API
+from coordinator.registry.build import Contributor
+from coordinator.registry.publish import publish
+from coordinator.runs.round import RoundRecord, Validation
+from coordinator.runs.service import RunService
+from coordinator.storage import tables as t
+from coordinator.storage.database import reading, writing
+from shared.domain.clock import SystemClock
+from shared.domain.consortium import Purpose, Role
+from shared.domain.plan import Plan, PlanMember
+from shared.domain.release import CohortRound
+from shared.domain.run import RoundState, RunState
+from shared.release.certificate import sign_consent
+from shared.release.signing import SigningKey
+from shared.wire.enrolment import EnrolmentReply
+from tests.dashboard_kit import Board, open_board
+from tests.desk import CONSORTIUM, enrolment
+from tests.release_kit import make_kit
+
+CHECKPOINT = "sha256:" + "c4" * 32
+NAMES = ("South", "West")
+"""Beside North, which every board has."""
+
+
+@dataclass
+class FullBoard(Board):
+    """Its plan, its run and its release have these names."""
+
+    plan: str = ""
+    run: str = ""
+    release: str = ""
+    invitation: str = ""
+
+    def values(self) -> dict[str, object]:
+        """A value that exists for each parameter that a path may have."""
+        extractor, _, number = self.release.rpartition("-")
+        return {
+            "member_id": self.member.member_id,
+            "digest": self.plan,
+            "run_id": self.run,
+            "extractor": extractor,
+            "name": "certificate.json",
+            "file": "certificate.json",
+            "number": number,
+            "release": self.release,
+            "invitation_id": self.invitation,
+        }
+
+
+@contextmanager
+def full_board(prepared_home: Path, folder: Path) -> Iterator[FullBoard]:
+    """Everything that a page can show, made by the shipped services, in a home under `folder`."""
+    board = open_board(prepared_home, folder / "coordinator")
+    keys = {name: SigningKey.generate() for name in NAMES}
+    members = {name: _enrol(board, name, key) for name, key in keys.items()}
+    runs: RunService = board.coordinator.control.state.runs
+    kit = make_kit(folder / "kit")
+    plan = replace(
+        kit.plan,
+        consortium=CONSORTIUM,
+        members=tuple(PlanMember(members[name].member_id, name, 5000) for name in NAMES),
+    )
+    starting = board.home / "starting" / "digits.safetensors"
+    starting.parent.mkdir(exist_ok=True)
+    starting.write_bytes(kit.starting.read_bytes())
+    runs.store.add_plan(plan, "account:Ada", starting.name)
+    consents = tuple(sign_consent(members[name].member_id, plan.digest, key) for name, key in keys.items())
+    for record in consents:
+        runs.consent(str(plan.digest), record.member_id, record.signature)
+    run = runs.start(str(plan.digest), "account:Ada")
+    _rounds(board, runs, run.id, plan)
+    contributors = tuple(
+        Contributor(members[name].member_id, name, key.public_hex) for name, key in keys.items()
+    )
+    ids = tuple(member.member_id for member in plan.members)
+    rounds = (CohortRound(1, RoundState.CLOSED, ids, ids),)
+    request = kit.request(
+        plan=plan,
+        run_id=run.id,
+        members=contributors,
+        rounds=rounds,
+        consents=consents,
+        starting_weights=starting,
+    )
+    release = str(publish(board.home, request, SystemClock()))
+    runs.store.note_release(release, run.id, "account:Ada")
+    invitation, _ = board.room.invitations.invite("East", Purpose.USE, "account:Ada")
+    made = FullBoard(
+        **vars(board), plan=str(plan.digest), run=run.id, release=release, invitation=invitation.id
+    )
+    yield made
+    made.coordinator.carrier.stop()
+    made.coordinator.engine.dispose()
+
+
+def _enrol(board: Board, name: str, key: SigningKey) -> EnrolmentReply:
+    secret = board.room.invitations.invite(name, Purpose.CONTRIBUTE, "account:Ada")[1]
+    return board.room.members.enrol(enrolment(secret, identity=key))
+
+
+def _rounds(board: Board, runs: RunService, run_id: str, plan: Plan) -> None:
+    """One closed round, one abandoned, and one open; then the run is paused."""
+    cohort = tuple(m.member_id for m in plan.members)
+    for number in (1, 2, 3):
+        missing = {} if number == 1 else {cohort[1]: "did not answer within 30 s"}
+        record = RoundRecord(number, cohort, missing, bytes_up=1000, bytes_down=1000, seconds={"train": 1.5})
+        attempt = runs.store.open_round(run_id, record)
+        runs.store.move_round(run_id, number, attempt, RoundState.ASKED)
+        if number == 1:
+            record.validation = Validation(70.0, 30.0, 5.0)
+            runs.store.move_round(run_id, number, attempt, RoundState.SUMMED)
+            runs.store.close_round(run_id, record, attempt, CHECKPOINT)
+        if number == 2:
+            runs.store.abandon_round(run_id, record, attempt, "Fewer members answered than the quorum.")
+    with writing(board.coordinator.engine) as connection:
+        connection.execute(t.rounds.update().where(t.rounds.c.number == 1).values(contributors=list(cohort)))
+    runs.move(run_id, RunState.PAUSED, "account:Ada")
+
+
+def session_of(board: Board, role: Role | None) -> str:
+    """A new session's token, as signing in gives it; empty for nobody."""
+    if role is None:
+        return ""
+    if role is Role.MEMBER:
+        code, _ = board.room.links.make(board.member.member_id)
+        return board.room.links.spend(code, 600.0)[1]
+    account = next(a for a in board.room.accounts.every() if a.role is role and a.has_password)
+    return board.room.accounts.open_session(account, 600.0, "password")[0]
+
+
+def rows(board: Board) -> dict[str, list[tuple[object, ...]]]:
+    """Everything that the database holds."""
+    with reading(board.coordinator.engine) as connection:
+        return {
+            table.name: [tuple(row) for row in connection.execute(table.select())]
+            for table in t.metadata.sorted_tables
+        }
+
+
+def with_values(path: str, values: dict[str, object] | None = None) -> str:
+    """A path of things that do not exist, unless `values` has them. In a page's path `name` is an extractor's."""
+    known = dict(values or {})
+    if "extractor" in known and not path.startswith(API):
+        known["name"] = known["extractor"]
+    return re.sub(r"{(\w+)(?::\w+)?}", lambda found: str(known.get(found[1], "1")), path)

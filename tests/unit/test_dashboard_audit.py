@@ -1,0 +1,121 @@
+"""The audit page: lines are found, exported whole, and checked with the countersignatures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from coordinator.audit.log import FIRST_HASH, append
+from coordinator.storage.database import writing
+from shared.domain.canonical import digest_of
+from tests.dashboard_kit import Board, board, words
+
+assert board  # the fixture
+
+
+def many_lines(board: Board, count: int) -> None:
+    with writing(board.room.engine) as connection:
+        for number in range(count):
+            append(
+                connection, board.room.clock, "account:Bo", "plan.proposed", f"sha256:{number}", {"n": number}
+            )
+
+
+def test_newest_lines_come_first_and_older_ones_by_pages(board: Board) -> None:
+    many_lines(board, 230)
+    browser = board.browser("Otto")
+    first = browser.get("/audit")
+    assert first.status_code == 200
+    newest = int(words(first).split("Lines ")[1].split(" to ")[1].split()[0])
+    older = browser.get(f"/audit?before={newest - 99}")
+    assert f"Lines {newest - 199} to {newest - 100}" in words(older)
+    newer = browser.get(f"/audit?after={newest - 100}")
+    assert f"Lines {newest - 99} to {newest}" in words(newer)
+    assert "Older" not in words(browser.get("/audit?before=20"))
+
+
+@pytest.mark.parametrize(
+    ("query", "shown", "hidden"),
+    [
+        ("actor=bo", "plan.proposed", "session.opened"),
+        ("action=session.", "session.opened", "plan.proposed"),
+        ("action=proposed", "No line fits", "plan.proposed"),
+        ("subject=sha256:2", "plan.proposed", "session.opened"),
+        ("actor=%25", "No line fits", "plan.proposed"),
+        ("since=2999-01-01T00:00", "No line fits", "plan.proposed"),
+        ("until=2999-01-01T00:00", "plan.proposed", "No line fits"),
+        ("actor=Bo&action=session.", "No line fits", "plan.proposed"),
+    ],
+)
+def test_lines_are_found_by_who_what_on_what_and_when(
+    board: Board, query: str, shown: str, hidden: str
+) -> None:
+    many_lines(board, 3)
+    answer = board.browser("Otto").get(f"/audit?{query}")
+    said = words(answer).partition("Filter")[2]
+    assert shown in said and hidden not in said
+
+
+def test_a_time_that_is_none_is_said_and_what_was_typed_stays(board: Board) -> None:
+    answer = board.browser("Otto").get("/audit?since=yesterday&actor=Bo")
+    assert answer.status_code == 422
+    assert "From: expected a time such as 2026-11-21T12:00 (UTC), found 'yesterday'" in words(answer)
+    assert 'value="Bo"' in answer.text
+
+
+def test_exported_json_lines_recompute_to_the_head(board: Board) -> None:
+    many_lines(board, 1500)
+    browser = board.browser("Otto")
+    answer = browser.get("/audit/export.jsonl")
+    assert answer.headers["content-disposition"] == 'attachment; filename="commonlens-audit.jsonl"'
+    before, count = FIRST_HASH, 0
+    for text in answer.text.splitlines():
+        line = json.loads(text)
+        found = line.pop("hash")
+        assert line["prev_hash"] == before and digest_of(line) == found
+        before, count = found, count + 1
+    page = browser.get("/audit")
+    assert count > 1500 and f'title="{before}"' in page.text
+
+
+def test_an_export_has_only_what_the_filter_lets_through(board: Board) -> None:
+    many_lines(board, 3)
+    answer = board.browser("Otto").get("/audit/export.csv?actor=Bo")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["subject"] for row in rows] == ["sha256:0", "sha256:1", "sha256:2"]
+    assert json.loads(rows[2]["detail"]) == {"n": 2}
+
+
+def test_a_cell_that_a_spreadsheet_would_run_is_text(board: Board) -> None:
+    with writing(board.room.engine) as connection:
+        append(connection, board.room.clock, "=cmd()", "x", "@sum", {})
+    row = next(csv.DictReader(io.StringIO(board.browser("Otto").get("/audit/export.csv?actor=cmd").text)))
+    assert (row["actor"], row["subject"]) == ("'=cmd()", "'@sum")
+
+
+def test_verifying_says_how_many_lines_hold_or_which_one_breaks(board: Board) -> None:
+    browser = board.browser("Otto")
+    said = words(browser.get("/audit/verify"))
+    assert "lines hold together" in said and "nobody has countersigned yet" in said
+    assert "North" in said and "not yet" in said
+    with writing(board.room.engine) as connection:
+        connection.exec_driver_sql("UPDATE audit_events SET actor = 'nobody' WHERE seq = 2")
+    said = words(browser.get("/audit/verify"))
+    assert "broken" in said and "The audit log is broken at line 2" in said
+
+
+def test_a_member_does_not_see_the_log(board: Board) -> None:
+    for path in ("/audit", "/audit/verify", "/audit/export.csv", "/audit/export.jsonl"):
+        assert board.browser().get(path).status_code == 303
+
+
+def test_the_log_shows_what_people_wrote_as_text(board: Board) -> None:
+    with writing(board.room.engine) as connection:
+        append(
+            connection, board.room.clock, "account:<b>x", "a.b", "<script>1</script>", {"n": "<img src=x>"}
+        )
+    text = board.browser("Otto").get("/audit").text
+    assert "<script>1" not in text and "<img src=x>" not in text and "&lt;img src=x&gt;" in text

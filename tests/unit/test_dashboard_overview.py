@@ -1,0 +1,42 @@
+"""The overview says what runs, what waits for whom, who is there, and whether each part is well."""
+
+from __future__ import annotations
+
+from coordinator.dashboard import health
+from shared.domain.consortium import Purpose
+from tests.dashboard_kit import Board, board, words
+
+assert board  # the fixture
+
+
+def test_overview_says_what_waits_for_whom_and_leads_there(board: Board) -> None:
+    board.room.invitations.invite("Clinic F", Purpose.CONTRIBUTE, "operator")
+    page = board.browser("Ada").get("/")
+    assert "Clinic F invitation not used yet" in words(page)
+    assert "0 online 1 offline Offline: North" in words(page)
+    assert "Nothing was published yet." in words(page)
+    board.room.members.suspend(board.member.member_id, "operator")
+    assert "1 suspended" in words(board.browser("Ada").get("/"))
+
+
+def test_member_sees_neither_invitations_nor_the_health_of_the_machine(board: Board) -> None:
+    board.room.invitations.invite("Clinic F", Purpose.CONTRIBUTE, "operator")
+    page = board.member_browser().get("/")
+    assert page.status_code == 200
+    assert "Clinic F" not in page.text and "Health" not in words(page)
+
+
+def test_health_names_the_part_that_is_not_well(board: Board, monkeypatch) -> None:
+    admin = board.browser("Ada")
+    # The kit's run driver is never started, and the page says so.
+    assert "Rounds failed the run driver has stopped" in words(admin.get("/"))
+    assert "Database well SQLite answers" in words(admin.get("/"))
+    (board.home / "keys" / "server.pem").write_text("no certificate")
+    monkeypatch.setattr(health, "LEAST_FREE_BYTES", 1e18)
+    page = words(admin.get("/"))
+    assert "Certificate failed the server's certificate cannot be read" in page
+    assert "Disk look at it" in page
+
+
+def test_every_line_of_health_is_for_overseers(board: Board) -> None:
+    assert "Health" in words(board.browser("Otto").get("/"))
