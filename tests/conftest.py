@@ -30,6 +30,9 @@ def desk(prepared_home: Path, tmp_path: Path) -> Desk:
     return open_desk(shutil.copytree(prepared_home, tmp_path / "coordinator"))
 
 
+LONGEST = ("/e2e/test_crash", "/e2e/test_walk", "/browser/test_admin_walk", "/contracts/test_api_fuzz")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: begun last, one of them would keep a single worker busy at the end."""
-    items.sort(key=lambda item: "/e2e/" not in str(item.path))
+    items.sort(key=lambda item: not any(name in str(item.path) for name in LONGEST))

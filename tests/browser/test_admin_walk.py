@@ -20,7 +20,7 @@ from shared.cli import app as anybody_app
 from shared.domain.clock import SystemClock
 from shared.domain.consortium import Role
 from tests.browser.chromium import PASSWORD, Person, chromium, person
-from tests.e2e.consortium import Consortium, Daemon, Organisation, call, consortium, draw_pictures, node_argv
+from tests.e2e.consortium import Consortium, Organisation, call, consortium, draw_pictures
 
 SCREENSHOTS = os.environ.get("COMMONLENS_SCREENSHOTS", "")
 ROUNDS = 3
@@ -30,7 +30,7 @@ MEMBERS = {"Hospital A": (60, 3), "Hospital B": (50, 2), "Clinic C": (40, 2), "S
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     """A coordinator that nobody has joined yet, with an admin."""
-    with consortium(tmp_path_factory.mktemp("browser"), {}) as made:
+    with consortium(tmp_path_factory.mktemp("browser"), {}, warm=True) as made:
         engine = open_database(read_config(made.home).database(made.home))
         AccountService(engine, SystemClock()).create("Ada Lovelace", Role.ADMIN, PASSWORD, "operator")
         engine.dispose()
@@ -70,8 +70,7 @@ def invite_and_join(admin: Person, shapes: Consortium, name: str) -> None:
     records, classes = MEMBERS[name]
     home = shapes.folder / name.replace(" ", "-")
     pictures = draw_pictures(shapes.folder / f"pictures-{name}", records, classes, seed=len(shapes.members))
-    node = Daemon(node_argv(home), shapes.folder / f"{name}.log")
-    member = Organisation(name, home, pictures, node)
+    member = Organisation(name, home, pictures, shapes.node(name, home))
     joined = call(participant_app, *line[1:], "--declared-size", records, "--home", home, stdin=secret + "\n")
     assert joined.code == 0, joined.err
     admin.page.locator("#members-table tr", has_text=name).wait_for()

@@ -35,6 +35,7 @@ from participant.home import Home
 from shared.console import run_arguments
 from shared.domain.crash_points import VARIABLE
 from shared.privacy.ledger import Ledger, LedgerView
+from tests.e2e.nursery import Child, Nursery
 
 BIN = Path(sys.executable).parent
 SIDE_PIXELS = 8
@@ -122,10 +123,15 @@ class Daemon:
 
     argv: list[str]
     log: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Child | None = None
+    nursery: Nursery | None = None
+    """Where it starts warm; without one it is started as an operator does."""
 
     def start(self, crash: str | None = None) -> None:
         """Start it; with `crash` (`step:marker`) it kills itself at that step."""
+        if self.nursery is not None:
+            self.process = self.nursery.start(self.argv, self.log, _environment(crash))
+            return
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(crash)
@@ -190,6 +196,7 @@ class Consortium:
     folder: Path
     port: int
     coordinator: Daemon
+    nursery: Nursery | None = None
     fingerprint: str = ""
     members: dict[str, Organisation] = field(default_factory=dict)
 
@@ -222,7 +229,7 @@ class Consortium:
         """Invite, join and add data; the node is not started yet."""
         home = self.folder / name
         pictures = draw_pictures(self.folder / f"pictures-{name}", records, classes, seed=len(self.members))
-        member = Organisation(name, home, pictures, Daemon(node_argv(home), self.folder / f"{name}.log"))
+        member = Organisation(name, home, pictures, self.node(name, home))
         line, secret = self.invite(name)
         joined = member.call(*line, "--declared-size", records, stdin=secret + "\n")
         assert joined.code == 0, joined.err
@@ -230,6 +237,11 @@ class Consortium:
         assert added.code == 0, added.err
         self.members[name] = member
         return member
+
+    def node(self, name: str, home: Path) -> Daemon:
+        """A member's node, not started yet."""
+        argv = [str(BIN / "commonlens-participant"), "run", "--home", str(home)]
+        return Daemon(argv, self.folder / f"{name}.log", nursery=self.nursery)
 
     def approve_peers(self) -> None:
         """Each member's operator approves everybody who is on the roll now."""
@@ -293,12 +305,16 @@ class Consortium:
 
 
 @contextlib.contextmanager
-def consortium(folder: Path, sizes: dict[str, tuple[int, int]]) -> Iterator[Consortium]:
-    """A running coordinator whose releases are public; joined members (records, classes) that know each other."""
+def consortium(folder: Path, sizes: dict[str, tuple[int, int]], warm: bool = False) -> Iterator[Consortium]:
+    """A running coordinator whose releases are public; joined members (records, classes) that know each other.
+
+    `warm`: its processes come from a nursery.
+    """
     port = free_port()
     home = folder / "coordinator"
     argv = [str(BIN / "commonlens-coordinator"), "serve", "--home", str(home)]
-    made = Consortium(folder, port, Daemon(argv, folder / "coordinator.log"))
+    nursery = Nursery() if warm else None
+    made = Consortium(folder, port, Daemon(argv, folder / "coordinator.log", nursery=nursery), nursery)
     try:
         line = made.admin("init", "Shapes together", "--port", port, "--public-releases")
         found = re.search(r"sha256:[0-9a-f]{64}", line.out)
@@ -311,11 +327,8 @@ def consortium(folder: Path, sizes: dict[str, tuple[int, int]]) -> Iterator[Cons
         yield made
     finally:
         made.end()
-
-
-def node_argv(home: Path) -> list[str]:
-    """The command of a member's node."""
-    return [str(BIN / "commonlens-participant"), "run", "--home", str(home)]
+        if nursery is not None:
+            nursery.end()
 
 
 def free_port() -> int:
