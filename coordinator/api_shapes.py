@@ -176,6 +176,29 @@ class RunWithRounds(RunShape):
 
 
 @dataclass(frozen=True)
+class ContributionShape:
+    """What one member contributed, as it signed it."""
+
+    payload_digest: str
+    signature: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class AttemptShape(RoundShape):
+    """One attempt of a round with its contributions, by member id."""
+
+    contributions: Mapping[str, ContributionShape]
+
+
+@dataclass(frozen=True)
+class OneRound:
+    """A round: every attempt at it."""
+
+    attempts: tuple[AttemptShape, ...]
+
+
+@dataclass(frozen=True)
 class EventShape(RoundEvent):
     """One thing that happened, with its place in the order of all events."""
 
@@ -261,6 +284,7 @@ ANSWERS: Mapping[Route, type] = {
     ("POST", f"{API}/plans/{{digest}}/runs"): RunShape,
     ("GET", f"{API}/runs"): RunList,
     ("GET", f"{API}/runs/{{run_id}}"): RunWithRounds,
+    ("GET", f"{API}/runs/{{run_id}}/rounds/{{number}}"): OneRound,
     ("GET", f"{API}/runs/{{run_id}}/events"): EventList,
     ("GET", f"{API}/runs/{{run_id}}/events/stream"): EventStream,
     ("POST", f"{API}/runs/{{run_id}}/pause"): RunShape,

@@ -37,16 +37,15 @@ def round_facts(
 ) -> dict[str, Any]:
     """One attempt of the round, the newest unless another is named. Raises NotFound."""
     (run, plan), engine = run_and_plan(request, run_id), room_of(request).engine
-    attempts = [line for line in history.round_lines(engine, run.id) if line.number == number]
+    attempts = [line for line in history.round_lines(engine, run.id, number) if line.number == number]
     chosen = [line for line in attempts if attempt in (None, line.attempt)]
     if not chosen:
         what = f"round {number}" if attempt is None else f"attempt {attempt} at round {number}"
         raise NotFound(f"This run has no {what} so far. Open the run to see which rounds there are.")
     line = chosen[-1]
-    stored = history.attempt_of(engine, run.id, number, line.attempt)
-    given = history.contributions_of(engine, run.id, number, line.attempt)
+    stored = history.attempts_of(engine, run.id, number)[line.attempt - 1]
     mine = viewer.caller.id if viewer.caller.role is Role.MEMBER else None
-    places = [_place(m.member_id, m.name, stored, given) for m in plan.members if mine in (None, m.member_id)]
+    places = [_place(m.member_id, m.name, stored) for m in plan.members if mine in (None, m.member_id)]
     events = history.events_of(engine, run.id, number, line.attempt)
     if mine is not None:
         seen = (event.seen_by_member(mine) for event in events)
@@ -65,8 +64,8 @@ def round_facts(
     }
 
 
-def _place(member_id: str, name: str, stored: dict[str, Any], given: dict[str, dict[str, Any]]) -> Place:
-    row, asked = given.get(member_id, {}), member_id in stored["cohort"]
+def _place(member_id: str, name: str, stored: dict[str, Any]) -> Place:
+    row, asked = stored["contributions"].get(member_id, {}), member_id in stored["cohort"]
     contributed = member_id in stored["contributors"]
     return Place(
         member_id,

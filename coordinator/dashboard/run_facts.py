@@ -49,8 +49,10 @@ from shared.release.envelope import read_document
 from shared.release.manifest import parse_manifest
 
 BOOK, SHELF = EpsilonBook(), RunShelf()
-CALM_S = 2.0
-"""About how often pictures and lists of a quick run are drawn anew."""
+CALM_S = 4.0
+"""About how often pictures and lists of a quick run are drawn anew, but for its first rounds."""
+FIRST_ROUNDS = 16
+"""Shown one by one however quick they are."""
 LISTED_ROUNDS = 20
 RECENT_ROUNDS = 10
 """What the pace of a run is taken from."""
@@ -117,11 +119,12 @@ def _calm(run: RunRow, lines: list[RoundLine]) -> list[RoundLine]:
     So a page that is watched costs the same however short the rounds are. What is over is shown to its end.
     """
     closed = [line.total_s for line in lines if line.state is RoundState.CLOSED]
-    if run.state is not RunState.RUNNING or not closed:
+    if run.state is not RunState.RUNNING or run.current_round <= FIRST_ROUNDS or not closed:
         return lines
-    rounds = CALM_S * len(closed) / max(sum(closed), 1e-6)
-    step = 2 ** max(0, math.ceil(math.log2(rounds)))
-    return [line for line in lines if line.number <= run.current_round // step * step] if step > 1 else lines
+    pace_s = max(sum(closed) / len(closed), 1e-3)
+    step = 2 ** max(0, math.floor(math.log2(CALM_S / pace_s)))
+    last = max(FIRST_ROUNDS, run.current_round // step * step)
+    return [line for line in lines if line.number <= last] if step > 1 else lines
 
 
 def _charts(

@@ -103,12 +103,18 @@ def _line(row: sa.Row[Any]) -> RoundLine:
     )
 
 
-def attempt_of(engine: sa.Engine, run_id: str, number: int, attempt: int) -> dict[str, Any]:
-    """One attempt at a round as stored, with its lists."""
-    c = t.rounds.c
-    where = (c.run_id == run_id) & (c.number == number) & (c.attempt == attempt)
+def attempts_of(engine: sa.Engine, run_id: str, number: int) -> list[dict[str, Any]]:
+    """Every attempt at one round as stored, with its lists and its contributions by member id, in order."""
+    rounds, given = t.rounds.c, t.contributions.c
     with reading(engine) as db:
-        return dict(db.execute(sa.select(t.rounds).where(where)).one()._mapping)
+        of_round = (rounds.run_id == run_id) & (rounds.number == number)
+        rows = db.execute(sa.select(t.rounds).where(of_round).order_by(rounds.attempt))
+        attempts = [dict(row._mapping) | {"contributions": {}} for row in rows]
+        of_number = (given.run_id == run_id) & (given.round_number == number)
+        for row in db.execute(sa.select(t.contributions).where(of_number)):
+            line = {"payload_digest": row.payload_digest, "signature": row.signature, "bytes": row.bytes}
+            attempts[row.attempt - 1]["contributions"][row.member_id] = line
+    return attempts
 
 
 def last_validated(engine: sa.Engine, run_id: str) -> RoundLine | None:
@@ -130,16 +136,6 @@ def outcome_of(
     with reading(engine) as db:
         row = db.execute(sa.select(c.contributors, c.missing).where(where)).one()
     return frozenset(row.contributors), dict(row.missing)
-
-
-def contributions_of(engine: sa.Engine, run_id: str, number: int, attempt: int) -> dict[str, dict[str, Any]]:
-    """Member id → digest, signature and bytes of what it contributed to an attempt."""
-    c = t.contributions.c
-    where = (c.run_id == run_id) & (c.round_number == number) & (c.attempt == attempt)
-    with reading(engine) as db:
-        return {
-            row.member_id: dict(row._mapping) for row in db.execute(sa.select(t.contributions).where(where))
-        }
 
 
 def last_contributed(engine: sa.Engine, run_id: str, members: Collection[str], before: int) -> dict[str, int]:

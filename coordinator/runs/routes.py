@@ -10,9 +10,10 @@ from fastapi.responses import FileResponse, Response
 
 from coordinator.members.access import Caller, require, require_anyone, require_member, room_of
 from coordinator.runs.draft import PlanDraft
-from coordinator.runs.event_routes import router as event_router
 from coordinator.runs.planning import PlanCheck
 from coordinator.runs.proposals import Proposal, every_proposal, one_proposal
+from coordinator.runs.round_routes import rendered_round
+from coordinator.runs.round_routes import router as round_router
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.consortium import Role
@@ -20,7 +21,7 @@ from shared.domain.run import RunState
 from shared.domain.strict import build, to_plain
 
 router = APIRouter(prefix="/api/v1")
-router.include_router(event_router)
+router.include_router(round_router)
 
 Json = dict[str, Any]
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
@@ -105,7 +106,7 @@ def list_runs(service: Service, who: Anybody) -> Json:
 def show_run(service: Service, who: Anybody, run_id: Id) -> Json:
     """One run with all its rounds; a member reads its own reasons for not contributing, not the others'."""
     run = service.store.run(run_id)
-    rounds = [_rendered_round(_seen_by(who, row)) for row in service.store.rounds(run_id)]
+    rounds = [rendered_round(who, row) for row in service.store.rounds(run_id)]
     return _rendered_run(service, run) | {"rounds": rounds}
 
 
@@ -153,15 +154,3 @@ def _rendered_plan(one: Proposal) -> Json:
 def _rendered_run(service: RunService, run: RunRow) -> Json:
     plan = service.plan(run.plan_digest)
     return to_plain(run) | {"planned_rounds": plan.rounds, "extractor_name": plan.extractor_name}
-
-
-def _seen_by(who: Caller, row: Json) -> Json:
-    if who.role is not Role.MEMBER:
-        return row
-    return row | {"missing": {key: why for key, why in row["missing"].items() if key == who.id}}
-
-
-def _rendered_round(row: Json) -> Json:
-    """A round as stored, with the error bar of its noised counts (clause 6.2)."""
-    counts = {name: row.pop(f"counts_{name}") for name in ("correct", "wrong", "noise_std")}
-    return row | {"validation": None if counts["correct"] is None else counts}

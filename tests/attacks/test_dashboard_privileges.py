@@ -137,6 +137,7 @@ GET     /api/v1/runs/{run_id}/events/stream                         m u a
 POST    /api/v1/runs/{run_id}/pause                                 a
 POST    /api/v1/runs/{run_id}/releases                              a
 POST    /api/v1/runs/{run_id}/resume                                a
+GET     /api/v1/runs/{run_id}/rounds/{number}                       m u a
 POST    /api/v1/runs/{run_id}/stop                                  a
 DELETE  /api/v1/sessions                                            u a
 POST    /api/v1/sessions                                            anybody

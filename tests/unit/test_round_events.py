@@ -140,6 +140,19 @@ def test_member_reads_of_the_members_only_itself(runs: RunBoard) -> None:
     assert not any(other in str(shown) for other in others)
 
 
+def test_round_is_read_whole_and_a_member_reads_its_own_contribution(runs: RunBoard) -> None:
+    run = runs.sim.drive(runs.sim.start(runs.sim.plan(rounds=1)))
+    path = f"/api/v1/runs/{run.id}/rounds/1"
+    (attempt,) = answer(runs, path, person(runs)).json()["attempts"]
+    assert set(attempt["contributions"]) == {m.id for m in runs.sim.members} == set(attempt["contributors"])
+    line = attempt["contributions"][runs.sim.members[0].id]
+    assert line["payload_digest"].startswith("sha256:") and len(line["signature"]) == 128
+    (mine,) = answer(runs, path, runs.token(0)).json()["attempts"]
+    assert mine["contributions"] == {runs.sim.members[0].id: line}
+    missing = answer(runs, f"/api/v1/runs/{run.id}/rounds/2", person(runs))
+    assert missing.status_code == 404 and "has no round 2 so far" in missing.json()["detail"]
+
+
 def test_stream_goes_on_from_the_last_event_that_came(runs: RunBoard) -> None:
     run = runs.sim.start(runs.sim.plan(rounds=3))
     path = f"/api/v1/runs/{run.id}/events/stream"
