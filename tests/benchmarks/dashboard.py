@@ -328,9 +328,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.watched:
         print(f"{chosen.members} members, {WATCHERS} live pages, {os.cpu_count()} cores for both sides\n")
-        print(
-            "| training | rounds | without | with | ratio | of medians | sent |\n|---|---|---|---|---|---|---|"
-        )
+        print("| training | without | with | ratio of turns: median (quartiles) | coordinator's CPU | sent |")
+        print("|---|---|---|---|---|---|")
         for train_s in chosen.train:
             measure_watched(chosen.members, train_s, chosen.turns)
     else:
