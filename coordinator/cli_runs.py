@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from coordinator.operator import PATIENCE_S, Operator
+from coordinator.runs.noised_counts import accuracy
 from shared.domain.clock import SystemClock
 from shared.domain.errors import Abandoned, QuorumMissed, RunStopped
 from shared.domain.plan import Plan
@@ -166,10 +167,5 @@ def _spent(plan_body: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 def _validation(line: dict[str, Any]) -> str:
     """Accuracy from noised counts with the error bar of one standard deviation (clause 6.2)."""
-    counts = line["validation"]
-    if counts is None or counts["correct"] + counts["wrong"] <= 0:
-        return ""
-    total = counts["correct"] + counts["wrong"]
-    accuracy = counts["correct"] / total
-    spread = counts["noise_std"] * ((1 - accuracy) ** 2 + accuracy**2) ** 0.5 / total
-    return f"  validation {accuracy:.3f} ± {spread:.3f}"
+    found = None if line["validation"] is None else accuracy(**line["validation"])
+    return "" if found is None else f"  validation {found[0]:.3f} ± {found[1]:.3f}"

@@ -49,7 +49,7 @@ class Browser:
         return self.request("GET", path, **arguments)
 
     def post(self, path: str, **fields: object) -> httpx.Response:
-        """Send a form with the proof of this session, as its pages have it."""
+        """Send a form with the proof that the pages of this browser have."""
         data = {"proof": self.proof} | {name: str(value) for name, value in fields.items()}
         return self.request("POST", path, data=data)
 

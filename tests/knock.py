@@ -107,12 +107,12 @@ async def _knock(
 
 
 def session(token: str) -> dict[str, str]:
-    """Headers of a browser with this session."""
+    """Headers of a browser that is signed in with it."""
     return {"cookie": f"{COOKIE}={token}"} if token else {}
 
 
 def form(token: str, fields: Fields | None = None, proof: str | None = None) -> tuple[dict[str, str], bytes]:
-    """Headers and body of a form of this session; with its own proof unless another is given."""
+    """Headers and body of a form from that browser; with its own proof unless another is given."""
     pairs = list(fields.items()) if isinstance(fields, Mapping) else list(fields or [])
     shown = form_proof(token) if proof is None else proof
     body = urlencode([("proof", shown), *pairs] if shown else pairs).encode()

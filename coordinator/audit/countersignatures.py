@@ -18,7 +18,7 @@ from coordinator.storage.tables import audit_events, members
 from shared.domain.clock import Clock, to_text
 from shared.domain.errors import BadSignature, BrokenChain
 from shared.release.signing import verify_value
-from shared.wire.audit import KIND, SignedHead
+from shared.wire.audit import KIND, CountersignatureView, SignedHead
 
 _BATCH = 1000
 
@@ -42,6 +42,12 @@ class Countersignature:
     def head(self) -> SignedHead:
         """What was signed."""
         return SignedHead(member_id=self.member_id, seq=self.seq, hash=self.hash, at=self.at)
+
+    def view(self) -> CountersignatureView:
+        """With everything needed to check it elsewhere."""
+        return CountersignatureView(
+            **{name: getattr(self, name) for name in CountersignatureView.model_fields}
+        )
 
     def fault(self) -> str:
         """Why it does not hold, or nothing where it does."""

@@ -18,7 +18,6 @@ from coordinator.audit.search import Wanted, find
 from coordinator.storage.database import reading
 from shared.domain.canonical import canonical_bytes
 from shared.domain.strict import to_plain
-from shared.wire.audit import CountersignatureView
 
 _BATCH = 1000
 _COLUMNS = ("seq", "at", "actor", "action", "subject", "detail", "prev_hash", "hash")
@@ -44,8 +43,7 @@ def countersignature_lines(engine: sa.Engine) -> Iterator[bytes]:
     with reading(engine) as connection:
         found = list(every(connection))
     for one in found:
-        fields = {name: getattr(one, name) for name in CountersignatureView.model_fields}
-        yield canonical_bytes(fields) + b"\n"
+        yield canonical_bytes(one.view().model_dump()) + b"\n"
 
 
 def _events(engine: sa.Engine, wanted: Wanted) -> Iterator[AuditEvent]:

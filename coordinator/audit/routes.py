@@ -61,10 +61,7 @@ def countersign(
 def countersignatures(_caller: Overseer, room: Room) -> list[CountersignatureView]:
     """All of them, with the keys to check them by."""
     with reading(room.engine) as connection:
-        return [
-            CountersignatureView(**{name: getattr(one, name) for name in CountersignatureView.model_fields})
-            for one in every(connection)
-        ]
+        return [one.view() for one in every(connection)]
 
 
 @router.get("/verification")

@@ -15,6 +15,7 @@ from coordinator.members import views
 from coordinator.members.access import room_of
 from coordinator.members.invitations import InvitationLine
 from coordinator.members.status import MemberStatus
+from coordinator.runs.proposals import every_proposal
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.clock import from_text
@@ -179,12 +180,10 @@ def _consents_waiting(request: Request) -> dict[str, list[Plan]]:
     runs: RunService = request.app.state.runs
     begun = {run.plan_digest for run in runs.store.runs()}
     waiting: dict[str, list[Plan]] = {}
-    for plan, _ in runs.store.plans():
-        if str(plan.digest) not in begun:
-            consents = runs.store.consents(str(plan.digest))
-            for line in plan.members:
-                if line.member_id not in consents:
-                    waiting.setdefault(line.member_id, []).append(plan)
+    for one in every_proposal(room_of(request).engine):
+        if one.digest not in begun:
+            for line in one.missing:
+                waiting.setdefault(line.member_id, []).append(one.plan)
     return waiting
 
 
@@ -193,12 +192,11 @@ def _plans_of(request: Request, member: Member) -> list[PlanLine]:
     runs: RunService = request.app.state.runs
     every = runs.store.runs()
     found = []
-    for plan, _ in reversed(runs.store.plans()):
-        if plan.member(member.id) is None:
+    for one in reversed(every_proposal(room_of(request).engine)):
+        if one.plan.member(member.id) is None:
             continue
-        consented = member.id in runs.store.consents(str(plan.digest))
-        begun: list[RunRow | None] = [run for run in reversed(every) if run.plan_digest == str(plan.digest)]
-        found += [PlanLine(plan, consented, run) for run in begun or [None]]
+        begun: list[RunRow | None] = [run for run in reversed(every) if run.plan_digest == one.digest]
+        found += [PlanLine(one.plan, member.id in one.consents, run) for run in begun or [None]]
     return found
 
 

@@ -11,9 +11,10 @@ from starlette.responses import Response
 from coordinator.dashboard.card_text import Block, blocks
 from coordinator.dashboard.frame import HEADERS, page, then
 from coordinator.dashboard.gate import Seeing, gate
-from coordinator.dashboard.release_facts import PATIENCE_S, before, changes, groups, line_of, releases
+from coordinator.dashboard.release_facts import PATIENCE_S, before, changes, groups, line_of
 from coordinator.dashboard.snippets import snippets
 from coordinator.members.access import room_of
+from coordinator.registry.release_routes import releases_of
 from coordinator.registry.routes import send_file
 from coordinator.registry.service import MOST_REASON_CHARACTERS, Checked, ReleaseService
 from coordinator.registry.shelf import Shelf
@@ -29,21 +30,21 @@ RELEASE = "/extractors/{name}/{number}"
 @router.get("/extractors")
 def catalogue(request: Request, viewer: Seeing, name: str = "") -> Response:
     """Every release, newest first, one table for each extractor name."""
-    return page(request, "extractors/catalogue.html", groups=groups(releases(request), name), only=name)
+    return page(request, "extractors/catalogue.html", groups=groups(releases_of(request), name), only=name)
 
 
 @router.get(RELEASE)
 def release(request: Request, viewer: Seeing, name: str, number: str) -> Response:
     """One release."""
-    entry = releases(request).find(name, number)
-    checked = releases(request).check_within(entry, PATIENCE_S)
+    entry = releases_of(request).find(name, number)
+    checked = releases_of(request).check_within(entry, PATIENCE_S)
     return page(request, "extractors/release.html", **_facts(request, entry, checked))
 
 
 @router.get(RELEASE + "/files/{file}")
 def file(request: Request, viewer: Seeing, name: str, number: str, file: str) -> Response:
     """One of its files, to be kept on disk."""
-    service = releases(request)
+    service = releases_of(request)
     entry = service.find(name, number)
     answer = send_file(
         request, service.home, room_of(request).clock, (entry.extractor_name, entry.number), file
@@ -56,7 +57,7 @@ def file(request: Request, viewer: Seeing, name: str, number: str, file: str) ->
 @router.post(RELEASE + "/check")
 def check(request: Request, viewer: Seeing, name: str, number: str) -> Response:
     """Check every proof again, now."""
-    service = releases(request)
+    service = releases_of(request)
     entry = service.find(name, number)
     found = service.check(entry, again=True)
     said = "A proof does not hold." if found.problem else "All proofs hold."
@@ -75,7 +76,7 @@ def yank(
     reason: Annotated[str, Form()] = "",
 ) -> Response:
     """Withdraw it, once its id was typed and a reason given."""
-    service = releases(request)
+    service = releases_of(request)
     entry = service.find(name, number)
     try:
         if typed.strip() != entry.id:
@@ -98,7 +99,7 @@ def yank(
 
 
 def _facts(request: Request, entry: CatalogueEntry, checked: Checked | None) -> dict[str, Any]:
-    service = releases(request)
+    service = releases_of(request)
     line = line_of(service, entry)
     facts: dict[str, Any] = {
         "line": line,

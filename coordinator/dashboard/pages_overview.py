@@ -14,7 +14,7 @@ from coordinator.dashboard.health import every_part
 from coordinator.dashboard.live import stream
 from coordinator.dashboard.members_facts import Row, invitations_open, table_facts
 from coordinator.dashboard.pulse import Parts
-from coordinator.dashboard.run_facts import GOING, Asked, run_facts, spent_words
+from coordinator.dashboard.run_facts import GOING, Asked, run_facts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
 from coordinator.registry.shelf import Shelf, read_catalogue
@@ -64,7 +64,7 @@ def _facts(request: Request, viewer: Viewer) -> dict[str, Any]:
     going = [run for run in runs.store.runs() if run.state in GOING]
     releases = read_catalogue(Shelf(request.app.state.home), room_of(request).clock).releases
     return {
-        "runs_now": [_run(request, viewer, run) for run in going],
+        "runs_now": [run_facts(request, viewer, run.id, Asked()) for run in going],
         "waiting": _waiting(request, viewer, table["rows"], going),
         "members": table["rows"],
         "counts": table["counts"],
@@ -74,12 +74,6 @@ def _facts(request: Request, viewer: Viewer) -> dict[str, Any]:
         "downloads": request.app.state.downloads.of(str(releases[-1].id)) if releases else None,
         "health": [] if viewer.caller.role is Role.MEMBER else every_part(request),
     }
-
-
-def _run(request: Request, viewer: Viewer, run: RunRow) -> dict[str, Any]:
-    facts = run_facts(request, viewer, run.id, Asked())
-    together, alone = spent_words(facts["spent"])
-    return facts | {"spent_together": together, "spent_alone": alone}
 
 
 def _waiting(request: Request, viewer: Viewer, rows: list[Row], going: list[RunRow]) -> list[Waiting]:

@@ -12,9 +12,10 @@ from starlette.responses import Response
 from coordinator.dashboard.audiences import Audience, audiences
 from coordinator.dashboard.frame import HEADERS, page
 from coordinator.dashboard.gate import Seeing, gate
-from coordinator.dashboard.release_facts import PATIENCE_S, Line, groups, line_of, releases
+from coordinator.dashboard.release_facts import PATIENCE_S, Line, groups, line_of
 from coordinator.registry.claims import Claimed
 from coordinator.registry.gate_report import PICTURES, GateReport, passed_under, read_picture, read_report
+from coordinator.registry.release_routes import releases_of
 from coordinator.registry.service import ReleaseService
 from shared.domain.errors import CommonlensError, NotFound
 from shared.domain.privacy import MAXIMUM_DELTA, Mode
@@ -50,7 +51,7 @@ class Reading:
 @router.get("/privacy")
 def index(request: Request, viewer: Seeing, name: str = "") -> Response:
     """All releases: who can learn what, and what ε means."""
-    found = groups(releases(request), name)
+    found = groups(releases_of(request), name)
     lines = [line for group in found for line in group.lines]
     shown = [(line, _cells(line.claimed)) for line in lines if line.claimed]
     offered = [line for line, _ in shown if not line.entry.yanked]
@@ -73,7 +74,7 @@ def index(request: Request, viewer: Seeing, name: str = "") -> Response:
 @router.get("/privacy/{name}/{number}")
 def release(request: Request, viewer: Seeing, name: str, number: str) -> Response:
     """One release: the promise, the certificate recomputed, the red team."""
-    service = releases(request)
+    service = releases_of(request)
     entry = service.find(name, number)
     line, checked = line_of(service, entry), service.check_within(entry, PATIENCE_S)
     facts: dict[str, Any] = {"line": line, "entry": entry, "claimed": line.claimed, "checked": checked}
@@ -95,7 +96,7 @@ def release(request: Request, viewer: Seeing, name: str, number: str) -> Respons
 @router.get("/privacy/{name}/{number}/pictures/{picture}")
 def picture(request: Request, viewer: Seeing, name: str, number: str, picture: str) -> Response:
     """A picture of the red team's report, and no other file."""
-    service = releases(request)
+    service = releases_of(request)
     claimed = service.claimed(service.find(name, number))
     data = read_picture(service.home, claimed.manifest.plan_digest, picture)
     return Response(data, media_type="image/png", headers={**HEADERS, "Cache-Control": "private, no-cache"})

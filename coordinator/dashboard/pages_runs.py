@@ -18,7 +18,7 @@ from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.round_facts import Bar
 from coordinator.dashboard.round_page import round_facts
 from coordinator.dashboard.run_charts import parts_of_seconds
-from coordinator.dashboard.run_facts import GOING, Asked, row_of, run_and_plan, run_facts, spent_words
+from coordinator.dashboard.run_facts import GOING, Asked, row_of, run_and_plan, run_facts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
 from coordinator.runs import history
@@ -146,20 +146,15 @@ def _move(request: Request, viewer: Viewer, run_id: str, wanted: RunState) -> No
 def _run_page(
     request: Request, viewer: Viewer, run_id: str, asked: Asked, status: int = 200, **values: Any
 ) -> Response:
-    facts = _for_templates(run_facts(request, viewer, run_id, asked))
-    shown = {"problem": "", "typed": "", "bar_of": _bar_html} | facts | values
+    facts = run_facts(request, viewer, run_id, asked)
+    shown = {"problem": "", "typed": "", "bar_of": _bar_html, "row_of": row_of} | facts | values
     return page(request, "runs/run_page.html", status=status, **shown)
 
 
 def _run_parts(request: Request, viewer: Viewer, run_id: str, asked: Asked) -> Parts:
-    facts = _for_templates(run_facts(request, viewer, run_id, asked))
+    facts = run_facts(request, viewer, run_id, asked)
     parts = {name: part(request, viewer, f"runs/{name}.html", **facts) for name in PARTS}
     return parts | {row_of(bar): _bar_html(bar) for bar in facts["bars"]}
-
-
-def _for_templates(facts: dict[str, Any]) -> dict[str, Any]:
-    together, alone = spent_words(facts["spent"])
-    return facts | {"spent_together": together, "spent_alone": alone, "row_of": row_of}
 
 
 @lru_cache(maxsize=2000)

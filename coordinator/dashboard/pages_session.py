@@ -108,7 +108,7 @@ def sign_in_member(request: Request, code: Text = "") -> Response:
 
 @router.post("/sign-out")
 def sign_out(request: Request, viewer: Seeing) -> Response:
-    """End this session, here and in the browser."""
+    """Sign out, here and in the browser."""
     caller = viewer.caller
     room_of(request).accounts.sign_out(caller.token_id, caller.actor, caller.id)
     answer = then(request, "/sign-in")

@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import Request
-
 from coordinator.registry.claims import Claimed
 from coordinator.registry.downloads import Downloads
-from coordinator.registry.release_routes import releases_of
 from coordinator.registry.service import ReleaseService
 from shared.domain.errors import CommonlensError, NotFound
 from shared.domain.plan import Plan, PlanMember
@@ -60,11 +57,6 @@ class Change:
     before: str
     after: str
     private: bool = False
-
-
-def releases(request: Request) -> ReleaseService:
-    """The registry's service."""
-    return releases_of(request)
 
 
 def groups(service: ReleaseService, only: str = "") -> tuple[Group, ...]:

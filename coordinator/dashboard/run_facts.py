@@ -29,7 +29,7 @@ from coordinator.dashboard.run_charts import (
     seconds_chart,
     validation_chart,
 )
-from coordinator.dashboard.run_epsilon import EpsilonBook, Spent
+from coordinator.dashboard.run_epsilon import EpsilonBook
 from coordinator.dashboard.run_kept import OVER, RunShelf, last_seen, usual_of
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
@@ -94,7 +94,7 @@ def run_facts(request: Request, viewer: Viewer, run_id: str, asked: Asked) -> di
     charged = history.charged_rounds(engine, run_id, mine)
     if len(calm) < len(lines):
         charged = [number for number in charged if calm and number <= calm[-1].number]
-    window = _window(plan, calm, asked)
+    window, spent = _window(plan, calm, asked), BOOK.spent(plan, charged)
     return {
         "run": run,
         "plan": plan,
@@ -102,7 +102,9 @@ def run_facts(request: Request, viewer: Viewer, run_id: str, asked: Asked) -> di
         "asked": asked,
         "window": window,
         "over": run.state not in GOING,
-        "spent": BOOK.spent(plan, charged),
+        "spent": spent,
+        "spent_together": None if spent is None else _bound(spent.together),
+        "spent_alone": None if spent is None else _bound(spent.alone),
         "charged": len(charged),
         "charts": _charts(engine, run, plan, calm, len(charged), asked),
         "folded": FOLDED_MEMBERS,
@@ -247,11 +249,9 @@ def _run_of_release(folder: Path, _manifest_digest: str) -> str:
     return parse_manifest(envelope).claimed.run_id
 
 
-def spent_words(spent: Spent | None) -> tuple[float | None, float | None]:
-    """Both numbers for the filters of a template: None where there is no useful bound."""
-    if spent is None:
-        return None, None
-    return tuple(e if math.isfinite(e) else None for e in (spent.together, spent.alone))  # type: ignore[return-value]
+def _bound(epsilon: float) -> float | None:
+    """As the filters of a template take it: None where there is no useful bound."""
+    return epsilon if math.isfinite(epsilon) else None
 
 
 def row_of(bar: Bar) -> str:

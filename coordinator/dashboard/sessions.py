@@ -32,7 +32,7 @@ class Viewer:
 
     caller: Caller
     proof: str
-    """What every form of this session carries (a synchroniser token, derived from the session's own)."""
+    """What every form carries that its pages send (a synchroniser token, derived from the cookie's)."""
 
 
 def viewer_of(request: Request) -> Viewer:
@@ -47,7 +47,7 @@ def viewer_of(request: Request) -> Viewer:
 
 
 def form_proof(token: str) -> str:
-    """A text that only pages of this session show; the token cannot be computed back from it."""
+    """A text that only pages opened with `token` show; the token cannot be computed back from it."""
     return hashlib.sha256(b"commonlens:form\0" + token.encode()).hexdigest()
 
 

@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 
 from shared.domain.clock import from_text
-from shared.explanation import right_at_most
+from shared.explanation import percent_text, right_at_most
 from shared.release.promise import epsilon_text
 
 
@@ -62,10 +62,5 @@ def thousands(number: float) -> str:
 
 
 def odds(epsilon: float | None, delta: float) -> str:
-    """How often a guess from an even bet, whether one record was in the data, can be right at most.
-
-    A tenth of a percent, rounded up because it is a bound; see `shared.explanation.right_at_most`.
-    """
-    right = 1.0 if epsilon is None else right_at_most(epsilon, delta)
-    tenths = math.ceil(right * 1000.0 - 1e-9)
-    return f"{tenths / 10:.1f} %" if tenths < 1000 else "nearly 100 %"
+    """How often a guess from an even bet, whether one record was in the data, can be right at most."""
+    return percent_text(1.0 if epsilon is None else right_at_most(epsilon, delta))

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from coordinator.runs import noised_counts
 from coordinator.runs.events import RoundEvent
 from coordinator.storage import tables as t
 from coordinator.storage.database import reading
@@ -47,15 +48,10 @@ class RoundLine:
 
     @property
     def accuracy(self) -> tuple[float, float] | None:
-        """From noised counts, with one standard error of their noise (clause 6.2); None without useful counts.
-
-        With c + w = n and noise of std s on each count: s·√(c² + w²)/n², to first order.
-        """
-        if self.correct is None or self.wrong is None or self.correct + self.wrong <= 0.0:
+        """From noised counts, with one standard error of their noise; None without useful counts."""
+        if self.correct is None or self.wrong is None:
             return None
-        total = self.correct + self.wrong
-        share = self.correct / total
-        return share, (self.noise_std or 0.0) * ((1.0 - share) ** 2 + share**2) ** 0.5 / total
+        return noised_counts.accuracy(self.correct, self.wrong, self.noise_std or 0.0)
 
 
 @dataclass(frozen=True)

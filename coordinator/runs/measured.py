@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from coordinator.runs import noised_counts
 from coordinator.runs.proposals import Proposal
 from coordinator.storage import tables as t
 from coordinator.storage.database import reading
@@ -48,12 +48,9 @@ def measured_before(engine: sa.Engine, proposals: list[Proposal], like: Plan) ->
 
 
 def accuracy(correct: float, wrong: float, noise_std: float | None) -> tuple[float, float] | None:
-    """Accuracy from noised counts and its error bar of one standard deviation; None where noise left nothing.
-
-    The counts' noises are independent: the bar is that of c / (c + w) to first order.
-    """
+    """`noised_counts.accuracy` of an accuracy that can be one: noise may carry the counts beyond 0 and 1."""
     total = correct + wrong
     if noise_std is None or total <= 0.0:
         return None
-    share = min(1.0, max(0.0, correct / total))
-    return share, noise_std * math.hypot(1.0 - share, share) / total
+    possible = min(total, max(0.0, correct))
+    return noised_counts.accuracy(possible, total - possible, noise_std)

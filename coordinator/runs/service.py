@@ -14,9 +14,9 @@ from coordinator.workers.probe import Probe, find_start
 from shared.domain.consortium import Member
 from shared.domain.errors import ConsentMissing, NotAllowed
 from shared.domain.plan import Plan
-from shared.domain.release import EXTRACTOR_NAME
+from shared.domain.release import EXTRACTOR_NAME, ConsentRecord
 from shared.domain.run import RunState
-from shared.release.signing import verify_value
+from shared.release.certificate import check_consent
 
 MOST_COSTS = 200
 
@@ -82,7 +82,7 @@ class RunService:
                 f"{member.name} is not among the {len(plan.members)} members of this plan. No consent was "
                 "recorded. Ask an admin for a plan that names it."
             )
-        verify_value(member.identity_public_key, "consent", {"plan_digest": digest}, signature)
+        check_consent(ConsentRecord(member.id, digest, signature), member.identity_public_key)
         self.store.add_consent(digest, member.id, signature)
 
     def start(self, digest: str, actor: str) -> RunRow:

@@ -9,17 +9,13 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from coordinator.dashboard.pages_plan_form import dial_position
-from coordinator.dashboard.plan_fields import DIAL, FIELDS
-from coordinator.dashboard.plan_form import draft_of, first_typed, named_in, typed_from, typed_of
-from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS
+from coordinator.dashboard.plan_fields import DIAL
+from coordinator.dashboard.plan_form import draft_of, first_typed, typed_of
 from coordinator.dashboard.sessions import COOKIE
-from coordinator.runs.draft import PlanDraft
 from coordinator.runs.measured import measured_before
 from coordinator.runs.proposals import every_proposal
 from coordinator.runs.round import RoundRecord, Validation
@@ -27,14 +23,11 @@ from coordinator.runs.service import RunService
 from coordinator.storage.database import writing
 from coordinator.storage.tables import members
 from shared.domain.consortium import Purpose
-from shared.domain.errors import InvalidConfig
 from shared.domain.plan import Plan
 from shared.domain.run import RoundState
 from shared.release.signing import SigningKey
-from tests.dashboard_kit import Board, Browser, open_board, words
+from tests.dashboard_kit import Board, open_board, words
 from tests.desk import enrolment, served
-from tools.docs_architectures import common_options, options_of
-from tools.docs_configuration import settings
 
 NAMES = ("South", "East", "West")
 SMALL = {
@@ -72,12 +65,6 @@ class Consortium(Board):
             self.runs.consent(
                 digest, ids[name], self.keys[name].sign_value("consent", {"plan_digest": digest})
             )
-
-    def as_member(self) -> Browser:
-        made = self.browser()
-        code, _ = self.room.links.make(self.member.member_id)
-        made.cookies.set(COOKIE, self.room.links.spend(code, 600.0)[1])
-        return made
 
 
 def join(board: Board) -> Consortium:
@@ -219,43 +206,6 @@ def test_too_few_members_for_mode_secure_is_a_note_and_not_a_surprise(board: Con
     assert "the plan is of mode local, in which each member adds all of the noise" in words(answer)
 
 
-def test_dial_stands_where_equal_ways_are_equal_factors() -> None:
-    assert [dial_position(text) for text in ("0.5", "2.236", "10", "0.01", "99", "?")] == [
-        0,
-        50,
-        100,
-        0,
-        100,
-        100,
-    ]
-
-
-def test_every_setting_of_a_plan_is_in_the_form() -> None:
-    kept = {key for key, *_ in settings(PlanDraft)} - {"extractor.options"}
-    assert set(FIELDS) == kept
-    assert all(one.label and one.hint for one in FIELDS.values() if one.key != "extractor.embedding_dim")
-
-
-def test_every_option_of_every_architecture_is_in_the_form_with_its_default() -> None:
-    def as_texts(options: Any) -> list[tuple[str, str]]:
-        return [(o.name, json.dumps(o.default).strip('"')) for o in options]
-
-    assert [(o.name, o.first) for o in COMMON_OPTIONS] == as_texts(common_options())
-    for name, (_, options) in ARCHITECTURES.items():
-        assert [(o.name, o.first) for o in options] == as_texts(options_of(name)), name
-
-
-def test_form_as_it_stands_makes_the_drafts_defaults_where_there_are_any() -> None:
-    draft = draft_of(first_typed())
-    for key, _, default, _ in settings(PlanDraft):
-        table, _, name = key.rpartition(".")
-        if default not in ("required", "left out") and key != "evaluate_every":
-            holder = getattr(draft, table) if table else draft
-            value = getattr(holder, name)
-            plain = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
-            assert json.loads(default.strip("`")) == plain, key
-
-
 def test_new_plan_from_a_former_one_is_the_same_plan(board: Consortium) -> None:
     digest = board.propose(quorum="4", ring_bits="32", training__shared_classes="cat\ndog", members="")
     plan = board.runs.plan(digest)
@@ -263,22 +213,6 @@ def test_new_plan_from_a_former_one_is_the_same_plan(board: Consortium) -> None:
     assert str(board.runs.check(again).plan.digest) == digest
     page = board.browser("Ada").get(f"/plans/new?from={digest}")
     assert 'name="quorum" value="4"' in page.text and "cat\ndog" in page.text
-
-
-def test_fields_that_the_form_does_not_have_are_not_looked_at() -> None:
-    typed = typed_from([("rounds", "3"), ("secret", "x"), ("options.fixed-mlp.__class__", "x")])
-    assert typed.texts == {"rounds": ["3"]}
-    with pytest.raises(InvalidConfig, match="Architecture: expected a value, found none"):
-        draft_of(typed)
-
-
-def test_error_names_its_settings() -> None:
-    assert [
-        one.key for one in named_in("plan: privacy.clip_norm_l2 must be from; quorum must be 1 to 4.")
-    ] == [
-        "privacy.clip_norm_l2",
-        "quorum",
-    ]
 
 
 def test_consents_arrive_on_the_page_and_a_quorum_brings_the_button(board: Consortium) -> None:
@@ -337,7 +271,7 @@ def test_auditor_sees_plans_and_finds_no_form_and_no_way_around(board: Consortiu
 def test_member_sees_plans_and_its_own_consent_and_nobody_elses(board: Consortium) -> None:
     digest, other = board.propose(), board.propose(rounds="4", members="South")
     board.consent(digest, "South", "East")
-    north = board.as_member()
+    north = board.member_browser()
     for path in ("/plans", f"/plans/{digest}", f"/plans/compare?a={digest}&b={other}"):
         page = north.get(path)
         assert page.status_code == 200, words(page)

@@ -1,0 +1,70 @@
+"""The form of a plan against what it stands for: every setting of a draft, every option, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from coordinator.dashboard.pages_plan_form import dial_position
+from coordinator.dashboard.plan_fields import FIELDS
+from coordinator.dashboard.plan_form import draft_of, first_typed, named_in, typed_from
+from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS
+from coordinator.runs.draft import PlanDraft
+from shared.domain.errors import InvalidConfig
+from tools.docs_architectures import common_options, options_of
+from tools.docs_configuration import settings
+
+
+def test_dial_stands_where_equal_ways_are_equal_factors() -> None:
+    assert [dial_position(text) for text in ("0.5", "2.236", "10", "0.01", "99", "?")] == [
+        0,
+        50,
+        100,
+        0,
+        100,
+        100,
+    ]
+
+
+def test_every_setting_of_a_plan_is_in_the_form() -> None:
+    kept = {key for key, *_ in settings(PlanDraft)} - {"extractor.options"}
+    assert set(FIELDS) == kept
+    assert all(one.label and one.hint for one in FIELDS.values() if one.key != "extractor.embedding_dim")
+
+
+def test_every_option_of_every_architecture_is_in_the_form_with_its_default() -> None:
+    def as_texts(options: Any) -> list[tuple[str, str]]:
+        return [(o.name, json.dumps(o.default).strip('"')) for o in options]
+
+    assert [(o.name, o.first) for o in COMMON_OPTIONS] == as_texts(common_options())
+    for name, (_, options) in ARCHITECTURES.items():
+        assert [(o.name, o.first) for o in options] == as_texts(options_of(name)), name
+
+
+def test_form_as_it_stands_makes_the_drafts_defaults_where_there_are_any() -> None:
+    draft = draft_of(first_typed())
+    for key, _, default, _ in settings(PlanDraft):
+        table, _, name = key.rpartition(".")
+        if default not in ("required", "left out") and key != "evaluate_every":
+            holder = getattr(draft, table) if table else draft
+            value = getattr(holder, name)
+            plain = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
+            assert json.loads(default.strip("`")) == plain, key
+
+
+def test_fields_that_the_form_does_not_have_are_not_looked_at() -> None:
+    typed = typed_from([("rounds", "3"), ("secret", "x"), ("options.fixed-mlp.__class__", "x")])
+    assert typed.texts == {"rounds": ["3"]}
+    with pytest.raises(InvalidConfig, match="Architecture: expected a value, found none"):
+        draft_of(typed)
+
+
+def test_error_names_its_settings() -> None:
+    assert [
+        one.key for one in named_in("plan: privacy.clip_norm_l2 must be from; quorum must be 1 to 4.")
+    ] == [
+        "privacy.clip_norm_l2",
+        "quorum",
+    ]
