@@ -21,7 +21,7 @@ PYTEST_ARGS ?=
 COVERAGE ?=
 LEAST_COVERAGE := 90
 DEMO_ARGS ?=
-JOBS ?= 3
+JOBS ?= 4
 SOURCES := shared coordinator participant demo tools tests
 # Demo and tests start dozens of processes: whatever the environment says, none of them compiles everything anew.
 export PYTHONDONTWRITEBYTECODE :=
@@ -36,7 +36,7 @@ demo: $(STAMP) ## Run a whole consortium on this machine: five organisations, on
 	@$(BIN)/python -m demo $(DEMO_ARGS)
 
 test: $(STAMP) ## Run the whole suite, or a part: PYTEST_ARGS="-k ledger"
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(COVERAGE),--cov --cov-report=) $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=) $(PYTEST_ARGS)
 
 test-all: $(STAMP) ## The suite and its slow tests
 	@$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)

@@ -34,6 +34,7 @@ from coordinator.registry.routes import router as registry_router
 from coordinator.registry.service import ReleaseService
 from coordinator.runs.driver import RunDriver
 from coordinator.runs.publishing import Publisher, publish_routes
+from coordinator.runs.round_routes import router as rounds_router
 from coordinator.runs.routes import router as runs_router
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunStore
@@ -119,15 +120,20 @@ def _lifespan(
 def _add_routes(control: FastAPI, bulk: BulkTransfers) -> None:
     """The JSON API and the members' transfers, each from its room; their services are in `control.state`."""
     install_error_handlers(control)
-    control.include_router(members_router)
-    control.include_router(account_router)
-    control.include_router(audit_router)
-    control.include_router(runs_router)
-    control.include_router(registry_router)
-    control.include_router(releases_router)
-    control.include_router(publish_routes(control.state.publisher))
-    control.include_router(bulk_routes(bulk))
-    control.include_router(openapi_router)
+    for router in (
+        members_router,
+        account_router,
+        audit_router,
+        rounds_router,
+        runs_router,
+        registry_router,
+        releases_router,
+        publish_routes(control.state.publisher),
+        bulk_routes(bulk),
+        openapi_router,
+    ):
+        # As they are: include_router would build every route a second time, half of what a start costs.
+        control.router.routes.extend(router.routes)
 
 
 def split_by_path(control: ASGIApp, fleet: ASGIApp) -> ASGIApp:

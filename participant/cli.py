@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from participant import cli_heads, cli_peers, cli_redteam
+from participant.allocator import start_again_with_settings
 from participant.home import Home
 from shared import console
 
@@ -80,14 +80,7 @@ def join(
 @app.command()
 def run(home: HomeOption = Path()) -> None:
     """Run this member's node until it is told to stop: one warm process that answers rounds."""
-    # Freed blocks stay with the process: worth as much as the kernel on CPU. Read by glibc at start only.
-    wanted = {
-        "MALLOC_MMAP_THRESHOLD_": "4294967296",
-        "MALLOC_TRIM_THRESHOLD_": "17179869184",
-        "MALLOC_TOP_PAD_": "268435456",
-    }
-    if sys.platform == "linux" and any(os.environ.get(name) != value for name, value in wanted.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)  # noqa: S606
+    start_again_with_settings()
     from participant.engine.serve import serve
 
     serve(Home(home), out.print)

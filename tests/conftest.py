@@ -30,9 +30,21 @@ def desk(prepared_home: Path, tmp_path: Path) -> Desk:
     return open_desk(shutil.copytree(prepared_home, tmp_path / "coordinator"))
 
 
-LONGEST = ("/e2e/test_crash", "/e2e/test_walk", "/browser/test_admin_walk", "/contracts/test_api_fuzz")
+LONGEST = (
+    "e2e/test_walk",
+    "e2e/test_crash",
+    "browser/test_admin_walk",
+    "browser/test_every_page",
+    "contracts/test_api_fuzz",
+    "unit/test_dashboard_runs",
+    "unit/test_secure_round",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: begun last, one of them would keep a single worker busy at the end."""
-    items.sort(key=lambda item: not any(name in str(item.path) for name in LONGEST))
+    """The longest files first: begun last, one of them would keep a single worker busy at the end.
+
+    Works with --no-loadscope-reorder alone: otherwise xdist begins with the files of most tests.
+    """
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get("/".join(item.path.with_suffix("").parts[-2:]), len(places)))

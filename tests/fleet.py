@@ -58,7 +58,8 @@ def contribute(member_id: str, identity: SigningKey, folder: Path, factor: float
 
     def work(request: RoundRequest, transfers: Transfers) -> RoundReply:
         data = transfers.fetch_weights(request.weights_ticket, request.weights_bytes, request.weights_digest)
-        payload = folder / f"{member_id}.f32"
+        # A file of its own: two members of a test may share this work, and run at the same time.
+        payload = folder / f"{member_id}-{request.contribution_ticket}.f32"
         payload.write_bytes((np.frombuffer(data, "<f4") * np.float32(factor)).tobytes())
         transfers.send_contribution(request.contribution_ticket, payload)
         return sign_header(member_id, identity, request, payload)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fastapi import FastAPI
+
 from coordinator.api_rules import API
+from coordinator.dashboard.gate import gate
+from coordinator.dashboard.room import PAGES
 from coordinator.registry.build import Contributor
 from coordinator.registry.publish import publish
 from coordinator.runs.round import RoundRecord, Validation
@@ -136,6 +140,17 @@ def session_of(board: Board, role: Role | None) -> str:
         return board.room.links.spend(code, 600.0)[1]
     account = next(a for a in board.room.accounts.every() if a.role is role and a.has_password)
     return board.room.accounts.open_session(account, 600.0, "password")[0]
+
+
+def with_another_gate(board: Board, gate_instead: Callable[..., None]) -> FastAPI:
+    """The same pages over the same rooms behind another gate: shows that an attack works where ours is missing."""
+    control = board.coordinator.control
+    unprotected = FastAPI(exception_handlers=dict(control.exception_handlers))
+    unprotected.state = control.state
+    for router in PAGES:
+        unprotected.include_router(router)
+    unprotected.dependency_overrides[gate] = gate_instead
+    return unprotected
 
 
 def rows(board: Board) -> dict[str, list[tuple[object, ...]]]:

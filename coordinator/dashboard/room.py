@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import sqlalchemy as sa
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,7 +47,7 @@ Online = Callable[[], frozenset[str]]
 def add_dashboard(control: FastAPI, engine: sa.Engine, online: Online) -> None:
     """Serve the pages from `control`, whose state holds the other rooms. Raises Broken for a route without a rule."""
     for router in PAGES:
-        control.include_router(router)
+        control.router.routes.extend(router.routes)  # as app.py does it
     require_rules(route for router in PAGES for route in router.routes)
     control.mount("/static", _with_headers(StaticFiles(directory=FOLDER / "static")), name="static")
     control.add_exception_handler(SignInNeeded, to_sign_in)
@@ -70,9 +70,3 @@ def _with_headers(files: ASGIApp) -> ASGIApp:
         await files(scope, receive, sending)
 
     return application
-
-
-def online_now(request: Request) -> frozenset[str]:
-    """Members whose nodes are connected."""
-    look: Online = request.app.state.online
-    return look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ WELL_KNOWN_PASSWORDS = (
 ADMIN = "admin"
 """The account that the operator's own commands sign in as."""
 ADMIN_TOKEN_LIFETIME_S = 365 * 86400.0
+_HASHER = argon2.PasswordHasher()
 _HASHES_AT_ONCE = threading.BoundedSemaphore(2)
 """One argon2 hash takes 64 MiB, and anybody may ask for one by trying to sign in."""
 
@@ -55,6 +57,12 @@ class Account:
     role: Role
     has_password: bool
     created_at: str
+
+
+@functools.lru_cache(maxsize=4)
+def _hash_of_nobody(hasher: argon2.PasswordHasher) -> str:
+    """Made before anybody signs in: a name that does not exist takes as long as a wrong password."""
+    return hasher.hash("nobody has this password")
 
 
 class AccountService:
@@ -72,9 +80,9 @@ class AccountService:
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._hasher = hasher or argon2.PasswordHasher()
+        self._hasher = hasher or _HASHER
         self.second_factors = SecondFactors(engine, clock, seal or Seal(None))
-        self._nobody = self._hasher.hash("nobody has this password")
+        self._nobody = _hash_of_nobody(self._hasher)
 
     def create(self, name: str, role: Role, password: str | None, actor: str) -> Account:
         """A new account; without a password it can only use tokens that an operator issues.

@@ -23,7 +23,7 @@ from shared.domain.consortium import Role
 from shared.domain.errors import CommonlensError, NotFound
 from shared.domain.strict import to_plain
 
-router = APIRouter(prefix="/runs/{run_id}")
+router = APIRouter(prefix="/api/v1/runs/{run_id}")
 LEAST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 """Also without news the stream looks whether its token still holds."""

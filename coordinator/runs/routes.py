@@ -13,7 +13,6 @@ from coordinator.runs.draft import PlanDraft
 from coordinator.runs.planning import PlanCheck
 from coordinator.runs.proposals import Proposal, every_proposal, one_proposal
 from coordinator.runs.round_routes import rendered_round
-from coordinator.runs.round_routes import router as round_router
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.consortium import Role
@@ -21,7 +20,6 @@ from shared.domain.run import RunState
 from shared.domain.strict import build, to_plain
 
 router = APIRouter(prefix="/api/v1")
-router.include_router(round_router)
 
 Json = dict[str, Any]
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]

@@ -63,8 +63,12 @@ def epsilon(events: Iterable[GaussianEvent], delta: float) -> float:
             "Use the plan's δ (at most 1e-5 and at most one tenth of a unit's share)."
         )
     groups = _grouped(events)
-    if not groups:
-        return 0.0
+    return _epsilon(groups, delta) if groups else 0.0
+
+
+@functools.lru_cache(maxsize=1024)
+def _epsilon(groups: tuple[_Group, ...], delta: float) -> float:
+    """Kept, because publishing and proving a release ask for the same numbers again and again."""
     grid = _grid_width(groups)
     if math.isinf(grid):
         return math.inf

@@ -24,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from participant import allocator
 from shared.domain.errors import UnsoundPlan
 from shared.domain.plan import least_quorum
 from tests.benchmarks.protocol_range import most_units_in_16_bits, printed_grid_cost
@@ -35,12 +36,6 @@ MOST_OVER_KERNELS = 1.5
 MOST_BESIDE = 0.01
 LEAST_FASTER = 8.0
 MOST_MEMORY_GROWTH = 1.25
-NODE_ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-"""What `commonlens-participant run` starts its node with; a Flower node is started without."""
 
 Rows = dict[tuple[int, int], dict[str, Any]]
 Bars = list[tuple[str, bool]]
@@ -49,7 +44,8 @@ Bars = list[tuple[str, bool]]
 def child(part: str, *numbers: int, node: bool = False) -> dict[str, Any]:
     """What a measuring process prints."""
     script = Path(__file__).with_name(f"protocol_{part}.py")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | (NODE_ENVIRONMENT if node else {})
+    # A node is measured with the settings that it runs with; a Flower node is started without.
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | (allocator.SETTINGS if node else {})
     argv = [sys.executable, str(script), *map(str, numbers)]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -19,6 +19,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # as a program it is started by its path
+
+from participant.allocator import SETTINGS
+
 WARM = (
     "participant.engine.serve",
     "participant.training.opacus_engine",
@@ -36,7 +40,7 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+            env=os.environ | SETTINGS | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
         )
         self._status: dict[int, int] = {}
         self._told = threading.Condition()
@@ -144,7 +148,9 @@ def _fork(wanted: dict[str, Any]) -> int:
         os.dup2(opened, number)
     os.closerange(3, 256)
     os.environ.clear()
-    os.environ.update(wanted["environment"])
+    os.environ.update(
+        SETTINGS | wanted["environment"]
+    )  # as the parent was started: a node need not start again
     sys.argv = wanted["argv"]
     status = 1
     try:
@@ -178,5 +184,4 @@ def _tell(**event: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     main()

@@ -130,14 +130,16 @@ def test_member_that_went_away_is_gone_since_the_round_it_missed_first(runs: Run
 def test_page_arrives_live_while_rounds_close(runs: RunBoard) -> None:
     run = runs.sim.start(runs.sim.plan(rounds=3))
     cookie = runs.browser().cookies[COOKIE]
+    driving = threading.Thread(target=runs.sim.drive, args=(run,), daemon=True)
+
+    def completed(got: list[Any]) -> bool:
+        if len(got) == 1:  # the page as it was before anything happened
+            driving.start()
+        return "completed" in got[-1][2].get("state", "")
+
     with runs.served() as url:
-        threading.Timer(0.5, runs.sim.drive, (run,)).start()
-        found = runs.follow(
-            url,
-            f"/runs/{run.id}/live",
-            {"cookie": f"{COOKIE}={cookie}"},
-            lambda got: "completed" in got[-1][2].get("state", ""),
-        )
+        found = runs.follow(url, f"/runs/{run.id}/live", {"cookie": f"{COOKIE}={cookie}"}, completed)
+        driving.join()
     assert "running" in found[0][2]["state"] and "No round was opened yet" in found[0][2]["rounds"]
     last: dict[str, str] = {}
     for _, name, parts in found:
