@@ -261,6 +261,15 @@ def account_token(
     typer.echo(token)
 
 
+@account_app.command("remove")
+def account_remove(name: str, home: Home = Path()) -> None:
+    """Shut a person out at once: sessions and tokens end, and the name is free again."""
+    _accounts(home).remove(name, "operator")
+    out.print(
+        f"{name} is out. Who signs in through your provider comes back as long as the provider gives them a role here."
+    )
+
+
 @account_app.command("forget-second-factor")
 def account_forget_second_factor(name: str, home: Home = Path()) -> None:
     """Turn a second factor off whose app and recovery codes are lost; be sure who asks for it."""

@@ -120,17 +120,15 @@ def list_releases(home: Home = Path()) -> None:
 @release_app.command()
 def yank(
     release: Annotated[str, typer.Argument(help="The release's id, as release list shows it.")],
+    reason: Annotated[str, typer.Option(help="Why, in a sentence: everybody is told.")],
     home: Home = Path(),
 ) -> None:
     """Withdraw a release, on the coordinator's machine: it stays listed, and is not offered any more."""
-    from coordinator.audit.log import append
-    from coordinator.registry.shelf import yank as withdraw
-    from coordinator.storage.database import open_database, writing
+    from coordinator.registry.service import ReleaseService
+    from coordinator.storage.database import open_database
 
-    # Inside the transaction: where the audit log cannot be written to, nothing is withdrawn.
-    with writing(open_database(Operator(home).config.database(home))) as connection:
-        withdraw(home, release, SystemClock())
-        append(connection, SystemClock(), "operator", "release.yank", release)
+    service = ReleaseService(home, open_database(Operator(home).config.database(home)), SystemClock())
+    service.withdraw(release, "operator", reason)
     typer.echo(f"{release} is withdrawn. Who pulled it before still has it: tell them why.")
 
 

@@ -16,11 +16,18 @@ from coordinator.members.seal import Seal
 from coordinator.members.tokens import TokenKind, TokenUse, issue_token, revoke_tokens
 from coordinator.members.totp import SecondFactors
 from coordinator.storage.database import reading, writing
-from coordinator.storage.tables import accounts
+from coordinator.storage.tables import account_identities, accounts, recovery_codes, second_factors
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.clock import Clock, to_text
 from shared.domain.consortium import Role
-from shared.domain.errors import AlreadyExists, DefaultPassword, InvalidMessage, NotFound, SignInFailed
+from shared.domain.errors import (
+    AlreadyExists,
+    DefaultPassword,
+    InvalidMessage,
+    NotAllowed,
+    NotFound,
+    SignInFailed,
+)
 from shared.domain.files import write_atomically
 from shared.domain.ids import new_id
 
@@ -202,6 +209,24 @@ class AccountService:
             )
             append(connection, self._clock, actor, "token.issued", account.id, {"expires_at": expires_at})
         return token
+
+    def remove(self, name: str, actor: str) -> None:
+        """Shut a person out: sessions and tokens end, the account goes; what it did stays in the audit log.
+
+        Raises NotFound, and NotAllowed for the account that the operator's own commands use.
+        """
+        if name == ADMIN:
+            raise NotAllowed(
+                f"{ADMIN} is the account of these commands themselves. Nothing was removed. If its token is in other "
+                f"hands, `commonlens-coordinator account token {ADMIN}` ends it and makes another."
+            )
+        with writing(self._engine) as connection:
+            account, _ = get_account(connection, name)
+            revoke_tokens(connection, self._clock, owner_id=account.id)
+            for table in (recovery_codes, second_factors, account_identities):
+                connection.execute(table.delete().where(table.c.account_id == account.id))
+            connection.execute(accounts.delete().where(accounts.c.id == account.id))
+            append(connection, self._clock, actor, "account.removed", account.id)
 
     def every(self) -> list[Account]:
         """All accounts by name."""

@@ -33,11 +33,14 @@ def test_a_withdrawn_release_is_listed_as_such_and_stands_in_the_audit_log(tmp_p
     (kit.home / CONFIG_FILE).write_text(config_text(config))
     engine = open_database(config.database(kit.home))
     migrate(engine)
-    assert run_arguments(app, ["release", "yank", "digits-9", "--home", str(kit.home)]) == 2
-    assert run_arguments(app, ["release", "yank", "digits-1", "--home", str(kit.home)]) == 0
+    why = ["--reason", "A member's pictures were labelled wrongly.", "--home", str(kit.home)]
+    assert run_arguments(app, ["release", "yank", "digits-9", *why]) == 2
+    assert run_arguments(app, ["release", "yank", "digits-1", *why[2:]]) == 2
+    assert run_arguments(app, ["release", "yank", "digits-1", *why]) == 0
     assert [entry.yanked for entry in read_catalogue(Shelf(kit.home), kit.clock).releases] == [True]
     with reading(engine) as connection:
-        assert [(line.action, line.subject) for line in entries(connection)] == [("release.yank", "digits-1")]
+        lines = [(line.action, line.subject, line.detail) for line in entries(connection)]
+    assert lines == [("release.yank", "digits-1", {"reason": why[1]})]
 
 
 def test_a_plan_check_is_waited_for_longer_than_its_probe_may_take() -> None:

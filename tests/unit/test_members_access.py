@@ -6,14 +6,17 @@ import stat
 
 import pytest
 
+from coordinator.audit.log import entries
 from coordinator.members.accounts import bootstrap_admin
 from coordinator.members.rate_limit import MAXIMUM_KEYS, AttemptLimiter
+from coordinator.storage.database import reading
 from shared.domain.clock import FixedClock, SystemClock
 from shared.domain.consortium import Role
 from shared.domain.errors import (
     AlreadyExists,
     DefaultPassword,
     InvalidMessage,
+    NotAllowed,
     NotFound,
     SignInFailed,
     TooManyAttempts,
@@ -47,6 +50,32 @@ def test_a_new_password_ends_every_session(desk: Desk) -> None:
     with pytest.raises(SignInFailed):
         desk.room.accounts.sign_in("ada", PASSWORD, 60)
     desk.room.accounts.sign_in("ada", "another long phrase", 60)
+
+
+def test_an_account_that_was_removed_is_out_at_once_and_leaves_its_lines(desk: Desk) -> None:
+    accounts = desk.room.accounts
+    account = accounts.create("ada", Role.ADMIN, PASSWORD, "operator")
+    issued = accounts.issue_token("ada", 600, "operator")
+    _, session, _ = accounts.sign_in("ada", PASSWORD, 60)
+    accounts.second_factors.begin(account.id, "ada", "Testing")
+    accounts.remove("ada", "operator")
+    assert [desk.client(token).get("/members").status_code for token in (issued, session)] == [401, 401]
+    with pytest.raises(SignInFailed):
+        accounts.sign_in("ada", PASSWORD, 60)
+    with pytest.raises(NotFound):
+        accounts.remove("ada", "operator")
+    with reading(desk.room.engine) as connection:
+        lines = [(line.action, line.subject) for line in entries(connection)]
+    assert lines[-1] == ("account.removed", account.id) and ("account.created", account.id) in lines
+    again = accounts.create("ada", Role.AUDITOR, PASSWORD, "operator")
+    assert again.id != account.id and not accounts.second_factors.of(again.id).on
+
+
+def test_the_commands_own_account_is_not_removed(desk: Desk) -> None:
+    bootstrap_admin(desk.home, desk.room.accounts)
+    with pytest.raises(NotAllowed, match="Nothing was removed"):
+        desk.room.accounts.remove("admin", "operator")
+    assert [account.name for account in desk.room.accounts.every()] == ["admin"]
 
 
 def test_a_wrong_name_and_a_wrong_password_sound_alike(desk: Desk) -> None:
