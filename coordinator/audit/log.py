@@ -18,7 +18,7 @@ from coordinator.audit.masking import holds_secret
 from coordinator.storage.tables import audit_events, meta
 from shared.domain.canonical import canonical_bytes, digest_of
 from shared.domain.clock import Clock, to_text
-from shared.domain.errors import Broken, BrokenChain
+from shared.domain.errors import BrokenChain, InvalidMessage
 
 HEAD_KEY = "audit_head"
 FIRST_HASH = "sha256:" + "0" * 64
@@ -60,7 +60,7 @@ def append(
 ) -> AuditEvent:
     """Add a line inside the caller's transaction: the change and its line are kept or undone together.
 
-    Raises Broken when a line would hold a secret; the transaction is undone with it.
+    Raises InvalidMessage when a line would hold a secret; the transaction is undone with it.
     """
     before = read_head(connection, lock=True)
     fields = {
@@ -74,7 +74,10 @@ def append(
     }
     text = canonical_bytes(fields).decode("utf-8")
     if holds_secret(text):
-        raise Broken(f"An audit line for {action} would have held a secret. Nothing was changed.")
+        raise InvalidMessage(
+            f"An audit line for {action} would have held a token, an invitation's secret or a private key. Nothing "
+            "was changed. Leave it out of the name or the note: everybody who audits reads the line."
+        )
     event = AuditEvent(hash=digest_of(fields), **fields)  # type: ignore[arg-type]
     row = {**fields, "detail": canonical_bytes(event.detail).decode("utf-8"), "hash": event.hash}
     connection.execute(audit_events.insert().values(row))

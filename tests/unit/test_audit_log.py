@@ -13,7 +13,7 @@ from coordinator.audit.masking import SecretMask, holds_secret, install_masking,
 from coordinator.storage.database import migrate, open_database, reading, writing
 from coordinator.storage.tables import audit_events, meta
 from shared.domain.clock import FixedClock, from_text
-from shared.domain.errors import Broken, BrokenChain
+from shared.domain.errors import BrokenChain, InvalidMessage
 from shared.domain.invitation import new_secret
 
 CLOCK = FixedClock(from_text("2026-11-21T12:00:00Z"))
@@ -90,7 +90,7 @@ def test_a_line_is_undone_with_its_change(engine: sa.Engine) -> None:
 
 
 def test_a_line_with_a_secret_is_refused(engine: sa.Engine) -> None:
-    with pytest.raises(Broken, match="would have held a secret"), writing(engine) as connection:
+    with pytest.raises(InvalidMessage, match="would have held a token"), writing(engine) as connection:
         append(connection, CLOCK, "operator", "invitation.created", "inv_1", {"secret": new_secret()})
 
 

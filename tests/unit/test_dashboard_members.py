@@ -153,6 +153,12 @@ def test_wrong_invitation_keeps_what_was_typed_and_invites_nobody(
     assert board.room.invitations.open() == []
 
 
+def test_organisation_named_like_a_token_is_told_why_and_nobody_is_invited(board: Board) -> None:
+    refused = board.browser("Ada").post("/invitations", name=f"clt_{'a' * 20}")
+    assert refused.status_code == 422 and "Leave it out of the name or the note" in words(refused)
+    assert board.room.invitations.open() == []
+
+
 def test_open_invitation_is_listed_and_withdrawn(board: Board) -> None:
     browser = board.browser("Ada")
     invitation, secret = board.room.invitations.invite("Clinic F", Purpose.CONTRIBUTE, "account:Ada", 3600)
