@@ -108,6 +108,26 @@ def entries(connection: sa.Connection, after: int = 0, limit: int = 100) -> list
     return [event_of(row) for row in connection.execute(query)]
 
 
+def page_after(connection: sa.Connection, after: int, limit: int) -> tuple[list[AuditEvent], str]:
+    """Lines above `after`, oldest first, and what is wrong with their chain; empty where it holds.
+
+    Checked from line `after` on: whoever reads page after page has checked the whole chain, each line once.
+    """
+    query = (
+        sa.select(audit_events).where(audit_events.c.seq > after).order_by(audit_events.c.seq).limit(limit)
+    )
+    rows = connection.execute(query).all()
+    head, previous, fault = read_head(connection), Head(after, hash_at(connection, after)), ""
+    try:
+        for row in rows:
+            previous = _follow(previous, row)
+        if len(rows) < limit and after <= head.seq and previous != head:
+            raise _cut(head, previous)
+    except BrokenChain as error:
+        fault = error.message
+    return [event_of(row) for row in rows], fault
+
+
 def hash_at(connection: sa.Connection, seq: int) -> str:
     """The hash of line `seq` as it stands now; empty where there is no such line."""
     query = sa.select(audit_events.c.hash).where(audit_events.c.seq == seq)
@@ -135,7 +155,7 @@ def verify_chain(connection: sa.Connection) -> Head:
         previous = _follow(previous, row)
     head = read_head(connection)
     if head != previous:
-        raise _broken(previous.seq + 1, f"expected {head.seq} lines, found {previous.seq} that hold together")
+        raise _cut(head, previous)
     return head
 
 
@@ -154,6 +174,10 @@ def _follow(previous: Head, row: sa.Row[tuple[object, ...]]) -> Head:
     if found != event.hash:
         raise _broken(number, f"expected hash {event.hash}, found {found}")
     return Head(number, event.hash)
+
+
+def _cut(head: Head, found: Head) -> BrokenChain:
+    return _broken(found.seq + 1, f"expected {head.seq} lines, found {found.seq} that hold together")
 
 
 def _broken(number: int, what: str) -> BrokenChain:

@@ -219,7 +219,10 @@ class MemberDetail(MemberView):
 
 
 class AuditReply(Body):
-    """A page of the log. `intact` is false where the chain no longer holds; `fault` then names the line."""
+    """A page of the log. `intact` is false where its lines do not follow each other; `fault` then names the line.
+
+    The whole chain, with members' countersignatures: GET /audit/verification.
+    """
 
     entries: list[AuditView]
     head_seq: int

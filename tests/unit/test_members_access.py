@@ -153,15 +153,29 @@ def test_a_restarted_node_frees_its_own_connection_only(desk: Desk) -> None:
     assert desk.client(desk.person(Role.ADMIN)).post("/node/restarted").status_code == 403
 
 
-def test_the_audit_page_says_whether_the_chain_holds(desk: Desk) -> None:
+def test_the_audit_page_says_whether_its_lines_hold(desk: Desk) -> None:
     auditor = desk.client(desk.person(Role.AUDITOR))
     desk.member()
     page = auditor.get("/audit", params={"after": 1, "limit": 2}).json()
     assert page["intact"] and [entry["seq"] for entry in page["entries"]] == [2, 3]
+    head = page["head_seq"]
+    for after in (0, head, head + 7):
+        assert auditor.get("/audit", params={"after": after}).json()["intact"], after
     with desk.room.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE audit_events SET actor = 'nobody' WHERE seq = 2")
     page = auditor.get("/audit").json()
     assert not page["intact"] and "broken at line 2" in page["fault"]
+    assert not auditor.get("/audit", params={"after": 1, "limit": 1}).json()["intact"]
+    assert auditor.get("/audit", params={"after": 2}).json()["intact"]
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_the_audit_page_says_that_the_newest_lines_were_cut(desk: Desk, after: int) -> None:
+    auditor = desk.client(desk.person(Role.AUDITOR))
+    desk.member()
+    with desk.room.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM audit_events WHERE seq > 1")
+    assert "found 1 that hold together" in auditor.get("/audit", params={"after": after}).json()["fault"]
 
 
 def test_a_limiter_counts_failures_within_its_window() -> None:
