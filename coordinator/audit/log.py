@@ -9,7 +9,7 @@ that members countersigned (countersignatures.py), and exports that somebody kep
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -102,10 +102,7 @@ def read_head(connection: sa.Connection, lock: bool = False) -> Head:
 
 def entries(connection: sa.Connection, after: int = 0, limit: int = 100) -> list[AuditEvent]:
     """Lines with numbers above `after`, oldest first, at most `limit`."""
-    query = (
-        sa.select(audit_events).where(audit_events.c.seq > after).order_by(audit_events.c.seq).limit(limit)
-    )
-    return [event_of(row) for row in connection.execute(query)]
+    return [event_of(row) for row in _rows_after(connection, after, limit)]
 
 
 def page_after(connection: sa.Connection, after: int, limit: int) -> tuple[list[AuditEvent], str]:
@@ -113,10 +110,7 @@ def page_after(connection: sa.Connection, after: int, limit: int) -> tuple[list[
 
     Checked from line `after` on: whoever reads page after page has checked the whole chain, each line once.
     """
-    query = (
-        sa.select(audit_events).where(audit_events.c.seq > after).order_by(audit_events.c.seq).limit(limit)
-    )
-    rows = connection.execute(query).all()
+    rows = _rows_after(connection, after, limit)
     head, previous, fault = read_head(connection), Head(after, hash_at(connection, after)), ""
     try:
         for row in rows:
@@ -126,6 +120,13 @@ def page_after(connection: sa.Connection, after: int, limit: int) -> tuple[list[
     except BrokenChain as error:
         fault = error.message
     return [event_of(row) for row in rows], fault
+
+
+def _rows_after(connection: sa.Connection, after: int, limit: int) -> Sequence[sa.Row[tuple[object, ...]]]:
+    table = audit_events
+    return connection.execute(
+        sa.select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
+    ).all()
 
 
 def hash_at(connection: sa.Connection, seq: int) -> str:
