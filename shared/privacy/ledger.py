@@ -33,8 +33,8 @@ from shared.domain.errors import (
 )
 from shared.domain.privacy import MAXIMUM_DELTA, Budget, Charge, GaussianEvent
 from shared.domain.strict import build, to_plain
-from shared.privacy.accountant import epsilon
 from shared.privacy.chain import OPENED, TORN, ChainedFile, Line
+from shared.privacy.headroom import Headroom, Steps, events_of, steps_of
 
 LEDGER_FORMAT = "commonlens-ledger/1"
 _RoundKey = tuple[str, str, int]
@@ -139,8 +139,8 @@ class LedgerView:
         self._entries: list[LedgerEntry] = []
         self._charges: dict[_RoundKey, Charge] = {}
         self._seals: dict[_RoundKey, str] = {}
-        self._steps: dict[str, Counter[tuple[float, float]]] = {}
-        self._steps_alone: dict[str, Counter[tuple[float, float]]] = {}
+        self._steps: dict[str, Steps] = {}
+        self._steps_alone: dict[str, Steps] = {}
         self._catch_up()
 
     def entries(self) -> tuple[LedgerEntry, ...]:
@@ -179,8 +179,7 @@ class LedgerView:
             )
 
     def _spent(self, dataset_id: str, alone: bool = False) -> tuple[GaussianEvent, ...]:
-        steps = (self._steps_alone if alone else self._steps).get(dataset_id, Counter())
-        return tuple(GaussianEvent(sigma, rate, count) for (sigma, rate), count in steps.items())
+        return events_of((self._steps_alone if alone else self._steps).get(dataset_id, Counter()))
 
     def _catch_up(self) -> None:
         self._chain.refresh()
@@ -206,9 +205,7 @@ class LedgerView:
         if charge is not None:
             self._charges[charge.dataset_id, charge.run_id, charge.round_number] = charge
             for kept, events in ((self._steps, charge.events), (self._steps_alone, charge.events_alone)):
-                steps = kept.setdefault(charge.dataset_id, Counter())
-                for event in events:
-                    steps[event.noise_multiplier, event.sampling_rate] += event.count
+                kept.setdefault(charge.dataset_id, Counter()).update(steps_of(events))
         if seal is not None:
             self._seals[seal.dataset_id, seal.run_id, seal.round_number] = seal.payload_digest
         return LedgerEntry(line.sequence, line.recorded_at, kind, line.digest, charge, seal)
@@ -223,6 +220,8 @@ class Ledger(LedgerView):
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         super().__init__(path, clock)
+        self._headroom: dict[str, Headroom] = {}
+        self._headroom_alone: dict[str, Headroom] = {}
         with self._chain.locked():
             self._absorb()
 
@@ -270,16 +269,19 @@ class Ledger(LedgerView):
         return ChargeToken(_FROM_THE_LEDGER, charge)
 
     def _require_room(self, charge: Charge, budget: Budget, is_new: bool) -> None:
-        added = charge.events if is_new else ()
-        total = epsilon((*self._spent(charge.dataset_id), *added), budget.delta)
-        # Written so that anything which does not compare refuses.
-        if not total <= budget.epsilon:
+        spent = self._steps.get(charge.dataset_id, Counter())
+        room = self._headroom.setdefault(charge.dataset_id, Headroom())
+        total = room.excess(spent, steps_of(charge.events if is_new else ()), budget.delta, budget.epsilon)
+        if total is not None:
             raise _exceeded(charge, budget, total)
         if budget.epsilon_alone == 0.0:
             return
-        added = charge.events_alone if is_new else ()
-        alone = epsilon((*self._spent(charge.dataset_id, alone=True), *added), budget.delta)
-        if not alone <= budget.epsilon_alone:
+        spent = self._steps_alone.get(charge.dataset_id, Counter())
+        room = self._headroom_alone.setdefault(charge.dataset_id, Headroom())
+        alone = room.excess(
+            spent, steps_of(charge.events_alone if is_new else ()), budget.delta, budget.epsilon_alone
+        )
+        if alone is not None:
             raise _exceeded_alone(charge, budget, alone)
 
     def seal(self, dataset_id: str, run_id: str, round_number: int, payload_digest: str) -> None:

@@ -35,6 +35,7 @@ from participant.training.workbench import NoiseShare
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.files import write_json
 from shared.domain.plan import Plan
+from shared.domain.privacy import Budget, Charge
 from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader, NoisyGridSum
 from shared.privacy.ledger import Ledger
@@ -50,6 +51,8 @@ from shared.secagg.parameters import tolerance
 from shared.wire.rounds import PROTOCOL_VERSION, MaskedAsk, RoundReply, Step, StepRequest, encode
 from tests.benchmarks.protocol_setting import ROUND, RUN, World, plan_of
 
+DATA_SET, BUDGET = "dat_own", Budget(1000.0, 1e-5)
+"""Both numbers of ε are charged; nobody is refused here."""
 BLOCK = 1 << 15
 """Coordinates rounded at a time where no noise is added: as many as the noise is drawn for."""
 
@@ -117,8 +120,8 @@ class Bench:
         write_json(self._home.consents / f"{plan_file_name(str(self.plan.digest))}.json", {"runs": 1})
         self._plan_digest = str(self.plan.digest)
         self._outbox = Outbox(self._home.outbox)
-        ledger = Ledger(self._home.ledger)
-        self._rounds = TimedRounds(self._home, world.me, self._identity, ledger, print, lambda: None)
+        self._ledger = Ledger(self._home.ledger)
+        self._rounds = TimedRounds(self._home, world.me, self._identity, self._ledger, print, lambda: None)
         self._rounds.know(self.plan)
         self._rounds.time_into(Laps())
         self._offers = self._roster(self._step(Step.OFFER).offer)
@@ -134,12 +137,14 @@ class Bench:
         rounds.time_into(laps)
         ask = MaskedAsk(digest, world.members, world.sealed_for(world.me, offers))
 
+        laps.add("charge", lambda: self._ledger.charge(self._charge(number), BUDGET))
         share = laps.add("accept", lambda: rounds.accept(plan, RUN, number, ask))
         ring = laps.add("grid, noise and ring", lambda: self._on_ring(share, noisy))
         sent = NoisyGridSum(RUN, number, self._plan_digest, ring.data)
         payload = laps.add("masks", lambda: rounds.mask(plan, sent))
         header, signature = laps.add("seal", lambda: self._signed(payload, digest))
         laps.add("outbox", lambda: self._outbox.put(Sealed(header, signature), payload))
+        laps.add("charge", lambda: self._ledger.seal(DATA_SET, RUN, number, header.payload_digest))
         endorsement, offer = laps.add("keys", lambda: rounds.sealed(header.plan_digest, RUN, number))
 
         self.world = world.next_round()
@@ -156,6 +161,12 @@ class Bench:
         laps.payload_bytes = payload.nbytes
         laps.beside_bytes = sum(len(encode(reply)) for reply in replies)
         return laps
+
+    def _charge(self, number: int) -> Charge:
+        events = self.plan.events_of_round(number)
+        return Charge(
+            DATA_SET, self._plan_digest, RUN, number, events, self.plan.events_alone_of_round(number)
+        )
 
     def expansions(self) -> float:
         """Of all masks, pairwise and own, onto one vector."""
