@@ -165,14 +165,12 @@ def _bar_html(bar: Bar) -> Markup:
 
 def _every(request: Request) -> dict[str, Any]:
     runs: RunService = request.app.state.runs
-    rows: list[dict[str, Any]] = []
-    for run in reversed(runs.store.runs()):
-        if len(rows) == MOST_LISTED:
-            break
-        plan = run_and_plan(request, run.id)[1]
-        rows.append(
-            {"run": run, "plan": plan, "validated": history.last_validated(room_of(request).engine, run.id)}
-        )
+    listed = runs.store.runs()[: -MOST_LISTED - 1 : -1]
+    plans = {digest: runs.store.plan(digest) for digest in {run.plan_digest for run in listed}}
+    validated = history.last_validated(room_of(request).engine, {run.id for run in listed})
+    rows = [
+        {"run": run, "plan": plans[run.plan_digest], "validated": validated.get(run.id)} for run in listed
+    ]
     return {"rows": rows, "going": GOING, "most": MOST_LISTED}
 
 

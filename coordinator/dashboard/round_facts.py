@@ -141,6 +141,11 @@ class Attendance:
     """Since the attempt was opened."""
 
 
+def bars_before(members: Sequence[PlanMember]) -> list[Bar]:
+    """The same lines before anybody was asked: a live page fills in what it has, and adds none."""
+    return [Bar(member.member_id, member.name, 0.0, "not asked yet", "hollow") for member in members]
+
+
 def bars_of(
     members: Sequence[PlanMember], steps: Mapping[str, StepFacts], known: Attendance, deadline_s: float
 ) -> list[Bar]:
@@ -163,6 +168,8 @@ def _bar(member: PlanMember, steps: Mapping[str, StepFacts], known: Attendance, 
         if known.over and who in known.missing:
             return Bar(who, name, 1.0, "not counted", "bad", known.missing[who], seconds)
         return Bar(who, name, 1.0 if seconds else 0.0, DONE[latest], "good", "", seconds)
+    if known.over and who not in known.missing:  # the attempt was left while it still had time
+        return Bar(who, name, 1.0 if seconds else 0.0, "broken off", "hollow", "", seconds)
     if step.ended or known.over:
         return Bar(who, name, 1.0 if seconds else 0.0, "late", "warn", known.missing.get(who, ""), seconds)
     if latest != CONTRIBUTE:

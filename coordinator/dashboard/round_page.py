@@ -37,7 +37,8 @@ def round_facts(
 ) -> dict[str, Any]:
     """One attempt of the round, the newest unless another is named. Raises NotFound."""
     (run, plan), engine = run_and_plan(request, run_id), room_of(request).engine
-    attempts = [line for line in history.round_lines(engine, run.id, number) if line.number == number]
+    lines = history.round_lines(engine, run.id, number)
+    attempts = [line for line in lines if line.number == number]
     chosen = [line for line in attempts if attempt in (None, line.attempt)]
     if not chosen:
         what = f"round {number}" if attempt is None else f"attempt {attempt} at round {number}"
@@ -57,6 +58,7 @@ def round_facts(
         "mine": mine,
         "line": line,
         "attempts": attempts,
+        "has_next": lines[-1].number > number,
         "places": places,
         "events": [(event, names.get(event.member_id or "", ""), _detail(event)) for event in events],
         "seconds": dict(zip(("train", "protocol", "waiting"), parts_of_seconds(line.seconds), strict=True)),

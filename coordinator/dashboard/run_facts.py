@@ -16,6 +16,7 @@ from coordinator.dashboard.charts import Chart
 from coordinator.dashboard.round_facts import (
     Attendance,
     Bar,
+    bars_before,
     bars_of,
     counts_of,
     deadline_left_s,
@@ -102,6 +103,7 @@ def run_facts(request: Request, viewer: Viewer, run_id: str, asked: Asked) -> di
         "asked": asked,
         "window": window,
         "over": run.state not in GOING,
+        "waits_for": _waits_for(request, run),
         "spent": spent,
         "spent_together": None if spent is None else _bound(spent.together),
         "spent_alone": None if spent is None else _bound(spent.alone),
@@ -113,6 +115,14 @@ def run_facts(request: Request, viewer: Viewer, run_id: str, asked: Asked) -> di
         **_listed(calm, asked),
         **_publishing(request, run, plan),
     }
+
+
+def _waits_for(request: Request, run: RunRow) -> RunRow | None:
+    """The run whose rounds are driven now, where this one is next: the coordinator drives one at a time."""
+    driving: str | None = request.app.state.driver.driving
+    if run.state is not RunState.RUNNING or driving in (None, run.id):
+        return None
+    return run_and_plan(request, driving)[0]
 
 
 def _calm(run: RunRow, lines: list[RoundLine]) -> list[RoundLine]:
@@ -164,7 +174,8 @@ def _current(
 ) -> dict[str, Any]:
     """The newest attempt at a round: its phases, and a bar for each member, or for a member its own."""
     if not lines:
-        return {"current": None, "phases": (), "bars": [], "counts": [], "deadline_s": None}
+        bars = bars_before([m for m in plan.members if mine in (None, m.member_id)])
+        return {"current": None, "phases": (), "bars": bars, "counts": counts_of(bars), "deadline_s": None}
     room, current = room_of(request), lines[-1]
     steps = steps_of(history.events_of(room.engine, run.id, current.number, current.attempt))
     contributed, missing = history.outcome_of(room.engine, run.id, current.number, current.attempt)
@@ -228,25 +239,24 @@ def _publishing(request: Request, run: RunRow, plan: Plan) -> dict[str, Any]:
     if run.state is RunState.RUNNING:
         return {"job": None, "releases": [], "may_publish": False}
     job = request.app.state.publisher.job(run.id)
-    shelf, releases = Shelf(request.app.state.home), []
+    shelf, releases, published = Shelf(request.app.state.home), [], set[str]()
     for entry in read_catalogue(shelf, room_of(request).clock).releases:
         if entry.extractor_name == plan.extractor_name:
             folder = shelf.folder(entry.extractor_name, entry.number)
-            if _run_of_release(folder, entry.manifest_digest) == run.id:
+            of_run, checkpoint = _made_of(folder, entry.manifest_digest)
+            if of_run == run.id:
                 releases.append(entry)
+                published.add(checkpoint)
     making = job is not None and not job.over
-    return {
-        "job": job,
-        "releases": releases,
-        "may_publish": run.checkpoint_digest is not None and not releases and not making,
-    }
+    may_publish = run.checkpoint_digest is not None and run.checkpoint_digest not in published and not making
+    return {"job": job, "releases": releases, "may_publish": may_publish}
 
 
 @lru_cache(maxsize=200)
-def _run_of_release(folder: Path, _manifest_digest: str) -> str:
-    """Which run a release was made of; a manifest is known by its digest, so this never changes."""
-    envelope = read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES)
-    return parse_manifest(envelope).claimed.run_id
+def _made_of(folder: Path, _manifest_digest: str) -> tuple[str, str]:
+    """(run, checkpoint) that a release was made of; a manifest is known by its digest, so this never changes."""
+    claimed = parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES)).claimed
+    return claimed.run_id, claimed.checkpoint_digest
 
 
 def _bound(epsilon: float) -> float | None:

@@ -67,6 +67,8 @@ class RunDriver(threading.Thread):
         """Members whose nodes were offline when the last round was opened."""
         self._empty_rounds = 0
         """Secure rounds in a row that ended with nothing."""
+        self.driving: str | None = None
+        """The run whose rounds are driven now; the others wait."""
 
     def stop(self) -> None:
         """Leave the run where it is; the next start goes on from its last closed round."""
@@ -79,7 +81,9 @@ class RunDriver(threading.Thread):
             if not waiting:
                 self._ended.wait(LOOK_AGAIN_S)
                 continue
+            self.driving = waiting[0].id
             self.drive(waiting[0])
+            self.driving = None
 
     def drive(self, run: RunRow) -> None:
         """All remaining rounds of one run, until it is complete, paused, stopped, or failed."""

@@ -51,7 +51,7 @@ class RoundLine:
         """From noised counts, with one standard error of their noise; None without useful counts."""
         if self.correct is None or self.wrong is None:
             return None
-        return noised_counts.accuracy(self.correct, self.wrong, self.noise_std or 0.0)
+        return noised_counts.accuracy(self.correct, self.wrong, self.noise_std)
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,20 @@ def attempts_of(engine: sa.Engine, run_id: str, number: int) -> list[dict[str, A
     return attempts
 
 
-def last_validated(engine: sa.Engine, run_id: str) -> RoundLine | None:
-    """The newest closed round with noised counts."""
+def last_validated(engine: sa.Engine, run_ids: Collection[str]) -> dict[str, RoundLine]:
+    """Run id → its newest closed round with noised counts; without runs that have none."""
     c = t.rounds.c
-    where = (c.run_id == run_id) & (c.state == RoundState.CLOSED.value) & c.counts_correct.is_not(None)
-    query = sa.select(*_LINE).where(where).order_by(c.number.desc()).limit(1)
+    counted = c.run_id.in_(run_ids) & (c.state == RoundState.CLOSED.value) & c.counts_correct.is_not(None)
+    newest = (
+        sa.select(c.run_id, sa.func.max(c.number).label("last")).where(counted).group_by(c.run_id).subquery()
+    )
+    query = (
+        sa.select(c.run_id, *_LINE)
+        .join(newest, (c.run_id == newest.c.run_id) & (c.number == newest.c.last))
+        .where(counted)
+    )
     with reading(engine) as db:
-        row = db.execute(query).first()
-    return None if row is None else _line(row)
+        return {row.run_id: _line(row) for row in db.execute(query)}
 
 
 def outcome_of(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from coordinator.runs import noised_counts
-from coordinator.runs.proposals import Proposal
+from coordinator.runs.noised_counts import accuracy
+from coordinator.runs.proposals import Proposed
 from coordinator.storage import tables as t
 from coordinator.storage.database import reading
 from shared.domain.plan import Plan
+from shared.domain.run import RoundState
+
+MOST_SHOWN = 12
+"""Of all earlier runs, beside the costs of a plan."""
 
 
 @dataclass(frozen=True)
@@ -27,30 +33,42 @@ class Measured:
     """Whether it had the very extractor that was asked about, and not only its name."""
 
 
-def measured_before(engine: sa.Engine, proposals: list[Proposal], like: Plan) -> list[Measured]:
-    """Of all runs under the extractor name of `like` with a validated round, by target ε and then by age."""
-    plans = {p.digest: p.plan for p in proposals if p.plan.extractor_name == like.extractor_name}
+def measured_before(engine: sa.Engine, plans: Sequence[Proposed], like: Plan) -> list[Measured]:
+    """The last closed round with useful counts of every run of these `plans` under the extractor name of `like`.
+
+    By target ε, and runs of the same ε oldest first. Rounds that ended with nothing measured no released weights.
+    """
+    alike = {p.digest: p.plan for p in plans if p.plan.extractor_name == like.extractor_name}
+    c = t.rounds.c
+    closed = (c.state == RoundState.CLOSED.value) & c.counts_correct.is_not(None)
     query = (
-        sa.select(t.runs.c.plan_digest, t.rounds)
-        .join(t.runs, t.runs.c.id == t.rounds.c.run_id)
-        .where(t.runs.c.plan_digest.in_(plans) & t.rounds.c.counts_correct.is_not(None))
-        .order_by(t.runs.c.created_at, t.rounds.c.number, t.rounds.c.attempt)
+        sa.select(
+            c.run_id, t.runs.c.plan_digest, c.number, c.counts_correct, c.counts_wrong, c.counts_noise_std
+        )
+        .join(t.runs, t.runs.c.id == c.run_id)
+        .where(t.runs.c.plan_digest.in_(alike) & closed)
+        .order_by(t.runs.c.created_at, c.run_id, c.number)
     )
+    found: dict[str, Measured] = {}
     with reading(engine) as db:
-        last = {row.run_id: row for row in db.execute(query)}
-    found = []
-    for row in last.values():
+        rows = db.execute(query).all()
+    for row in rows:
         share = accuracy(row.counts_correct, row.counts_wrong, row.counts_noise_std)
         if share is not None:
-            plan = plans[row.plan_digest]
-            found.append(Measured(row.run_id, plan, row.number, *share, plan.extractor == like.extractor))
-    return sorted(found, key=lambda one: one.plan.privacy.target_epsilon)
+            plan = alike[row.plan_digest]
+            same = plan.extractor == like.extractor
+            found[row.run_id] = Measured(row.run_id, plan, row.number, *share, same)
+    return sorted(found.values(), key=lambda one: one.plan.privacy.target_epsilon)
 
 
-def accuracy(correct: float, wrong: float, noise_std: float | None) -> tuple[float, float] | None:
-    """`noised_counts.accuracy` of an accuracy that can be one: noise may carry the counts beyond 0 and 1."""
-    total = correct + wrong
-    if noise_std is None or total <= 0.0:
-        return None
-    possible = min(total, max(0.0, correct))
-    return noised_counts.accuracy(possible, total - possible, noise_std)
+def nearest(found: Sequence[Measured], epsilon: float, most: int = MOST_SHOWN) -> list[Measured]:
+    """Those with the ε nearest to this one, in the order of `found`; of equally near ones the newest.
+
+    Near as on the dial, where equal ways are equal factors.
+    """
+    aim = math.log(epsilon)
+    newest_first = reversed(range(len(found)))
+    by_distance = sorted(
+        newest_first, key=lambda i: abs(math.log(found[i].plan.privacy.target_epsilon) - aim)
+    )
+    return [found[i] for i in sorted(by_distance[:most])]

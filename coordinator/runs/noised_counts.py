@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 
-def accuracy(correct: float, wrong: float, noise_std: float) -> tuple[float, float] | None:
-    """Accuracy and its error bar of one standard deviation of the noise; None where noise left nothing.
+def accuracy(correct: float, wrong: float, noise_std: float | None) -> tuple[float, float] | None:
+    """Accuracy and its error bar of one standard deviation of the noise; None where the noise is not known or left
+    nothing.
 
-    With c + w = n and independent noise of std s on each count: c/n ± s·√(c² + w²)/n², to first order.
+    With c + w = n and independent noise of std s on each count: c/n ± s·√(c² + w²)/n², to first order. Noise may
+    carry a count below 0 and the other above n: an accuracy stays within 0 and 1.
     """
     total = correct + wrong
-    if total <= 0.0:
+    if noise_std is None or total <= 0.0:
         return None
-    share = correct / total
+    share = min(1.0, max(0.0, correct / total))
     return share, noise_std * math.hypot(1.0 - share, share) / total

@@ -134,6 +134,9 @@ def start_and_watch(admin: Person, shapes: Consortium) -> str:
         row.first.wait_for(timeout=120_000)
     admin.page.locator("#state", has_text="completed").wait_for()
     assert loads == []
+    # Opened before the first round, the page has a line for each member, and it was kept up to date.
+    lines = admin.page.locator(".bars li").all_inner_texts()
+    assert len(lines) == len(MEMBERS) and not any("not asked yet" in line for line in lines)
     photograph(admin, "run")
     return admin.page.url.rpartition("/")[2].partition("?")[0]
 

@@ -8,14 +8,23 @@ function same(old, html) {
   return fresh.innerHTML === old.innerHTML;
 }
 
+// A link without an id is the same one where it leads to the same place.
+function again(part, element) {
+  if (element.id) return document.getElementById(element.id);
+  const to = element.getAttribute("href");
+  return to ? part.querySelector(`a[href="${CSS.escape(to)}"]`) : null;
+}
+
 function put(id, html) {
   const old = document.getElementById(id);
   if (!old || same(old, html)) return;
   const open = [...old.querySelectorAll("details[open][id]")].map((d) => d.id);
-  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+  const focused = old.contains(document.activeElement) ? document.activeElement : null;
+  const scrolled = [...old.querySelectorAll(".scroll")].map((region) => region.scrollLeft);
   old.innerHTML = html;
+  [...old.querySelectorAll(".scroll")].forEach((region, n) => { region.scrollLeft = scrolled[n] ?? 0; });
   for (const each of open) document.getElementById(each)?.setAttribute("open", "");
-  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  if (focused) again(old, focused)?.focus({ preventScroll: true });
   old.classList.remove("fresh");
   requestAnimationFrame(() => old.classList.add("fresh"));
 }
@@ -29,7 +38,8 @@ if (main) {
     say("live");
   });
   source.addEventListener("open", () => say("live"));
-  source.addEventListener("error", () => say("not connected, trying again"));
+  source.addEventListener("error", () => say(source.readyState === EventSource.CLOSED
+    ? "not live any more: load the page again" : "not connected, trying again"));
   addEventListener("pagehide", () => source.close());
 }
 
