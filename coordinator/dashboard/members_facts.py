@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import Request
@@ -15,7 +16,7 @@ from coordinator.members import views
 from coordinator.members.access import room_of
 from coordinator.members.invitations import InvitationLine
 from coordinator.members.status import MemberStatus
-from coordinator.runs.proposals import every_proposal
+from coordinator.runs.proposals import consented_by, every_plan, still_open, with_consents
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.clock import from_text
@@ -79,31 +80,51 @@ class RunLine:
     """Why it was left out, and how often."""
 
 
-def table_facts(request: Request, viewer: Viewer) -> dict[str, Any]:
-    """Everybody whom the viewer may see, in the order in which they need attention."""
+def visible_rows(
+    request: Request, viewer: Viewer, waiting: Mapping[str, Sequence[Plan]] = MappingProxyType({})
+) -> list[Row]:
+    """Everybody whom the viewer may see, in the order in which they need attention.
+
+    `waiting`: member id → plans that wait for its consent, where next steps shall name them.
+    """
     room, online = room_of(request), request.app.state.online()
-    status, waiting = room.status.every(), _consents_waiting(request)
-    rows = []
+    status, rows = room.status.every(), []
     for member in views.visible_members(room, viewer.caller):
         known, here = status.get(member.id, MemberStatus()), member.id in online
-        rows.append(Row(member, known, here, _step(member, known, here, waiting.get(member.id, []))))
-    rows.sort(key=lambda row: (_ORDER.index(row.member.state), row.member.name.casefold()))
+        rows.append(Row(member, known, here, _step(member, known, here, waiting.get(member.id, ()))))
+    return sorted(rows, key=lambda row: (_ORDER.index(row.member.state), row.member.name.casefold()))
+
+
+def counts_of(rows: Sequence[Row]) -> dict[str, int]:
+    """How many stand how."""
     active = [row for row in rows if row.member.state is MemberState.ACTIVE]
+    return {
+        "online": sum(row.online for row in active),
+        "offline": sum(not row.online for row in active),
+        "pending": sum(row.member.state is MemberState.PENDING for row in rows),
+        "suspended": sum(row.member.state is MemberState.SUSPENDED for row in rows),
+        "revoked": sum(row.member.state is MemberState.REVOKED for row in rows),
+    }
+
+
+def table_facts(request: Request, viewer: Viewer) -> dict[str, Any]:
+    """Everybody whom the viewer may see, with what each does next."""
+    rows = visible_rows(request, viewer, _consents_waiting(request))
     declared = [row.status.budget_left for row in rows if row.status.budget_left is not None]
     return {
         "rows": rows,
         "alone": viewer.caller.role is Role.MEMBER,
-        "counts": {
-            "online": sum(row.online for row in active),
-            "offline": sum(not row.online for row in active),
-            "pending": sum(row.member.state is MemberState.PENDING for row in rows),
-            "suspended": sum(row.member.state is MemberState.SUSPENDED for row in rows),
-            "revoked": sum(row.member.state is MemberState.REVOKED for row in rows),
-        },
+        "counts": counts_of(rows),
         "most_left": max(declared, key=lambda left: left.epsilon, default=None),
         "nearly_spent": NEARLY_SPENT,
-        "since": lambda text: _since(text, room.clock.now()),
+        "since": lambda text: _since(text, room_of(request).clock.now()),
     }
+
+
+def gone_since(text: str, now: datetime) -> str:
+    """When a node went: the time of day alone where that was today."""
+    seen = from_text(text)
+    return seen.strftime("%H:%M") if seen.date() == now.date() else _since(text, now)
 
 
 def _since(text: str, now: datetime) -> str:
@@ -134,7 +155,7 @@ def member_facts(request: Request, viewer: Viewer, member_id: str) -> dict[str, 
     member = views.visible_member(room, viewer.caller, member_id)
     online, status = member.id in request.app.state.online(), room.status.of(member_id)
     plans = _plans_of(request, member)
-    missing = [line.plan for line in plans if not line.consented and line.run is None]
+    missing = _consents_waiting(request).get(member.id, [])
     return {
         "member": member,
         "online": online,
@@ -176,27 +197,29 @@ def _step(member: Member, status: MemberStatus, online: bool, missing: Sequence[
 
 
 def _consents_waiting(request: Request) -> dict[str, list[Plan]]:
-    """Member id → plans that name it, that no run began from, and that it has not consented to."""
+    """Member id → plans that wait for its consent: no run began from them, and a quorum is still in."""
     runs: RunService = request.app.state.runs
+    room = room_of(request)
+    revoked = frozenset(m.id for m in room.members.every() if m.state is MemberState.REVOKED)
     begun = {run.plan_digest for run in runs.store.runs()}
     waiting: dict[str, list[Plan]] = {}
-    for one in every_proposal(room_of(request).engine):
-        if one.digest not in begun:
-            for line in one.missing:
-                waiting.setdefault(line.member_id, []).append(one.plan)
+    for one in with_consents(room.engine, still_open(every_plan(room.engine), begun, revoked)):
+        for line in one.missing:
+            waiting.setdefault(line.member_id, []).append(one.plan)
     return waiting
 
 
 def _plans_of(request: Request, member: Member) -> list[PlanLine]:
     """Newest first; a plan that several runs began from stands once a run."""
     runs: RunService = request.app.state.runs
-    every = runs.store.runs()
-    found = []
-    for one in reversed(every_proposal(room_of(request).engine)):
-        if one.plan.member(member.id) is None:
-            continue
-        begun: list[RunRow | None] = [run for run in reversed(every) if run.plan_digest == one.digest]
-        found += [PlanLine(one.plan, member.id in one.consents, run) for run in begun or [None]]
+    engine, begun = room_of(request).engine, dict[str, list[RunRow]]()
+    for run in runs.store.runs():
+        begun.setdefault(run.plan_digest, []).insert(0, run)
+    consented, found = consented_by(engine, member.id), []
+    for one in reversed(every_plan(engine)):
+        if one.plan.member(member.id) is not None:
+            of_plan: Sequence[RunRow | None] = begun.get(one.digest) or [None]
+            found += [PlanLine(one.plan, one.digest in consented, run) for run in of_plan]
     return found
 
 

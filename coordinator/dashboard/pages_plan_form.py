@@ -29,9 +29,9 @@ from coordinator.dashboard.plan_form import (
 from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS, option_key
 from coordinator.members.access import room_of
 from coordinator.registry.shelf import Shelf, read_catalogue
-from coordinator.runs.measured import measured_before
+from coordinator.runs.measured import Measured, measured_before, nearest
 from coordinator.runs.planning import PlanCheck
-from coordinator.runs.proposals import every_proposal, one_proposal
+from coordinator.runs.proposals import every_plan, one_proposal
 from coordinator.runs.service import RunService
 from coordinator.workers.probe import PUBLIC_STARTS
 from shared.domain.consortium import MemberState, Purpose
@@ -56,7 +56,7 @@ def new_plan(request: Request, viewer: Seeing, former: Annotated[str, Query(alia
     typed = first_typed()
     if former:
         typed = typed_of(one_proposal(room_of(request).engine, former).plan, _contributors(request))
-    elif earlier := every_proposal(room_of(request).engine):
+    elif earlier := every_plan(room_of(request).engine):
         typed.texts[NAME.key] = [earlier[-1].plan.extractor_name]
     return _form(request, typed, former=former)
 
@@ -108,7 +108,7 @@ def _form(
         check=check,
         problem="" if error is None else error.message,
         named=[] if error is None else named_in(error.message),
-        measured=_measured(request, check),
+        **_measured(request, check),
         contributors=_contributors(request),
         starts=_starts(request),
         position=dial_position(typed[DIAL.key]),
@@ -155,8 +155,10 @@ def _starts(request: Request) -> list[str]:
     return [*PUBLIC_STARTS, *(str(entry.id) for entry in entries if not entry.yanked)]
 
 
-def _measured(request: Request, check: PlanCheck | None) -> list[Any]:
+def _measured(request: Request, check: PlanCheck | None) -> dict[str, list[Measured]]:
+    """What earlier runs measured, and those with about this ε."""
     if check is None:
-        return []
+        return {"measured": [], "near": []}
     engine = room_of(request).engine
-    return list(measured_before(engine, every_proposal(engine), check.plan))
+    found = measured_before(engine, every_plan(engine), check.plan)
+    return {"measured": found, "near": nearest(found, check.plan.privacy.target_epsilon)}

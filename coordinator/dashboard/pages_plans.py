@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,20 @@ from coordinator.dashboard.plan_lines import Line, Pair, cost_lines, member_line
 from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
-from coordinator.runs.measured import measured_before
-from coordinator.runs.proposals import Proposal, every_proposal, one_proposal
+from coordinator.runs.measured import measured_before, nearest
+from coordinator.runs.proposals import (
+    Proposal,
+    Proposed,
+    consent_counts,
+    consented_by,
+    every_plan,
+    one_proposal,
+    with_consents,
+)
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.consortium import Role
+from shared.domain.plan import PlanMember
 from shared.domain.run import RunState
 from shared.domain.strict import to_plain
 from shared.release.promise import promise
@@ -37,22 +46,44 @@ _LOOK = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """A plan in the list, as this viewer may see it."""
+class Choice:
+    """A plan to choose."""
 
-    proposal: Proposal
-    word: str
-    look: str
-    run: RunRow | None
-    """Its newest run."""
-    mine: bool | None
-    """Whether the member that looks consented; None where the plan does not name it."""
+    proposal: Proposed
 
     @property
     def label(self) -> str:
         """To choose it by."""
         plan = self.proposal.plan
         return f"{plan.extractor_name} · ε {plan.privacy.target_epsilon:g} · {self.proposal.digest[7:15]}"
+
+
+@dataclass(frozen=True)
+class Row(Choice):
+    """A plan in the list, as this viewer may see it."""
+
+    given: int
+    """How many of its members consented."""
+    missing: Sequence[PlanMember]
+    """Who did not, where it still matters and this viewer may know."""
+    run: RunRow | None
+    """Its newest run."""
+    mine: bool | None
+    """Whether the member that looks consented; None where the plan does not name it."""
+
+    @property
+    def word(self) -> str:
+        """Where it stands."""
+        if self.run is not None:
+            return self.run.state.value
+        return "ready to start" if self.given >= self.proposal.plan.quorum else "waiting for consents"
+
+    @property
+    def look(self) -> str:
+        """The colour beside the word."""
+        if self.run is not None:
+            return _LOOK[self.run.state]
+        return "good" if self.given >= self.proposal.plan.quorum else "warn"
 
 
 @router.get("/plans")
@@ -70,7 +101,8 @@ def plans_live(request: Request, viewer: Seeing) -> Response:
 @router.get("/plans/compare")
 def compare(request: Request, viewer: Seeing, a: str = "", b: str = "") -> Response:
     """Two plans side by side."""
-    facts: dict[str, Any] = {"rows": _rows(request, viewer), "a": a, "b": b, "groups": [], "first": None}
+    choices = [Choice(one) for one in reversed(every_plan(room_of(request).engine))]
+    facts: dict[str, Any] = {"rows": choices, "a": a, "b": b, "groups": [], "first": None}
     if a and b:
         engine = room_of(request).engine
         first, second = one_proposal(engine, a), one_proposal(engine, b)
@@ -83,23 +115,26 @@ def compare(request: Request, viewer: Seeing, a: str = "", b: str = "") -> Respo
 @router.get("/plans/{digest}")
 def plan(request: Request, viewer: Seeing, digest: str) -> Response:
     """One plan, whole: what it says, what it costs, who consented."""
-    runs, every = _runs(request), every_proposal(room_of(request).engine)
+    engine, runs = room_of(request).engine, _runs(request)
+    every = every_plan(engine)
     facts = _plan_facts(request, viewer, digest)
     one: Proposal = facts["one"]
     former = _former(every, one)
     check = runs.cost(digest)
+    measured = measured_before(engine, every, one.plan)
     return page(
         request,
         "plans/plan.html",
         **facts,
         check=check,
         costs=[cost for cost in check.costs if _sees(viewer, one, cost.name)],
-        measured=measured_before(room_of(request).engine, every, one.plan),
+        measured=measured,
+        near=nearest(measured, one.plan.privacy.target_epsilon),
         lines=plan_lines(one.plan),
         promise=promise(one.plan),
         former=former,
         changes=[] if former is None else _changes(viewer, former, one),
-        others=[row for row in _rows(request, viewer) if row.proposal.digest != digest],
+        others=[Choice(other) for other in reversed(every) if other.digest != digest],
         raw=json.dumps(to_plain(one.plan), indent=2, ensure_ascii=False, sort_keys=True),
     )
 
@@ -136,20 +171,27 @@ def _sees(viewer: Viewer, one: Proposal, name: str) -> bool:
 
 
 def _rows(request: Request, viewer: Viewer) -> list[Row]:
+    """Newest first. Who is missing is read only for plans that still lack somebody, and for people only."""
+    engine, own = room_of(request).engine, _own(viewer)
     newest = {run.plan_digest: run for run in _runs(request).store.runs()}
-    every = every_proposal(room_of(request).engine)
-    return [_row(one, newest.get(one.digest), _own(viewer)) for one in reversed(every)]
-
-
-def _row(one: Proposal, run: RunRow | None, own: str) -> Row:
-    if run is not None:
-        word, look = run.state.value, _LOOK[run.state]
-    elif one.may_start:
-        word, look = "ready to start", "good"
-    else:
-        word, look = "waiting for consents", "warn"
-    mine = own in one.consents if own and one.plan.member(own) is not None else None
-    return Row(one, word, look, run, mine)
+    every, given = every_plan(engine)[::-1], consent_counts(engine)
+    lacking = [
+        one
+        for one in every
+        if not own and one.digest not in newest and given.get(one.digest, 0) < len(one.plan.members)
+    ]
+    missing = {one.digest: one.missing for one in with_consents(engine, lacking)}
+    signed = consented_by(engine, own) if own else frozenset[str]()
+    return [
+        Row(
+            one,
+            given.get(one.digest, 0),
+            missing.get(one.digest, ()),
+            newest.get(one.digest),
+            one.digest in signed if own and one.plan.member(own) is not None else None,
+        )
+        for one in every
+    ]
 
 
 def _list_facts(request: Request, viewer: Viewer) -> dict[str, Any]:
@@ -164,9 +206,10 @@ def _plan_facts(request: Request, viewer: Viewer, digest: str) -> dict[str, Any]
     one = one_proposal(room_of(request).engine, digest)
     going = [run for run in _runs(request).store.runs() if run.plan_digest == digest]
     own = _own(viewer)
+    mine = own in one.consents if own and one.plan.member(own) is not None else None
     return {
         "one": one,
-        "row": _row(one, going[-1] if going else None, own),
+        "row": Row(one, one.given, () if own else one.missing, going[-1] if going else None, mine),
         "runs": going[::-1],
         "under_way": any(run.state in (RunState.RUNNING, RunState.PAUSED) for run in going),
         "members": [m for m in one.plan.members if own in ("", m.member_id)],
@@ -180,7 +223,7 @@ def _plan_parts(request: Request, viewer: Viewer) -> Parts:
     return {name: part(request, viewer, f"plans/{name}.html", **facts) for name in ("standing", "consents")}
 
 
-def _former(every: list[Proposal], one: Proposal) -> Proposal | None:
+def _former(every: Sequence[Proposed], one: Proposed) -> Proposed | None:
     """The plan before it under the same name, or else simply the plan before it."""
     before = every[: next(place for place, p in enumerate(every) if p.digest == one.digest)]
     same = [p for p in before if p.plan.extractor_name == one.plan.extractor_name]
@@ -188,7 +231,7 @@ def _former(every: list[Proposal], one: Proposal) -> Proposal | None:
     return found[-1] if found else None
 
 
-def _changes(viewer: Viewer, former: Proposal, one: Proposal) -> list[Pair]:
+def _changes(viewer: Viewer, former: Proposed, one: Proposed) -> list[Pair]:
     before, now = (plan_lines(p.plan) + member_lines(p.plan, _own(viewer)) for p in (former, one))
     return [pair for pair in pairs(before, now) if pair.differs]
 

@@ -32,6 +32,8 @@ class Typed:
     texts: dict[str, list[str]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     """Field → what is wrong with it."""
+    left_behind: list[str] = field(default_factory=list)
+    """Members of a former plan that cannot contribute now, so that they could not be ticked."""
 
     def __getitem__(self, key: str) -> str:
         return (self.texts.get(key) or [""])[0]
@@ -102,6 +104,7 @@ def typed_of(plan: Plan, contributors: Sequence[str]) -> Typed:
     names = {m.name for m in plan.members}
     if names != set(contributors):
         typed.texts["members"] = [name for name in contributors if name in names]
+    typed.left_behind = [m.name for m in plan.members if m.name not in contributors]
     common = {option.name for option in COMMON_OPTIONS}
     for name, value in plan.extractor.options.items():
         owner = "" if name in common else plan.extractor.architecture
@@ -213,9 +216,14 @@ def _show(typed: Typed, key: str, value: Any) -> None:
     elif key in FIELDS and FIELDS[key].kind is Kind.TICKS:
         typed.texts[key] = [str(each) for each in value]
     elif isinstance(value, list):
-        typed.texts[key] = [", ".join(f"{each:g}" for each in value)]
+        typed.texts[key] = [", ".join(_exact(each) for each in value)]
     else:
-        typed.texts[key] = [repr(value).removesuffix(".0") if isinstance(value, float) else str(value)]
+        typed.texts[key] = [_exact(value)]
+
+
+def _exact(value: Any) -> str:
+    """All digits of a number: a former plan that is rounded is another plan."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _options_of_all() -> Iterable[str]:

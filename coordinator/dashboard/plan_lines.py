@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.dashboard.plan_fields import FIELDS
+from coordinator.dashboard.words import odds
 from coordinator.runs.planning import PlanCheck
 from shared.domain.plan import Plan
 from shared.domain.privacy import REPORTED_DELTA
@@ -116,6 +117,14 @@ def cost_lines(check: PlanCheck) -> list[Line]:
         "cost.alone.second": (
             f"ε alone at δ {REPORTED_DELTA:g}",
             epsilon_text(cost.epsilon_alone_at_second_delta),
+        ),
+        "cost.epsilon.odds": (
+            "Someone who guesses, from an even bet, whether one record or person was in is right at most",
+            f"{odds(cost.epsilon, delta)} of the time",
+        ),
+        "cost.alone.odds": (
+            "The same, when everybody else deviates",
+            f"{odds(cost.epsilon_alone, delta)} of the time",
         ),
         "cost.noise": ("Noise in the mean gradient when all answer (C/B)", f"{noise.everybody:.3f}"),
         "cost.noise.quorum": ("Noise in the mean gradient at quorum (C/B)", f"{noise.at_quorum:.3f}"),

@@ -62,5 +62,10 @@ def thousands(number: float) -> str:
 
 
 def odds(epsilon: float | None, delta: float) -> str:
-    """How often a guess from an even bet, whether one record was in the data, can be right at most."""
-    return percent_text(1.0 if epsilon is None else right_at_most(epsilon, delta))
+    """How often a guess from an even bet, whether one record was in the data, can be right at most.
+
+    Without a bound that is always, which is said in words: `nearly 100 %` is what a large ε reads.
+    """
+    if epsilon is None or not math.isfinite(epsilon):
+        return "100 % (there is no bound)"
+    return percent_text(right_at_most(epsilon, delta))

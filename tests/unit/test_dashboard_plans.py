@@ -16,6 +16,7 @@ import pytest
 from coordinator.dashboard.plan_fields import DIAL
 from coordinator.dashboard.plan_form import draft_of, first_typed, typed_of
 from coordinator.dashboard.sessions import COOKIE
+from coordinator.dashboard.words import odds
 from coordinator.runs.measured import measured_before
 from coordinator.runs.proposals import every_proposal
 from coordinator.runs.round import RoundRecord, Validation
@@ -215,6 +216,19 @@ def test_new_plan_from_a_former_one_is_the_same_plan(board: Consortium) -> None:
     assert 'name="quorum" value="4"' in page.text and "cat\ndog" in page.text
 
 
+def test_form_says_whom_it_could_not_copy_from_a_former_plan(board: Consortium) -> None:
+    digest, browser = board.propose(members="South"), board.browser("Ada")
+    assert "left-behind" not in browser.get(f"/plans/new?from={digest}").text
+    board.room.members.suspend(
+        next(m.id for m in board.room.members.every() if m.name == "South"), "operator"
+    )
+    said = words(browser.get(f"/plans/new?from={digest}"))
+    assert "1 of its members cannot contribute now and is not copied: South" in said
+    assert "nobody is ticked, which means every active contributor" in said
+    other = board.propose(members="East")
+    assert "before its members, 1 as things are" in words(browser.get(f"/plans/new?from={other}"))
+
+
 def test_consents_arrive_on_the_page_and_a_quorum_brings_the_button(board: Consortium) -> None:
     digest = board.propose()
     token = board.browser("Ada").cookies[COOKIE]
@@ -315,6 +329,18 @@ def test_accuracy_is_what_runs_measured_and_nothing_where_none_did(board: Consor
     another = replace(plan, extractor=replace(plan.extractor, width=9))
     found = measured_before(board.room.engine, every_proposal(board.room.engine), another)
     assert [one.same_extractor for one in found] == [False]
+
+
+def test_every_epsilon_of_plans_stands_beside_its_odds(board: Consortium) -> None:
+    first, second = board.propose(), board.propose(privacy__target_epsilon="1")
+    otto = board.browser("Otto")
+    listed = words(otto.get("/plans"))
+    assert f" 8 {odds(8.0, 1e-5)} 3 " in listed and f" 1 {odds(1.0, 1e-5)} 3 " in listed
+    assert "be right at most that often" in listed
+    compared = words(otto.get(f"/plans/compare?a={first}&b={second}"))
+    assert "Someone who guesses, from an even bet, whether one record or person was in" in compared
+    costs = [board.runs.cost(digest).costs[0].epsilon for digest in (first, second)]
+    assert " ".join(f"{odds(epsilon, 1e-5)} of the time" for epsilon in costs) in compared
 
 
 def validate(board: Consortium, run_id: str, plan: Plan, correct: float, wrong: float) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from coordinator.dashboard.pages_plan_form import dial_position
 from coordinator.dashboard.plan_fields import FIELDS
-from coordinator.dashboard.plan_form import draft_of, first_typed, named_in, typed_from
+from coordinator.dashboard.plan_form import draft_of, first_typed, named_in, typed_from, typed_of
 from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS
 from coordinator.runs.draft import PlanDraft
 from shared.domain.errors import InvalidConfig
+from tests.plans import SPEC, members, small_plan
 from tools.docs_architectures import common_options, options_of
 from tools.docs_configuration import settings
 
@@ -68,3 +70,19 @@ def test_error_names_its_settings() -> None:
         "privacy.clip_norm_l2",
         "quorum",
     ]
+
+
+def test_copied_plan_keeps_every_digit_of_its_lists() -> None:
+    numbers = (0.48501960784313725, 0.45795686, 1.0)
+    plan = small_plan(extractor=replace(SPEC, channels=3, mean=numbers, std=numbers[::-1]))
+    again = draft_of(typed_of(plan, [m.name for m in plan.members]))
+    assert (again.extractor.mean, again.extractor.std) == (numbers, numbers[::-1])
+
+
+def test_copied_plan_names_members_that_cannot_be_ticked() -> None:
+    plan = small_plan(members=members(3, 1000), quorum=2)
+    some = typed_of(plan, ["Member 1", "Other"])
+    assert (some.every("members"), some.left_behind) == (["Member 1"], ["Member 0", "Member 2"])
+    none = typed_of(plan, ["Other"])
+    assert (none.every("members"), len(none.left_behind)) == ([], 3)
+    assert typed_of(plan, [m.name for m in plan.members]).left_behind == []

@@ -1,0 +1,167 @@
+"""What does not go on until somebody acts: runs, plans, members, budgets, invitations, in this order.
+
+Consents come last and one line a plan, so that a plan that waits for 199 members hides nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import Request
+
+from coordinator.dashboard.members_facts import NEARLY_SPENT, Row, invitations_open
+from coordinator.dashboard.sessions import Viewer
+from coordinator.dashboard.words import duration
+from coordinator.members.access import room_of
+from coordinator.runs.proposals import (
+    consent_counts,
+    consented_by,
+    every_plan,
+    still_open,
+    with_consents,
+)
+from coordinator.runs.store import RunRow
+from shared.domain.clock import from_text
+from shared.domain.consortium import MemberState, Purpose, Role
+from shared.domain.run import RunState
+
+NAMED = 3
+"""Up to so many members a line names."""
+_STUCK = (RunState.PAUSED, RunState.FAILED)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One thing that does not go on until somebody acts."""
+
+    who: str
+    what: str
+    link: str
+    digest: str = ""
+    """Of the plan, as several may have one name."""
+    names: Sequence[str] = ()
+    since: str = ""
+    """How long it has waited, in whole minutes, hours or days."""
+    private: bool = False
+
+
+def everything_waiting(
+    request: Request, viewer: Viewer, rows: Sequence[Row], runs: Sequence[RunRow]
+) -> list[Waiting]:
+    """All of it as this viewer may see it; `rows` are the members that it sees."""
+    stuck = [
+        Waiting(run.id, f"{run.state.value}: resume or stop", f"/runs/{run.id}")
+        for run in runs
+        if run.state in _STUCK
+    ]
+    ready, incomplete = _plans(request, viewer, frozenset(run.plan_digest for run in runs))
+    return [
+        *stuck,
+        *ready,
+        *_approvals(rows),
+        *_budgets(rows),
+        *_invitations(request, viewer),
+        *incomplete,
+    ]
+
+
+def waited(since: str, now: datetime) -> str:
+    """How long, coarse enough that a page which shows it is not sent again every second; empty below a minute."""
+    seconds = (now - from_text(since)).total_seconds()
+    if seconds < 60.0:
+        return ""
+    if seconds < 3600.0:
+        return f"{seconds // 60.0:.0f} min"
+    return f"{seconds // 3600.0:.0f} h" if seconds < 172_800.0 else duration(seconds // 86_400.0 * 86_400.0)
+
+
+def _plans(request: Request, viewer: Viewer, begun: frozenset[str]) -> tuple[list[Waiting], list[Waiting]]:
+    """(plans that an admin can start, plans that lack consents), newest first; to a member those that name it.
+
+    The consents of a member that was revoked since count for nothing: no round will ask it.
+    """
+    room, now = room_of(request), room_of(request).clock.now()
+    revoked = frozenset(m.id for m in room.members.every() if m.state is MemberState.REVOKED)
+    plans = still_open(reversed(every_plan(room.engine)), begun, revoked)
+    own = viewer.caller.id if viewer.caller.role is Role.MEMBER else ""
+    signed = consented_by(room.engine, own) if own else frozenset[str]()
+    plans = [one for one in plans if not own or one.plan.member(own) is not None]
+    given = consent_counts(room.engine, but_revoked=True)
+    lacking = {
+        one.digest: sum(m.member_id not in revoked for m in one.plan.members) - given.get(one.digest, 0)
+        for one in plans
+    }
+    few = [] if own else [one for one in plans if 0 < lacking[one.digest] <= NAMED]
+    names = {
+        one.digest: [m.name for m in one.missing if m.member_id not in revoked]
+        for one in with_consents(room.engine, few)
+    }
+    ready: list[Waiting] = []
+    incomplete: list[Waiting] = []
+    for one in plans:
+        mine = bool(own) and one.digest not in signed
+        startable = given.get(one.digest, 0) >= one.plan.quorum
+        line = Waiting(
+            one.plan.extractor_name,
+            _words(startable, lacking[one.digest], mine),
+            f"/plans/{one.digest}",
+            one.digest,
+            names.get(one.digest, []),
+            waited(one.proposed_at, now),
+        )
+        (ready if startable else incomplete).append(line)
+    return ready, incomplete
+
+
+def _words(startable: bool, lacking: int, mine: bool) -> str:
+    consents = f"{lacking} consent{'' if lacking == 1 else 's'} missing"
+    said = ["ready to start"] if startable else []
+    said += [f"{consents}, yours among them" if mine else consents] if lacking else []
+    return ", ".join(said)
+
+
+def _approvals(rows: Sequence[Row]) -> list[Waiting]:
+    return [
+        Waiting(row.member.name, "approve", f"/members/{row.member.id}")
+        for row in rows
+        if row.member.state is MemberState.PENDING
+    ]
+
+
+def _budgets(rows: Sequence[Row]) -> list[Waiting]:
+    """Of active contributors, the most spent first."""
+    found = [
+        (left.share, row)
+        for row in rows
+        if row.member.state is MemberState.ACTIVE
+        and row.member.purpose is Purpose.CONTRIBUTE
+        and (left := row.status.budget_left) is not None
+        and left.share < NEARLY_SPENT
+    ]
+    found.sort(key=lambda one: (one[0], one[1].member.name.casefold()))
+    # Rounded down: a budget of which something is left is not 100 % used.
+    return [
+        Waiting(
+            row.member.name,
+            f"budget {math.floor(100.0 * (1.0 - share) + 1e-9)} % used",
+            f"/members/{row.member.id}",
+            private=True,
+        )
+        for share, row in found
+    ]
+
+
+def _invitations(request: Request, viewer: Viewer) -> list[Waiting]:
+    now = room_of(request).clock.now()
+    return [
+        Waiting(
+            line.invitation.member_name,
+            "invitation not used yet",
+            "/members",
+            since=waited(line.created_at, now),
+        )
+        for line in invitations_open(request, viewer) or []
+    ]
