@@ -88,7 +88,8 @@ def prove_cohorts(plan: Plan, certificate: Certificate) -> tuple[None, str]:
         _fail(f"The plan has 1 to {plan.rounds} rounds, the certificate closes {closed}.")
     if asked != known:
         _fail(f"The certificate names {len(known)} members, its rounds asked {len(asked)}.")
-    return None, f"{len(certificate.rounds)} rounds, {closed} averaged, quorum {plan.quorum}"
+    count = len(certificate.rounds)
+    return None, f"{count} round{'' if count == 1 else 's'}, {closed} averaged, quorum {plan.quorum}"
 
 
 def prove_sound(plan: Plan) -> tuple[None, str]:

@@ -22,6 +22,7 @@ from coordinator.dashboard.run_facts import GOING, Asked, row_of, run_and_plan, 
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
 from coordinator.runs import history
+from coordinator.runs.proposals import every_plan
 from coordinator.runs.service import RunService
 from shared.domain.run import RunState
 
@@ -165,9 +166,10 @@ def _bar_html(bar: Bar) -> Markup:
 
 def _every(request: Request) -> dict[str, Any]:
     runs: RunService = request.app.state.runs
+    engine = room_of(request).engine
     listed = runs.store.runs()[: -MOST_LISTED - 1 : -1]
-    plans = {digest: runs.store.plan(digest) for digest in {run.plan_digest for run in listed}}
-    validated = history.last_validated(room_of(request).engine, {run.id for run in listed})
+    plans = {one.digest: one.plan for one in every_plan(engine)}
+    validated = history.last_validated(engine, {run.id for run in listed})
     rows = [
         {"run": run, "plan": plans[run.plan_digest], "validated": validated.get(run.id)} for run in listed
     ]

@@ -99,7 +99,7 @@ class MixesRecords(UnsoundPlan):
 
 
 class NotAllowed(Refused):
-    """The signed-in person or node does not have the role that this action needs."""
+    """The role of the signed-in person or node does not allow this."""
 
     code = "refused.not-allowed"
 

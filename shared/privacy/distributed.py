@@ -59,8 +59,9 @@ def share_variances(
     if not (rises and tolerated[-1] == cohort_size - quorum and 0 <= colluders < quorum):
         raise UnsoundPlan(
             f"Noise steps must cover the {cohort_size - quorum} drop-outs that a quorum of {quorum} in "
-            f"{cohort_size} members tolerates, with fewer colluders than that; these cover {list(covered)} with "
-            f"{colluders} colluders. No noise was drawn. Plan at least one tolerance step."
+            f"{cohort_size} members tolerates, with fewer colluders than that; these cover "
+            f"{list(covered) or 'none'} with {colluders} colluders. No noise was drawn. Plan at least one tolerance "
+            "step."
         )
     retained = [total_variance / (cohort_size - lost - colluders) for lost in tolerated]
     steps = [after - before for before, after in zip(retained, retained[1:], strict=False)]

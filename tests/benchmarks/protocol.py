@@ -59,7 +59,7 @@ def members_table(sizes: Sequence[int], lengths: Sequence[int]) -> tuple[Rows, B
     print("### One member\n")
     print(
         "| members | coordinates | masks | noise parts | member, s | without noise, s | expansions, s | noise, s "
-        "| member / (expansions + noise) | keys, shares, signatures, s | disk and hash, s |"
+        "| member / (expansions + noise) | keys, shares, signatures, s | ledger, disk and hash, s |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     rows: Rows = {}
@@ -72,7 +72,7 @@ def members_table(sizes: Sequence[int], lengths: Sequence[int]) -> tuple[Rows, B
             steps = row["steps_s"]
             ratio = row["member_s"] / (row["expansions_s"] + row["noise_s"])
             talk = sum(steps[name] for name in ("accept", "keys", "unmask", "deal"))
-            kept = sum(steps[name] for name in ("state", "outbox", "seal"))
+            kept = sum(steps[name] for name in ("charge", "state", "outbox", "seal"))
             print(
                 f"| {size} | {length:,} | {row['masks']} | {row['components']} | {row['member_s']:.3f} | "
                 f"{row['noiseless_s']:.3f} | {row['expansions_s']:.3f} | {row['noise_s']:.3f} | {ratio:.2f} | "

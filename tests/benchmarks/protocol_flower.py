@@ -116,7 +116,7 @@ def measure(members: int, coordinates: int, repeats: int) -> dict[str, Any]:
             noisy.append(ours.round(noisy=True))
             noiseless.append(ours.round(noisy=False))
     best = min(noiseless, key=lambda laps: laps.total)
-    kept = best.seconds["state"] + best.seconds["outbox"] + best.seconds["seal"]
+    kept = sum(best.seconds[name] for name in ("charge", "state", "outbox", "seal"))
     return {
         "flower_s": min(flower_s),
         "flower_bytes": sent,
