@@ -65,7 +65,7 @@ def make_token(
     """A token for a program, shown in this answer and never again."""
     caller = viewer.caller
     try:
-        token, _ = room_of(request).own_tokens.make(caller.id, caller.actor, name, days)
+        token, _ = room_of(request).own_tokens.make(caller.id, caller.actor, name, days, caller.token_id)
     except _WRONG as error:
         return _page(request, viewer, error, "tokens", token_name=name)
     return _page(request, viewer, new_token=token, token_name=name)
@@ -90,13 +90,11 @@ def change_password(
         with room.sign_in_attempts.attempt(
             address_of(request), "password", f"name:{caller.name}", subject=caller.id
         ):
-            room.accounts.change_password(caller.id, current, password, caller.actor)
+            changed = room.accounts.change_password(caller.id, current, password, caller.actor)
     except _WRONG as error:
         return _page(request, viewer, error, "password")
     lifetime_s = room.config.limits.session_lifetime_s
-    token, _ = room.accounts.open_session(
-        room.accounts.find(caller.id), lifetime_s, "change of password", origin_of(request)
-    )
+    token, _ = room.accounts.open_session(changed, lifetime_s, "change of password", origin_of(request))
     answer = then(request, "/account", "The password was changed. All other sessions and all tokens ended.")
     open_session(answer, token, lifetime_s)
     return answer
@@ -127,9 +125,8 @@ def confirm_second_factor(request: Request, viewer: Seeing, code: Text = "") -> 
             address_of(request), "code", f"code:{caller.id}", subject=caller.id
         ):
             codes = factors.confirm(caller.id, code, caller.actor)
-    except _WRONG as error:
-        begun = factors.begun(caller.id, caller.name, room.config.consortium)
-        return _page(request, viewer, error, "factor", new_factor=begun)
+    except (*_WRONG, NotFound) as error:
+        return _page(request, viewer, error, "factor")
     return _page(request, viewer, recovery_codes=codes)
 
 
@@ -185,6 +182,7 @@ def _page(
         sessions=own.sessions,
         tokens=own.api,
         factor=room.accounts.second_factors.of(caller.id),
+        factor_waits=room.accounts.second_factors.waits(caller.id),
         new_factor=new_factor,
         token_days=TOKEN_DAYS,
         **facts | shown_once,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query, Request
@@ -19,9 +21,10 @@ from coordinator.dashboard.sessions import (
     open_session,
     quiet_viewer,
 )
-from coordinator.members.access import address_of, origin_of, room_of
+from coordinator.members.access import address_of, embedded_elsewhere, origin_of, room_of
 from coordinator.members.accounts import Account
-from shared.domain.errors import CommonlensError, NotFound, SignInFailed, TooManyAttempts
+from coordinator.members.member_links import CODE_PREFIX
+from shared.domain.errors import CommonlensError, NotAllowed, NotFound, SignInFailed, TooManyAttempts
 from shared.wire.problems import to_problem
 
 router = APIRouter(dependencies=[Depends(gate)])
@@ -29,6 +32,7 @@ Text = Annotated[str, Form(max_length=200)]
 HALF_WAY = "__Host-half-way"
 """A right password of an account that also has a second factor: no session yet."""
 HALF_WAY_S = 300.0
+_CODE = re.compile(CODE_PREFIX + r"[\w-]{32}")
 
 
 @router.get("/sign-in")
@@ -50,7 +54,7 @@ def sign_in(request: Request, name: Text = "", password: Text = "", next: Text =
     if not room.accounts.second_factors.of(account.id).on:
         return signed_in(request, account, "password", next)
     answer = RedirectResponse("/sign-in/code", status_code=303)
-    state = {"account": account.id, "stamp": room.accounts.stamp(account.id), "next": local_path(next)}
+    state = {"account": account.id, "stamp": account.stamp, "next": local_path(next)}
     keep_state(request, answer, HALF_WAY, state, HALF_WAY_S)
     return answer
 
@@ -58,7 +62,7 @@ def sign_in(request: Request, name: Text = "", password: Text = "", next: Text =
 @router.get("/sign-in/code")
 def code_page(request: Request) -> Response:
     """The second step, for a browser that did the first."""
-    if _half_way(request) is None:
+    if _half_way(request)[1] is None:
         return RedirectResponse("/sign-in", status_code=303)
     return page(request, "account/sign_in_code.html", problem="")
 
@@ -66,11 +70,10 @@ def code_page(request: Request) -> Response:
 @router.post("/sign-in/code")
 def sign_in_with_code(request: Request, code: Text = "") -> Response:
     """Look at the code; it opens once. Attempts are counted by address and by account."""
-    room, state = room_of(request), _half_way(request)
-    if state is None:
+    room, (state, account) = room_of(request), _half_way(request)
+    if account is None:
         error = SignInFailed("Your time for the code is over. You were not signed in. Begin again.")
         return sign_in_form(request, "/", error)
-    account = room.accounts.find(state["account"])
     try:
         with room.sign_in_attempts.attempt(
             address_of(request), "code", f"code:{account.id}", subject=account.id
@@ -138,29 +141,38 @@ def signed_in(request: Request, account: Account, by: str, next: str) -> Respons
     """Open a session of its own, in place of one that the browser may have had, and go on."""
     room = room_of(request)
     lifetime_s = room.config.limits.session_lifetime_s
-    token, _ = room.accounts.open_session(account, lifetime_s, by, origin_of(request))
+    try:
+        token, _ = room.accounts.open_session(account, lifetime_s, by, origin_of(request))
+    except SignInFailed as error:
+        return sign_in_form(request, next, error)
     answer = then(request, local_path(next))
     end_session(request)
     open_session(answer, token, lifetime_s)
     return answer
 
 
-def _half_way(request: Request) -> dict[str, Any] | None:
-    """What the first step proved, unless its time is over or the password changed since."""
-    state = kept_state(request, HALF_WAY)
+def _half_way(request: Request) -> tuple[dict[str, Any], Account | None]:
+    """(what the first step kept, whose it was); nobody's when its time is over or the password changed since."""
+    state = kept_state(request, HALF_WAY) or {}
     try:
-        holds = state is not None and room_of(request).accounts.stamp(state["account"]) == state["stamp"]
+        account = room_of(request).accounts.find(state.get("account", ""))
     except NotFound:
-        return None
-    return state if holds else None
+        return state, None
+    return state, account if account.stamp == state["stamp"] else None
 
 
 def _member_form(request: Request, code: str) -> Response:
     room = room_of(request)
+    # Any page can make a browser come here: such visits must not use up what signing in by a password has.
+    attempt = room.sign_in_attempts.attempt(address_of(request), "link", apart=True)
     try:
-        with room.sign_in_attempts.attempt(address_of(request), "link"):
+        if embedded_elsewhere(request):
+            raise NotAllowed(
+                "The link was opened inside another site's page. You were not signed in. Open it alone."
+            )
+        with attempt if _CODE.fullmatch(code) else nullcontext():
             member = room.links.whose(code)
-    except (SignInFailed, TooManyAttempts) as error:
+    except (SignInFailed, TooManyAttempts, NotAllowed) as error:
         return _member_problem(request, error)
     before = quiet_viewer(request)
     return page(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from shared.domain.consortium import Member, MemberState, Role
 from shared.domain.errors import NotAllowed, Revoked, SignInFailed
 
 MAXIMUM_TOKEN_CHARACTERS = 200
+IPV6_NETWORK_BITS = 64
 PEOPLE = (Role.ADMIN, Role.AUDITOR)
 GUARDS: dict[Callable[..., Any], frozenset[Role]] = {}
 """Every dependency that checks who asks, and whom it lets through: coordinator/api_rules.py reads it route by route."""
@@ -127,11 +129,33 @@ def origin_of(request: Request) -> str:
     agent = request.headers.get("user-agent", "")
     browser = next((name for mark, name in _BROWSERS if mark in agent), "A program")
     system = next((f" on {name}" for name in _SYSTEMS if name in agent), "")
-    return f"{browser}{system}, {address_of(request)}"[:200]
+    return f"{browser}{system}, {_host_of(request)}"[:200]
 
 
 def address_of(request: Request) -> str:
-    """The address that attempts are counted under; behind a proxy, the proxy's unless uvicorn is told."""
+    """The address that attempts are counted under; behind a proxy, the proxy's unless uvicorn is told.
+
+    Of IPv6 the network: whoever has one address there has 2⁶⁴ of them (RFC 6177).
+    """
+    host = _host_of(request)
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, IPV6_NETWORK_BITS), strict=False))
+
+
+def embedded_elsewhere(request: Request) -> bool:
+    """Whether a browser says that another site's page asks for this as an image, a frame or the like: by no click."""
+    fetched = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return fetched and request.headers.get("sec-fetch-dest", "document") != "document"
+
+
+def _host_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import argon2
@@ -27,6 +29,7 @@ from shared.domain.errors import (
     NotAllowed,
     NotFound,
     SignInFailed,
+    TooManyAttempts,
 )
 from shared.domain.files import write_atomically
 from shared.domain.ids import new_id
@@ -53,6 +56,9 @@ ADMIN_TOKEN_LIFETIME_S = 365 * 86400.0
 _HASHER = argon2.PasswordHasher()
 _HASHES_AT_ONCE = threading.BoundedSemaphore(2)
 """One argon2 hash takes 64 MiB, and anybody may ask for one by trying to sign in."""
+_PLACES = threading.BoundedSemaphore(8)
+"""Who waits for a hash holds one of the threads that answer everybody: most of them stay free."""
+HASH_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Account:
     role: Role
     has_password: bool
     created_at: str
+    stamp: str = field(default="", repr=False, compare=False)
+    """Changes with the password: what was begun under another one cannot be finished. Read from the database."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -114,8 +122,11 @@ class AccountService:
             revoke_tokens(connection, self._clock, owner_id=account.id)
             append(connection, self._clock, actor, "account.password-changed", account.id)
 
-    def change_password(self, account_id: str, current: str, password: str, actor: str) -> None:
-        """A person's own change; every session and token of the account ends. Raises as `create`, SignInFailed."""
+    def change_password(self, account_id: str, current: str, password: str, actor: str) -> Account:
+        """A person's own change; every session and token of the account ends. Raises as `create`, SignInFailed.
+
+        Gives the account with the stamp of this very password, for a session that is to follow.
+        """
         account, before = self._by_id(account_id)
         if not self._verify(before or self._nobody, current) or before is None:
             raise SignInFailed("The current password is not right. Nothing was changed. Try again.")
@@ -131,6 +142,7 @@ class AccountService:
                 )
             revoke_tokens(connection, self._clock, owner_id=account_id)
             append(connection, self._clock, actor, "account.password-changed", account_id)
+        return replace(account, stamp=_stamp(hashed))
 
     def sign_in(
         self, name: str, password: str, lifetime_s: float, code: str = "", origin: str = ""
@@ -150,7 +162,10 @@ class AccountService:
         return account, *self.open_session(account, lifetime_s, by, origin)
 
     def check_password(self, name: str, password: str) -> Account:
-        """Whose password it is; opens nothing. SignInFailed has the same words and time whatever is wrong."""
+        """Whose password it is; opens nothing. SignInFailed has the same words and time whatever is wrong.
+
+        Raises TooManyAttempts where more people sign in at this moment than there are places.
+        """
         with reading(self._engine) as connection:
             found = find_account(connection, name)
         account, hashed = found or (None, None)
@@ -160,8 +175,19 @@ class AccountService:
         return account
 
     def open_session(self, account: Account, lifetime_s: float, by: str, origin: str = "") -> tuple[str, str]:
-        """(token, when it ends), for somebody who proved to be `account` by what `by` says, at `origin`."""
+        """(token, when it ends), for somebody who proved to be `account` by what `by` says, at `origin`.
+
+        Raises SignInFailed where the account went, or its password changed, since `account` was read: whoever changed
+        it ended every session, and this one would not have been among them.
+        """
+        mine = sa.select(accounts).where(accounts.c.id == account.id).with_for_update()
         with writing(self._engine) as connection:
+            row = connection.execute(mine).one_or_none()
+            if row is None or _account(row).stamp != account.stamp:
+                raise SignInFailed(
+                    "The password was changed, or the account removed, while you signed in. You were not signed in. "
+                    "Begin again."
+                )
             token, expires_at = issue_token(
                 connection, self._clock, account.id, TokenKind.ACCOUNT, lifetime_s, TokenUse.SESSION, origin
             )
@@ -169,11 +195,6 @@ class AccountService:
                 connection, self._clock, f"account:{account.name}", "session.opened", account.id, {"by": by}
             )
         return token, expires_at or ""
-
-    def stamp(self, account_id: str) -> str:
-        """Changes with the password: a sign-in that was begun under another one cannot be finished."""
-        _, hashed = self._by_id(account_id)
-        return str(digest_of_bytes((hashed or "").encode()))
 
     def id_of(self, name: str) -> str:
         """The id of the account with this name; empty where there is none."""
@@ -261,14 +282,38 @@ class AccountService:
                 f"A password has at least {LEAST_PASSWORD_CHARACTERS} characters; this one has "
                 f"{len(password)}. Nothing was changed. Choose a longer one."
             )
-        return self._hasher.hash(password)
+        with _hashing():
+            return self._hasher.hash(password)
 
     def _verify(self, hashed: str, password: str) -> bool:
         try:
-            with _HASHES_AT_ONCE:
+            with _hashing():
                 return self._hasher.verify(hashed, password)
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
+
+
+@contextmanager
+def _hashing() -> Iterator[None]:
+    """A place to hash in, soon or not at all."""
+    if not _PLACES.acquire(blocking=False):
+        raise _busy()
+    try:
+        if not _HASHES_AT_ONCE.acquire(timeout=HASH_PATIENCE_S):
+            raise _busy()
+        try:
+            yield
+        finally:
+            _HASHES_AT_ONCE.release()
+    finally:
+        _PLACES.release()
+
+
+def _busy() -> TooManyAttempts:
+    return TooManyAttempts(
+        "Too many people sign in at this moment. This password was not looked at, and the attempt does not count. "
+        "Try again in some seconds."
+    )
 
 
 def bootstrap_admin(
@@ -326,4 +371,9 @@ def find_account_by_id(connection: sa.Connection, account_id: str) -> Account | 
 
 
 def _account(row: sa.Row[tuple[object, ...]]) -> Account:
-    return Account(row.id, row.name, Role(row.role), row.password_hash is not None, row.created_at)
+    hashed = row.password_hash
+    return Account(row.id, row.name, Role(row.role), hashed is not None, row.created_at, _stamp(hashed))
+
+
+def _stamp(hashed: str | None) -> str:
+    return str(digest_of_bytes((hashed or "").encode()))

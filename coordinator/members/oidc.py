@@ -11,7 +11,9 @@ import hashlib
 import hmac
 import re
 import secrets
+import unicodedata
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,7 +23,7 @@ import sqlalchemy as sa
 from coordinator.audit.log import append
 from coordinator.audit.masking import holds_secret
 from coordinator.config import Oidc
-from coordinator.members.accounts import Account, find_account_by_id, insert_account
+from coordinator.members.accounts import Account, find_account_by_id, get_account, insert_account
 from coordinator.members.oidc_provider import Provider
 from coordinator.members.tokens import revoke_tokens
 from coordinator.storage.database import writing
@@ -37,6 +39,8 @@ SKEW_S = 60
 LONGEST_SUBJECT = 255
 _NAMES_OF_OTHERS = ("admin", "operator", "system", "nobody")
 """The audit log has actors of these names already."""
+_LIKE_AN_ID = re.compile(r"(acc|mem|run|inv|tok)_")
+"""Pages that show a name for an id would show another's for it."""
 
 
 class OidcSignIn:
@@ -137,7 +141,7 @@ class OidcSignIn:
                 f"You are known to {self._config.label}, and none of the values of the claim {self._config.role_claim} "
                 "gives you a role here. You were not signed in. Ask an admin of the consortium."
             )
-        return Account(known.id, known.name, role, known.has_password, known.created_at)
+        return replace(known, role=role)
 
     def _role(self, claims: Mapping[str, Any]) -> Role | None:
         value = claims.get(self._config.role_claim)
@@ -158,16 +162,15 @@ class OidcSignIn:
     ) -> Account:
         account_id = new_id("acc")
         name = _name(claims)
-        taken = {known.casefold() for known in connection.execute(sa.select(accounts.c.name)).scalars()}
-        if name.casefold() in taken | {*_NAMES_OF_OTHERS, ""}:
+        taken = {_read(known) for known in connection.execute(sa.select(accounts.c.name)).scalars()}
+        if _read(name) in taken | {*_NAMES_OF_OTHERS, ""}:
             name = f"{name} ({account_id})".strip()
-        account = Account(account_id, name, role, False, to_text(self._clock.now()))
-        insert_account(connection, account, None)
+        insert_account(connection, Account(account_id, name, role, False, to_text(self._clock.now())), None)
         row = {"issuer": self._config.issuer, "subject": subject, "account_id": account_id}
         connection.execute(account_identities.insert().values(row))
         detail = {"role": role.value, "issuer": self._config.issuer[:200]}
         append(connection, self._clock, ACTOR, "account.created", account_id, detail)
-        return account
+        return get_account(connection, name)[0]
 
 
 def _name(claims: Mapping[str, Any]) -> str:
@@ -175,9 +178,14 @@ def _name(claims: Mapping[str, Any]) -> str:
     for claim in ("name", "preferred_username", "sub"):
         value = claims.get(claim)
         text = "".join(c for c in value if c.isprintable())[:60].strip() if isinstance(value, str) else ""
-        if text and not holds_secret(text):
+        if text and not holds_secret(text) and not _LIKE_AN_ID.match(_read(text)):
             return text
     return ""
+
+
+def _read(name: str) -> str:
+    """As somebody reads it: names that differ only in what nobody sees are the same one (Unicode, NFKC)."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _number(value: object) -> bool:

@@ -4,13 +4,14 @@ but what came over TLS from the configured issuer; the ID token's signature is c
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -20,16 +21,67 @@ from joserfc.jwk import KeySet
 
 from coordinator.config import Oidc
 from shared.domain.clock import Clock
-from shared.domain.errors import InvalidConfig, SignInFailed, Unreachable
+from shared.domain.errors import CommonlensError, InvalidConfig, SignInFailed, Unreachable
 
-TIMEOUT_S = 10.0
+DEADLINE_S = 10.0
+"""For a whole answer."""
+EXCHANGES_AT_ONCE = 4
 MOST_BYTES = 512 * 1024
 KEPT_FOR = timedelta(hours=1)
+FAILURE_KEPT_FOR = timedelta(seconds=30)
 LEAST_BETWEEN = timedelta(minutes=1)
 """Between two looks at the keys: an unknown key id makes us look again, and anybody can send one."""
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """Signatures by the provider's private key; never `none`, nor a secret that both sides know."""
+Value = TypeVar("Value")
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+
+
+class Kept(Generic[Value]):
+    """What the provider said, kept for a while; so is that it could not be had. One thread asks, and few wait for it.
+
+    The threads that ask are those that answer everybody: a provider that hangs must hold few of them, and not again
+    and again.
+    """
+
+    def __init__(self, clock: Clock, patience_s: float) -> None:
+        self._clock = clock
+        self._patience_s = patience_s
+        self._lock = threading.Lock()
+        self.kept: tuple[datetime, Value] | None = None
+        self._failed: tuple[datetime, CommonlensError] | None = None
+
+    def value(self, ask: Callable[[], Value], kept_for: timedelta = KEPT_FOR) -> Value:
+        """What is kept, not older than `kept_for` unless somebody asks again at this moment; else what `ask` gives.
+
+        Raises what `ask` raised, also for FAILURE_KEPT_FOR after it, and Unreachable while somebody else asks.
+        """
+        if self.kept is not None and self._clock.now() - self.kept[0] <= kept_for:
+            return self.kept[1]
+        if not self._lock.acquire(timeout=0 if self.kept else self._patience_s):
+            if self.kept is not None:
+                return self.kept[1]
+            raise Unreachable(
+                "The provider is being asked already, and did not answer yet. You were not signed in. Try again in "
+                "some seconds."
+            )
+        try:
+            return self._asked(ask, kept_for)
+        finally:
+            self._lock.release()
+
+    def _asked(self, ask: Callable[[], Value], kept_for: timedelta) -> Value:
+        if self.kept is not None and self._clock.now() - self.kept[0] <= kept_for:
+            return self.kept[1]  # somebody else was faster
+        if self._failed is not None and self._clock.now() - self._failed[0] < FAILURE_KEPT_FOR:
+            raise type(self._failed[1])(self._failed[1].message)
+        try:
+            value = ask()
+        except CommonlensError as error:
+            self._failed = self._clock.now(), error
+            raise
+        self.kept, self._failed = (self._clock.now(), value), None
+        return value
 
 
 class Provider:
@@ -38,17 +90,13 @@ class Provider:
     def __init__(self, home: Path, config: Oidc, clock: Clock) -> None:
         self._home = home
         self._config = config
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._metadata: tuple[datetime, dict[str, Any]] | None = None
-        self._keys: tuple[datetime, KeySet] | None = None
+        self._metadata: Kept[dict[str, Any]] = Kept(clock, patience_s=0)  # anybody can ask for it
+        self._keys: Kept[KeySet] = Kept(clock, patience_s=2)  # only whoever the provider sent back
+        self._exchanges = threading.BoundedSemaphore(EXCHANGES_AT_ONCE)
 
     def metadata(self) -> Mapping[str, Any]:
         """Its discovery document (OpenID Connect Discovery 1.0, section 4). Raises Unreachable, SignInFailed."""
-        with self._lock:
-            if self._metadata is None or self._clock.now() - self._metadata[0] > KEPT_FOR:
-                self._metadata = self._clock.now(), self._discovered()
-            return self._metadata[1]
+        return self._metadata.value(self._discovered)
 
     def id_token(self, code: str, verifier: str, redirect_uri: str) -> str:
         """The ID token for an authorization code, unchecked. Raises SignInFailed, Unreachable."""
@@ -67,7 +115,15 @@ class Provider:
             auth = (quote(client_id, safe=""), quote(secret, safe=""))  # RFC 6749, section 2.3.1
         elif secret:
             form["client_secret"] = secret
-        answer = self._ask("POST", metadata["token_endpoint"], data=form, auth=auth)
+        if not self._exchanges.acquire(blocking=False):
+            raise Unreachable(
+                f"{EXCHANGES_AT_ONCE} people come back from the provider at this moment, and no more can. You were not "
+                "signed in. Begin again in some seconds."
+            )
+        try:
+            answer = self._ask("POST", metadata["token_endpoint"], data=form, auth=auth)
+        finally:
+            self._exchanges.release()
         token = answer.get("id_token")
         if not isinstance(token, str):
             raise _strange("sent no ID token")
@@ -85,16 +141,13 @@ class Provider:
             raise _strange("sent an ID token whose signature is not by its own keys") from error
 
     def _key_set(self, again: bool = False) -> KeySet:
-        uri = str(self.metadata()["jwks_uri"])
-        with self._lock:
-            age = None if self._keys is None else self._clock.now() - self._keys[0]
-            if self._keys is None or age is None or age > (LEAST_BETWEEN if again else KEPT_FOR):
-                try:
-                    keys = KeySet.import_key_set(self._ask("GET", uri))  # type: ignore[arg-type]
-                except (JoseError, ValueError, TypeError, KeyError) as error:
-                    raise _strange("published keys that cannot be read") from error
-                self._keys = self._clock.now(), keys
-            return self._keys[1]
+        return self._keys.value(self._published, LEAST_BETWEEN if again else KEPT_FOR)
+
+    def _published(self) -> KeySet:
+        try:
+            return KeySet.import_key_set(self._ask("GET", str(self.metadata()["jwks_uri"])))  # type: ignore[arg-type]
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            raise _strange("published keys that cannot be read") from error
 
     def _discovered(self) -> dict[str, Any]:
         issuer = self._config.issuer
@@ -110,22 +163,14 @@ class Provider:
 
     def _ask(self, method: str, url: str, **arguments: Any) -> dict[str, Any]:
         try:
-            with (
-                httpx.Client(verify=self._trusted(), timeout=TIMEOUT_S, trust_env=False) as client,
-                client.stream(method, url, **arguments) as response,
-            ):
-                data = bytearray()
-                for chunk in response.iter_bytes():
-                    data += chunk
-                    if len(data) > MOST_BYTES:
-                        raise _strange(f"sent more than {MOST_BYTES} bytes")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            status, data = asyncio.run(self._answer(method, url, **arguments))
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise Unreachable(
                 f"{self._config.issuer} did not answer. You were not signed in. Try again; if it lasts, tell the "
                 "operator."
             ) from error
-        if response.status_code != httpx.codes.OK:
-            raise _strange(f"answered with status {response.status_code}")
+        if status != httpx.codes.OK:
+            raise _strange(f"answered with status {status}")
         try:
             found = json.loads(data)
         except ValueError as error:
@@ -133,6 +178,20 @@ class Provider:
         if not isinstance(found, dict):
             raise _strange("sent something of another form")
         return found
+
+    async def _answer(self, method: str, url: str, **arguments: Any) -> tuple[int, bytes]:
+        """(status, body). Only a loop can end all of it at one moment: httpx's own limits start anew at every byte."""
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            httpx.AsyncClient(verify=self._trusted(), timeout=DEADLINE_S, trust_env=False) as client,
+            client.stream(method, url, **arguments) as response,
+        ):
+            data = bytearray()
+            async for chunk in response.aiter_bytes():
+                data += chunk
+                if len(data) > MOST_BYTES:
+                    raise _strange(f"sent more than {MOST_BYTES} bytes")
+            return response.status_code, bytes(data)
 
     def _trusted(self) -> ssl.SSLContext:
         ca_file = self._config.ca_file

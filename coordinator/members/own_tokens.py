@@ -18,7 +18,7 @@ from coordinator.members.tokens import (
 )
 from coordinator.storage.database import reading, writing
 from shared.domain.clock import Clock
-from shared.domain.errors import InvalidMessage, NotFound
+from shared.domain.errors import InvalidMessage, NotFound, SignInFailed
 
 LONGEST_LIFETIME_DAYS = 366
 MOST_TOKENS = 50
@@ -49,10 +49,14 @@ class OwnTokenService:
             [token for token in found if token.use is TokenUse.API],
         )
 
-    def make(self, account_id: str, actor: str, name: str, lifetime_days: float) -> tuple[str, str]:
+    def make(
+        self, account_id: str, actor: str, name: str, lifetime_days: float, session: str = ""
+    ) -> tuple[str, str]:
         """(the token, shown this once; when it ends). It may do what its owner may, until then.
 
-        Raises InvalidMessage for an empty name or a lifetime that is too long, or where there are MOST_TOKENS.
+        Raises InvalidMessage for an empty name or a lifetime that is too long, or where there are MOST_TOKENS; and
+        SignInFailed where `session`, or without it every session of the owner, ended since somebody asked: a change
+        of the password ends every token, and this one would not have been among them.
         """
         name = name.strip()
         if not 0 < len(name) <= MOST_NAME_CHARACTERS or not name.isprintable() or holds_secret(name):
@@ -66,7 +70,10 @@ class OwnTokenService:
                 "was made. Choose a shorter time."
             )
         with writing(self._engine) as connection:
-            there = [t for t in tokens_of(connection, self._clock, account_id) if t.use is TokenUse.API]
+            held = tokens_of(connection, self._clock, account_id)
+            if not any(t.use is TokenUse.SESSION and session in ("", t.id) for t in held):
+                raise SignInFailed("Your session ended meanwhile. No token was made. Sign in again.")
+            there = [t for t in held if t.use is TokenUse.API]
             if len(there) >= MOST_TOKENS:
                 raise InvalidMessage(
                     f"You have {len(there)} tokens, and may have {MOST_TOKENS}. No token was made. Revoke one first."

@@ -46,7 +46,9 @@ def account(caller: Person, room: Room) -> AccountView:
 @router.post("/tokens", status_code=201)
 def make_token(body: NewTokenRequest, caller: SignedIn, room: Room) -> NewTokenReply:
     """A token for a program, shown this once."""
-    token, expires_at = room.own_tokens.make(caller.id, caller.actor, body.name, body.lifetime_days)
+    token, expires_at = room.own_tokens.make(
+        caller.id, caller.actor, body.name, body.lifetime_days, caller.token_id
+    )
     return NewTokenReply(token=token, expires_at=expires_at)
 
 

@@ -12,6 +12,7 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pyotp
 import sqlalchemy as sa
@@ -20,13 +21,15 @@ from coordinator.audit.log import append
 from coordinator.members.seal import Seal
 from coordinator.storage.database import reading, writing
 from coordinator.storage.tables import recovery_codes, second_factors
-from shared.domain.clock import Clock, to_text
+from shared.domain.clock import Clock, from_text, to_text
 from shared.domain.errors import AlreadyExists, NotFound, SignInFailed
 from shared.domain.invitation import hash_secret
 
 STEP_S = 30
 STEPS_OF_SKEW = 1
 """A clock may be this many steps ahead or behind (RFC 6238, section 5.2)."""
+WAITS_FOR = timedelta(minutes=10)
+"""For its first code: until then somebody else at the same session could turn it on."""
 MOST_FAILURES = 100
 RECOVERY_CODES = 10
 _RECOVERY_BYTES = 10
@@ -71,10 +74,10 @@ class SecondFactors:
 
     def begin(self, account_id: str, name: str, consortium: str) -> NewFactor:
         """A new secret; nothing asks for its codes before `confirm`. Raises AlreadyExists where one is on."""
-        secret = pyotp.random_base32()
+        secret, moment = pyotp.random_base32(), to_text(self._clock.now())
         row = {
             "account_id": account_id,
-            "sealed_secret": self._seal.close(_PURPOSE, [account_id, secret]),
+            "sealed_secret": self._seal.close(_PURPOSE, [account_id, secret, moment]),
             "confirmed_at": None,
             "last_step": 0,
             "failures": 0,
@@ -87,26 +90,25 @@ class SecondFactors:
                 )
             connection.execute(_delete(second_factors, account_id))
             connection.execute(second_factors.insert().values(row))
-        return self._shown(secret, name, consortium)
+        return NewFactor(secret, pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=consortium))
 
-    def begun(self, account_id: str, name: str, consortium: str) -> NewFactor | None:
-        """The secret that waits for its first code, or None."""
+    def waits(self, account_id: str) -> bool:
+        """Whether one waits for its first code; its secret is not shown a second time."""
         with reading(self._engine) as connection:
             row = _row(connection, account_id)
-        if row is None or row.confirmed_at is not None:
-            return None
-        return self._shown(self._secret(row), name, consortium)
+        return row is not None and self._waits(row)
 
     def confirm(self, account_id: str, code: str, actor: str) -> list[str]:
         """Turn it on by the first code of the app; the recovery codes, shown this once.
 
-        Raises NotFound without `begin`, SignInFailed for a wrong code.
+        Raises NotFound without `begin` in the last minutes, SignInFailed for a wrong code.
         """
         with reading(self._engine) as connection:
             row = _row(connection, account_id)
-        if row is None or row.confirmed_at is not None:
+        if row is None or not self._waits(row):
             raise NotFound(
-                "No second factor waits for its first code. Nothing was changed. Set one up first."
+                f"No second factor waits for its first code; one does for {WAITS_FOR.seconds // 60} minutes. Nothing "
+                "was changed. Set one up first."
             )
         step = self._step_of(row, code)
         if step is None:
@@ -117,10 +119,18 @@ class SecondFactors:
         codes = [_new_recovery_code() for _ in range(RECOVERY_CODES)]
         moment = to_text(self._clock.now())
         with writing(self._engine) as connection:
-            waiting = (second_factors.c.account_id == account_id, second_factors.c.confirmed_at.is_(None))
+            same = second_factors.c.sealed_secret == row.sealed_secret
+            waiting = (
+                second_factors.c.account_id == account_id,
+                second_factors.c.confirmed_at.is_(None),
+                same,
+            )
             values = {"confirmed_at": moment, "last_step": step, "failures": 0}
             if connection.execute(second_factors.update().where(*waiting).values(values)).rowcount != 1:
-                raise AlreadyExists("This account already has a second factor. Nothing was changed.")
+                raise AlreadyExists(
+                    "This account already has a second factor, or another one was set up meanwhile. Nothing was "
+                    "changed. Load the page again."
+                )
             connection.execute(_delete(recovery_codes, account_id))
             rows = [{"account_id": account_id, "sha256": hash_secret(plain_code(code))} for code in codes]
             connection.execute(recovery_codes.insert(), rows)
@@ -182,6 +192,12 @@ class SecondFactors:
                 return step
         return None
 
+    def _waits(self, row: sa.Row[tuple[object, ...]]) -> bool:
+        opened = self._seal.open(_PURPOSE, row.sealed_secret) if row.confirmed_at is None else None
+        if opened is None or len(opened) < 3:  # of a version that did not keep when it was begun
+            return False
+        return self._clock.now() - from_text(opened[2]) < WAITS_FOR
+
     def _secret(self, row: sa.Row[tuple[object, ...]]) -> str:
         opened = self._seal.open(_PURPOSE, row.sealed_secret)
         if opened is None or opened[0] != row.account_id:
@@ -190,9 +206,6 @@ class SecondFactors:
                 "signed in. Ask the operator for `commonlens-coordinator account forget-second-factor`."
             )
         return str(opened[1])
-
-    def _shown(self, secret: str, name: str, consortium: str) -> NewFactor:
-        return NewFactor(secret, pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=consortium))
 
 
 def plain_code(code: str) -> str:

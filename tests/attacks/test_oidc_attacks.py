@@ -15,6 +15,7 @@ from joserfc.jwk import RSAKey
 from coordinator.config import Config, Oidc, check_config
 from coordinator.dashboard.pages_oidc import BEGUN
 from coordinator.dashboard.sessions import COOKIE
+from coordinator.members.oidc_provider import EXCHANGES_AT_ONCE
 from shared.domain.clock import SystemClock
 from shared.domain.consortium import Role
 from shared.domain.errors import InvalidConfig
@@ -112,12 +113,45 @@ def test_a_new_key_of_the_provider_is_fetched_but_not_at_everybodys_wish(
     provider.key = RSAKey.generate_key(2048, {"kid": "k2"})
     oidc = board.room.oidc
     assert oidc is not None
-    at, keys = oidc._provider._keys  # type: ignore[misc]
+    kept = oidc._provider._keys
+    assert kept.kept is not None
     for _ in range(3):
         assert through(board.browser(), provider) == 401
     assert provider.key_reads == 1, "looked a moment ago"
-    oidc._provider._keys = (at - timedelta(seconds=61), keys)
+    kept.kept = (kept.kept[0] - timedelta(seconds=61), kept.kept[1])
     assert through(board.browser(), provider) == 303 and provider.key_reads == 2
+
+
+def test_answers_that_the_provider_is_slow_with_take_few_threads(
+    board: Board, provider: LyingProvider
+) -> None:
+    oidc = board.room.oidc
+    assert oidc is not None
+    taken = [oidc._provider._exchanges.acquire(blocking=False) for _ in range(EXCHANGES_AT_ONCE + 1)]
+    assert taken == [True] * EXCHANGES_AT_ONCE + [False]
+    browser = board.browser()
+    answer = browser.get(provider.signs_in(begun(browser), "s-1"))
+    assert answer.status_code == 409 and "come back from the provider at this moment" in words(answer)
+    assert provider.asked == []
+    oidc._provider._exchanges.release()
+    assert through(browser, provider) == 303
+    assert through(board.browser(), provider) == 303, "the place is given back"
+
+
+def test_keys_that_cannot_be_had_are_not_asked_for_at_everybodys_wish(
+    board: Board, provider: LyingProvider
+) -> None:
+    provider.metadata = lambda document: document | {"jwks_uri": f"{provider.url}/nothing"}
+    for _ in range(2):
+        assert through(board.browser(), provider) == 401
+    provider.metadata = lambda document: document
+    oidc = board.room.oidc
+    assert oidc is not None and oidc._provider._keys._failed is not None
+    oidc._provider._metadata.kept = None
+    assert through(board.browser(), provider) == 401 and provider.key_reads == 0
+    at, error = oidc._provider._keys._failed
+    oidc._provider._keys._failed = (at - timedelta(seconds=30), error)
+    assert through(board.browser(), provider) == 303 and provider.key_reads == 1
 
 
 def test_a_state_that_was_changed_signs_nobody_in(board: Board, provider: LyingProvider) -> None:
@@ -209,6 +243,25 @@ def test_a_name_from_elsewhere_cannot_pass_for_another_actor(board: Board, provi
     names = [account.name for account in board.room.accounts.every()]
     assert not {"admin", "OPERATOR", "\u202eadA"} & set(names) and names.count("Ada") == 1
     assert not [name for name in names if name.startswith("clt_")]
+
+
+@pytest.mark.parametrize("kind", ["acc", "mem", "run", "inv", "tok", "Acc", "\uff41\uff43\uff43"])
+def test_a_name_from_elsewhere_cannot_look_like_an_id(
+    board: Board, provider: LyingProvider, kind: str
+) -> None:
+    ada = board.room.accounts.id_of("Ada").removeprefix("acc")
+    provider.claims = lambda claims: claims | {"name": f"{kind}{ada}", "preferred_username": "grace"}
+    assert through(board.browser(), provider) == 303
+    assert {"grace"} == {account.name for account in board.room.accounts.every()} - {"Ada", "Otto"}
+
+
+def test_names_that_read_alike_are_told_apart_by_their_ids(board: Board, provider: LyingProvider) -> None:
+    alike = ("\uff21\uff44\uff41", "\uff41dmin", "A\u2060da", "ADA", "O\u24e3to", "Stra\u00dfe", "STRASSE")
+    for number, name in enumerate(alike):
+        provider.claims = lambda claims, name=name: claims | {"name": name}  # type: ignore[misc]
+        assert through(board.browser(), provider, f"subject-{number}") == 303
+    made = [a.name for a in board.room.accounts.every() if not a.has_password]
+    assert [name for name in made if "(acc_" not in name] == ["Stra\u00dfe"] and len(made) == len(alike)
 
 
 @pytest.mark.parametrize(

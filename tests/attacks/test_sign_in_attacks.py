@@ -14,6 +14,7 @@ from coordinator.members.totp import MOST_FAILURES
 from coordinator.storage.database import reading
 from coordinator.storage.tables import sign_in_codes
 from shared.domain.clock import SystemClock
+from shared.domain.errors import SignInFailed
 from tests.dashboard_kit import Board, Browser, board, words
 from tests.desk import PASSWORD, Web
 from tests.unit.test_dashboard_account import OTHER_PASSWORD, code_of, with_second_factor
@@ -102,7 +103,7 @@ def test_the_state_between_the_steps_cannot_be_changed_or_made(board: Board) -> 
 def test_a_sealed_state_of_another_purpose_is_no_first_step(board: Board) -> None:
     _, secret = half_way(board)
     value = {"account": board.room.accounts.id_of("Otto"), "next": "/"}
-    value["stamp"] = board.room.accounts.stamp(value["account"])
+    value["stamp"] = board.room.accounts.by_name("Otto").stamp
     attacker = board.browser()
     other = board.room.seal.close("__Host-oidc", {"until": "2999-01-01T00:00:00Z", "value": value})
     attacker.cookies.set(HALF_WAY, other, domain="desk.local")
@@ -119,6 +120,116 @@ def test_a_first_step_is_void_after_some_minutes(board: Board) -> None:
     browser, secret = half_way(board)
     object.__setattr__(board.room, "clock", LaterClock(301))
     assert send_code(browser, code_of(secret, 1)) == 401
+
+
+def changing_in_between(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, every password of Otto's that was found right has just been changed by the operator."""
+    accounts = board.room.accounts
+    verify = accounts._verify
+
+    def and_changed(hashed: str, password: str) -> bool:
+        right = verify(hashed, password)
+        if right:
+            accounts.set_password("Otto", OTHER_PASSWORD, "operator")
+        return right
+
+    monkeypatch.setattr(accounts, "_verify", and_changed)
+
+
+def open_sessions(board: Board, name: str) -> int:
+    return len(board.room.own_tokens.of(board.room.accounts.id_of(name)).sessions)
+
+
+def test_no_session_outlives_the_password_that_opened_it(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing_in_between(board, monkeypatch)
+    browser = board.browser()
+    answer = browser.sign_in("Otto")
+    assert answer.status_code == 401 and "The password was changed" in words(answer)
+    api = Web(board.coordinator.control, {})
+    assert api.post("/sessions", json={"name": "Otto", "password": OTHER_PASSWORD}).status_code == 401
+    assert COOKIE not in browser.cookies and open_sessions(board, "Otto") == 0
+
+
+def test_a_first_step_under_the_password_before_is_none(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, secret = half_way(board)
+    check = board.room.accounts.second_factors.check
+
+    def and_changed(account_id: str, code: str) -> str:
+        by = check(account_id, code)
+        board.room.accounts.set_password("Otto", OTHER_PASSWORD, "operator")
+        return by
+
+    monkeypatch.setattr(board.room.accounts.second_factors, "check", and_changed)
+    assert send_code(browser, code_of(secret, 1)) == 401
+    assert COOKIE not in browser.cookies and open_sessions(board, "Otto") == 0
+
+
+def test_a_first_step_counts_for_the_password_that_was_looked_at(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, secret = half_way(board)
+    changing_in_between(board, monkeypatch)
+    browser = board.browser()
+    assert browser.sign_in("Otto").headers["location"] == "/sign-in/code"
+    assert send_code(browser, code_of(secret, 1)) == 401 and COOKIE not in browser.cookies
+
+
+def test_a_change_of_the_password_that_was_overtaken_opens_nothing(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thief, accounts = board.browser("Otto"), board.room.accounts
+    change = accounts.change_password
+
+    def and_changed_back(*arguments: str) -> object:
+        result = change(*arguments)
+        accounts.set_password("Otto", "the owner's third phrase", "operator")
+        return result
+
+    monkeypatch.setattr(accounts, "change_password", and_changed_back)
+    answer = thief.post("/account/password", current=PASSWORD, password=OTHER_PASSWORD, again=OTHER_PASSWORD)
+    assert answer.status_code != 303 and open_sessions(board, "Otto") == 0
+
+
+def test_no_token_is_made_by_a_session_that_ends_meanwhile(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thief, own = board.browser("Otto"), board.room.own_tokens
+    make = own.make
+
+    def overtaken(*arguments: object, **named: object) -> object:
+        board.room.accounts.set_password("Otto", OTHER_PASSWORD, "operator")
+        return make(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(own, "make", overtaken)
+    answer = thief.post("/account/tokens", name="x", days=1)
+    assert "new-token" not in answer.text and "clt_" not in answer.text
+    assert board.room.own_tokens.of(board.room.accounts.id_of("Otto")).api == []
+
+
+def test_nothing_is_opened_for_an_account_that_was_just_removed(board: Board) -> None:
+    account = board.room.accounts.check_password("Otto", PASSWORD)
+    board.room.accounts.remove("Otto", "operator")
+    with pytest.raises(SignInFailed):
+        board.room.accounts.open_session(account, 60, "password")
+
+
+def test_a_stolen_session_is_not_shown_a_second_factor_that_waits(board: Board) -> None:
+    owner = board.browser("Otto")
+    shown = owner.post("/account/second-factor", current=PASSWORD)
+    secret = re.sub(r"\s", "", re.findall(r'id="secret">([^<]+)<', shown.text)[0])
+    thief = Browser(board.coordinator.asgi, owner.cookies)
+    wrong = thief.post("/account/second-factor/confirm", code="000000")
+    for page in (wrong, thief.get("/account")):
+        text = re.sub(r"\s", "", page.text)
+        assert secret not in text and "otpauth" not in text and "<svgviewBox" not in text
+    assert wrong.status_code == 422 and "does not fit the secret" in words(wrong)
+    assert 'action="/account/second-factor/confirm"' in wrong.text, "a typing mistake is put right at once"
+    assert owner.post("/account/second-factor/confirm", code=code_of(secret)).status_code == 200
+    assert "10 recovery codes left" in words(owner.get("/account"))
 
 
 def test_guessing_codes_is_slowed_down_by_account_and_ends_for_good(board: Board) -> None:

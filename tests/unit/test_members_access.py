@@ -211,4 +211,36 @@ def test_a_limiters_memory_is_bounded() -> None:
     for number in range(MAXIMUM_KEYS + 50):
         with pytest.raises(SignInFailed), limiter.attempt(str(number)):
             raise SignInFailed("no")
-    assert len(limiter._failures) <= MAXIMUM_KEYS
+    for number in range(MAXIMUM_KEYS + 50):
+        for _ in range(2):
+            with pytest.raises(SignInFailed), limiter.attempt(f"name:{number}"):
+                raise SignInFailed("no")
+    assert all(len(table) <= 2 * MAXIMUM_KEYS for table in limiter._tables.values())
+
+
+def test_what_was_not_looked_at_is_not_counted() -> None:
+    limiter = AttemptLimiter(FixedClock(SystemClock().now()), limit=2, window_s=60)
+    for _ in range(5):
+        with pytest.raises(TooManyAttempts, match="busy"), limiter.attempt("a", "b"):
+            raise TooManyAttempts("busy")
+
+
+def test_a_key_that_was_blocked_counts_anew_after_its_window() -> None:
+    clock = FixedClock(SystemClock().now())
+    limiter = AttemptLimiter(clock, limit=2, window_s=60)
+
+    def fail() -> None:
+        with pytest.raises(SignInFailed), limiter.attempt("a"):
+            raise SignInFailed("no")
+
+    for _ in range(3):
+        fail()
+        clock.advance(30)
+        fail()
+        with pytest.raises(TooManyAttempts), limiter.attempt("a"):
+            raise AssertionError("not reached")
+        clock.advance(60)
+    with limiter.attempt("a"), limiter.attempt("a"), pytest.raises(TooManyAttempts), limiter.attempt("a"):
+        raise AssertionError("not reached")
+    with limiter.attempt("a"):
+        pass

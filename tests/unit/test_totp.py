@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from coordinator.members import totp
 from coordinator.members.accounts import AccountService
 from coordinator.members.seal import Seal
-from coordinator.storage.database import migrate, open_database, reading
+from coordinator.storage.database import migrate, open_database, reading, writing
 from coordinator.storage.tables import recovery_codes, second_factors
 from shared.domain.clock import FixedClock, from_text
 from shared.domain.consortium import Role
@@ -150,11 +150,38 @@ def test_a_second_factor_is_not_replaced_but_removed_and_set_up_again(person: Pe
 
 
 def test_the_address_for_the_app_names_the_consortium_and_the_account(person: Person) -> None:
-    begun = person.factors.begun(person.id, "ada", "Northern Imaging")
-    assert begun is not None
+    begun = person.factors.begin(person.id, "ada", "Northern Imaging")
     assert (
-        begun.uri == f"otpauth://totp/Northern%20Imaging:ada?secret={person.secret}&issuer=Northern%20Imaging"
+        begun.uri == f"otpauth://totp/Northern%20Imaging:ada?secret={begun.secret}&issuer=Northern%20Imaging"
     )
+
+
+@pytest.mark.parametrize(("after_s", "holds"), [(599, True), (600, False)])
+def test_a_second_factor_waits_ten_minutes_for_its_first_code(
+    person: Person, after_s: int, holds: bool
+) -> None:
+    assert person.factors.waits(person.id)
+    person.clock.advance(after_s)
+    assert person.factors.waits(person.id) is holds
+    if holds:
+        person.turn_on()
+        assert not person.factors.waits(person.id)
+        return
+    with pytest.raises(NotFound, match="No second factor waits"):
+        person.turn_on()
+    person.secret = person.factors.begin(person.id, "ada", "Testing").secret
+    person.turn_on()
+
+
+def test_a_second_factor_of_before_stays_on_and_one_that_waited_then_waits_no_more(person: Person) -> None:
+    sealed = person.seal.close("second factor", [person.id, person.secret])
+    with writing(person.engine) as connection:
+        connection.execute(second_factors.update().values(sealed_secret=sealed))
+    with pytest.raises(NotFound, match="No second factor waits"):
+        person.turn_on()
+    with writing(person.engine) as connection:
+        connection.execute(second_factors.update().values(confirmed_at="2026-11-20T12:00:00Z"))
+    assert person.factors.check(person.id, person.code()) == "code"
 
 
 def test_what_is_sealed_opens_for_its_purpose_only(tmp_path: Path) -> None:
