@@ -8,6 +8,7 @@ against an export of the log.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -119,16 +120,20 @@ def countersign(home: Home, source: HeadSource, clock: Clock) -> None:
     if head.seq == 0:
         return
     if kept is not None:
-        _check_same_log(kept, head)
+        _check_same_log(kept, head, source)
     if kept is None or kept.seq < head.seq:
         kept = _signed(home, head, clock)
         _append(home, kept)  # on disk before it is sent: what others hold of this member, it holds too
+    _hand_in(source, kept)
+
+
+def _hand_in(source: HeadSource, kept: KeptHead) -> None:
     source.send_countersignature(
         CountersignatureRequest(seq=kept.seq, hash=kept.hash, at=kept.at, signature=kept.signature)
     )
 
 
-def _check_same_log(kept: KeptHead, head: AuditHead) -> None:
+def _check_same_log(kept: KeptHead, head: AuditHead, source: HeadSource) -> None:
     tell = "It was not countersigned. Keep audit_heads.jsonl, and tell the consortium's auditor and the other members."
     if head.seq < kept.seq:
         raise RolledBack(
@@ -136,10 +141,17 @@ def _check_same_log(kept: KeptHead, head: AuditHead) -> None:
             f"{kept.at}. The log lost lines. {tell}"
         )
     found = head.hash if head.seq == kept.seq else head.earlier_hash
+    if found is None:
+        # A member is told the hash only of a line whose countersignature arrived: perhaps this one never did.
+        with contextlib.suppress(
+            BrokenChain
+        ):  # it has another hash there: said below in this node's own words
+            _hand_in(source, kept)
+            found = source.audit_head(kept.seq).earlier_hash
     if found != kept.hash:
         raise BrokenChain(
             f"Line {kept.seq} of the coordinator's audit log had the hash {kept.hash} when this member countersigned "
-            f"it on {kept.at}; now it has {found or 'none'}. The log was rewritten. {tell}"
+            f"it on {kept.at}; now it has {found or 'another one, or none'}. The log was rewritten. {tell}"
         )
 
 

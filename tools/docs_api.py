@@ -54,13 +54,15 @@ true, what happened and one next step. A 5xx has an `incident`, under which the 
 | 404 | what was named does not exist |
 | 405 | the address takes other methods; `Allow` names them |
 | 409 | right request, wrong time |
-| 429 | too many failed attempts; `detail` says for how long |
+| 429 | too many failed attempts, more in an hour than one member may, or more streams than a token may have open; \
+`detail` says which, and what to wait for |
 
 ## Long lists
 
 What a consortium has few of (members, plans, runs, releases) comes whole. What grows without end (audit lines, events
 of rounds) comes in pages: ask with `limit`, and again with `after` set to the last number that came, until nothing
-comes. `/events/stream` sends the same as server-sent events and goes on after the header `Last-Event-ID`.
+comes. `/events/stream` sends the same as server-sent events and goes on after the header `Last-Event-ID`; a token has
+at most 20 of them open.
 
 ## Routes
 

@@ -38,10 +38,10 @@ def csv_lines(engine: sa.Engine, wanted: Wanted) -> Iterator[bytes]:
         yield _row(str(fields[name]) for name in _COLUMNS)
 
 
-def countersignature_lines(engine: sa.Engine) -> Iterator[bytes]:
-    """Every countersignature with the key to check it by, as JSON lines: to be kept elsewhere."""
+def countersignature_lines(engine: sa.Engine, roll_key: str) -> Iterator[bytes]:
+    """Every countersignature with the signer's key on the roll, as JSON lines: to be kept elsewhere."""
     with reading(engine) as connection:
-        found = list(every(connection))
+        found = list(every(connection, roll_key))
     for one in found:
         yield canonical_bytes(one.view().model_dump()) + b"\n"
 

@@ -13,17 +13,21 @@ from shared.domain.errors import BrokenChain
 from shared.wire.audit import AuditVerification, MemberStanding
 
 
-def verify_all(connection: sa.Connection) -> AuditVerification:
-    """What holds and what does not; raises nothing for a log that was changed."""
+def verify_all(connection: sa.Connection, roll_key: str) -> AuditVerification:
+    """What holds and what does not; raises nothing for a log that was changed.
+
+    While the chain is broken no line stands under a countersignature: a signed hash speaks of the lines before it
+    only because each line follows from the one before.
+    """
     started = time.monotonic()
     fault = ""
     try:
         head = verify_chain(connection)
     except BrokenChain as error:
         fault, head = error.message, _head_as_it_stands(connection)
-    by_member = itertools.groupby(every(connection), key=lambda one: one.member_id)
+    by_member = itertools.groupby(every(connection, roll_key), key=lambda one: one.member_id)
     members = [_standing(list(signed)) for _, signed in by_member]
-    reached = max((member.newest_seq for member in members if not member.fault), default=0)
+    reached = 0 if fault else max((one.newest_seq for one in members if not one.fault), default=0)
     return AuditVerification(
         head_seq=head.seq,
         head_hash=head.hash,

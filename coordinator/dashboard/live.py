@@ -11,7 +11,8 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
+from functools import partial
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -20,6 +21,7 @@ from starlette.responses import StreamingResponse
 from coordinator.dashboard.frame import HEADERS
 from coordinator.dashboard.pulse import Parts, Pulse
 from coordinator.dashboard.sessions import Viewer, viewer_of
+from coordinator.members.open_streams import limited
 from shared.domain.consortium import Role
 from shared.domain.errors import CommonlensError
 
@@ -41,9 +43,12 @@ def stream(request: Request, viewer: Viewer, draw: Draw) -> StreamingResponse:
     """The parts that `draw` gives for this viewer, then again those that changed, until the client goes.
 
     `draw` is asked once for everybody who sees the same: overseers of a role all do, a member sees itself. So it may
-    depend on the address, the role and a member's id, and on nothing else of who looks; a form's proof least of all.
+    depend on the path, the role, a member's id and what a `partial` binds, and on nothing else of the request; on a
+    form's proof least of all. What follows the path in the address counts only as far as the route took it into the
+    partial: otherwise anybody could have a page drawn as often as there are addresses for it.
     """
-    return StreamingResponse(_events(request, viewer, draw), media_type="text/event-stream", headers=_HEADERS)
+    pieces = limited(viewer.caller.token_id, _events(request, viewer, draw))
+    return StreamingResponse(pieces, media_type="text/event-stream", headers=_HEADERS)
 
 
 class Channel:
@@ -108,16 +113,23 @@ class Channel:
 _CHANNELS: dict[Hashable, tuple[Channel, asyncio.Task[None]]] = {}
 
 
-def _key(request: Request, viewer: Viewer) -> Hashable:
+def _key(request: Request, viewer: Viewer, draw: Draw) -> Hashable:
     role = viewer.caller.role
-    page = (request.url.path, request.url.query)
     return (
         asyncio.get_running_loop(),
         id(request.app),
-        page,
+        request.url.path,
+        _bound(draw),
         role,
         viewer.caller.id if role is Role.MEMBER else "",
     )
+
+
+def _bound(draw: Draw) -> Hashable:
+    """What a partial binds; a plain function is the same for everybody."""
+    if isinstance(draw, partial):
+        return (draw.func, draw.args, frozenset(draw.keywords.items()))
+    return draw
 
 
 def _joined(key: Hashable, request: Request, viewer: Viewer, draw: Draw) -> Channel:
@@ -136,9 +148,9 @@ def _left(key: Hashable, channel: Channel) -> None:
         kept[1].cancel()
 
 
-async def _events(request: Request, viewer: Viewer, draw: Draw) -> AsyncIterator[bytes]:
+async def _events(request: Request, viewer: Viewer, draw: Draw) -> AsyncGenerator[bytes, None]:
     pulse: Pulse = request.app.state.pulse
-    key = _key(request, viewer)
+    key = _key(request, viewer, draw)
     channel = _joined(key, request, viewer, draw)
     version, access, checked = 0, pulse.access, time.monotonic()
     try:

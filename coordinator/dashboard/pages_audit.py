@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from coordinator.audit.export import countersignature_lines, csv_lines, json_lines
 from coordinator.audit.log import AuditEvent, read_head
+from coordinator.audit.roll_keys import roll_key_of
 from coordinator.audit.search import Wanted, find, recent_actions, wanted
 from coordinator.audit.verification import verify_all
 from coordinator.dashboard.frame import HEADERS, page
@@ -93,7 +94,7 @@ def verify(request: Request) -> Response:
     room = room_of(request)
     moment = to_text(room.clock.now())
     with reading(room.engine) as connection:
-        found = verify_all(connection)
+        found = verify_all(connection, roll_key_of(room))
     signed = {member.member_id for member in found.members}
     unsigned = [m for m in room.members.every() if m.state is MemberState.ACTIVE and m.id not in signed]
     return page(request, "audit/verify.html", found=found, unsigned=unsigned, moment_of_check=moment)
@@ -116,7 +117,8 @@ def export_json(request: Request, looking: Filter) -> Response:
 @router.get("/audit/countersignatures.jsonl")
 def export_countersignatures(request: Request) -> Response:
     """What members signed, to be kept where nobody can change it together with the log."""
-    found = countersignature_lines(room_of(request).engine)
+    room = room_of(request)
+    found = countersignature_lines(room.engine, roll_key_of(room))
     return StreamingResponse(found, media_type="application/jsonl", headers=_file("countersignatures.jsonl"))
 
 
@@ -129,8 +131,12 @@ def _file(name: str) -> dict[str, str]:
 
 
 def _shown(room: MembersRoom, events: list[AuditEvent], role: Role) -> list[dict[str, Any]]:
-    """Lines with the names that their ids have today, and the pages of what they are about."""
-    names = {a.id: a.name for a in room.accounts.every()} | {m.id: m.name for m in room.members.every()}
+    """Lines with the names that their ids have today, and the pages of what they are about.
+
+    Of actors, only members are named by an id; an account is named by its name, which may look like an id of another.
+    """
+    members = {m.id: m.name for m in room.members.every()}
+    names = {a.id: a.name for a in room.accounts.every()} | members
 
     def shown(event: AuditEvent) -> dict[str, Any]:
         kind, _, who = event.actor.partition(":")
@@ -139,7 +145,7 @@ def _shown(room: MembersRoom, events: list[AuditEvent], role: Role) -> list[dict
         link = f"{route.partition('{')[0]}{subject}" if may(role, "GET", route) else ""
         return {
             "event": event,
-            "who": names.get(who, who) or kind,
+            "who": (members.get(who, who) if kind == "member" else who) or kind,
             "kind": kind if who else "",
             "subject": names.get(subject, ""),
             "link": link,

@@ -56,14 +56,16 @@ def file(request: Request, viewer: Seeing, name: str, number: str, file: str) ->
 
 @router.post(RELEASE + "/check")
 def check(request: Request, viewer: Seeing, name: str, number: str) -> Response:
-    """Check every proof again, now."""
+    """Check every proof again, unless that was done a moment ago."""
     service = releases_of(request)
     entry = service.find(name, number)
-    found = service.check(entry, again=True)
-    said = "A proof does not hold." if found.problem else "All proofs hold."
-    return then(
-        request, f"/extractors/{entry.extractor_name}/{entry.number}#proofs", f"Checked again. {said}"
-    )
+    found = service.check_within(entry, PATIENCE_S, again=True)
+    if found is None:
+        said = "The check goes on. Load the page again in a few seconds."
+    else:
+        holds = "A proof does not hold." if found.problem else "All proofs hold."
+        said = f"{holds} They are checked at most once a minute."
+    return then(request, f"/extractors/{entry.extractor_name}/{entry.number}#proofs", said)
 
 
 @router.post(RELEASE + "/yank")
@@ -85,7 +87,10 @@ def yank(
             )
         service.withdraw(entry.id, viewer.caller.actor, reason)
     except Invalid as error:
-        facts = _facts(request, entry, service.check(entry)) | {
+        checked = service.check_within(entry, PATIENCE_S)
+        if checked is None:  # the page would load itself again, and what was typed would be gone all the same
+            raise
+        facts = _facts(request, entry, checked) | {
             "yank_problem": error.message,
             "typed": typed,
             "reason": reason,

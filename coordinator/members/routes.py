@@ -17,9 +17,11 @@ from coordinator.members.access import (
     require_member,
     room_of,
 )
+from coordinator.members.allowance import SIGN_IN_LINKS, SOFTWARE_CHANGES
 from coordinator.members.node_directory import NodeDirectory
 from coordinator.members.room import MembersRoom
 from coordinator.members.status import MemberStatus
+from coordinator.members.store import get_member
 from coordinator.storage.database import reading
 from shared.domain.clock import to_text
 from shared.domain.consortium import BudgetLeft, Member, Role
@@ -172,6 +174,7 @@ def node_restarted(caller: OwnNode, request: Request) -> None:
 @router.post("/node/sign-in-link", status_code=201)
 def sign_in_link(caller: OwnNode, room: Room) -> SignInLinkReply:
     """A link by which this member's operator opens the dashboard: once, within two minutes."""
+    SIGN_IN_LINKS.take(room.clock, caller.id)
     code, expires_at = room.links.make(caller.id)
     return SignInLinkReply(url=f"{room.config.url}/sign-in/member?code={code}", expires_at=expires_at)
 
@@ -181,6 +184,10 @@ def node_report(body: NodeReport, caller: OwnNode, room: Room) -> None:
     """A member's node says which software it runs and, where its policy lets it, how much of its budget is left."""
     left = body.budget
     budget = None if left is None else BudgetLeft(left.share, left.epsilon, left.delta)
+    with reading(room.engine) as connection:
+        known = get_member(connection, caller.id).node.software_version
+    if known != body.software_version:  # only that leaves an audit line
+        SOFTWARE_CHANGES.take(room.clock, caller.id)
     room.status.report(caller.id, body.software_version, budget)
 
 

@@ -6,6 +6,7 @@ files, because looking at a page must not cost a verification each time.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Hashable
@@ -33,6 +34,8 @@ from shared.verification import verify_release
 
 CHECK_LIFETIME_S: Final = 3600.0
 """Proofs also speak of today (the trust document's time), so they are checked again after this."""
+LEAST_PAUSE_S: Final = 60.0
+"""Between two verifications of the same files, whoever asks and however often."""
 YANK_ACTION: Final = "release.yank"
 MOST_REASON_CHARACTERS: Final = 300
 
@@ -94,23 +97,26 @@ class ReleaseService:
         folder = self.folder(entry)
         return self._claims.get((stamp(folder), entry.manifest_digest), lambda: read_claims(folder, entry))
 
-    def check(self, entry: CatalogueEntry, again: bool = False) -> Checked:
+    def check(self, entry: CatalogueEntry) -> Checked:
         """Every proof, checked here under this coordinator's own root; at most CHECK_LIFETIME_S ago."""
-        return self._checking(entry, again).result()
+        return self._checking(entry, CHECK_LIFETIME_S).result()
 
-    def check_within(self, entry: CatalogueEntry, patience_s: float) -> Checked | None:
-        """The same; None where it takes longer. It goes on, for whoever asks next."""
+    def check_within(self, entry: CatalogueEntry, patience_s: float, again: bool = False) -> Checked | None:
+        """The same; None where it takes longer. It goes on, for whoever asks next.
+
+        With `again`, at most LEAST_PAUSE_S ago.
+        """
         try:
-            return self._checking(entry, again=False).result(patience_s)
+            return self._checking(entry, LEAST_PAUSE_S if again else CHECK_LIFETIME_S).result(patience_s)
         except TimeoutError:
             return None
 
-    def _checking(self, entry: CatalogueEntry, again: bool) -> Future[Checked]:
+    def _checking(self, entry: CatalogueEntry, lifetime_s: float) -> Future[Checked]:
         """One verification at a time, and one for all who ask for it: a large release takes seconds."""
         files = (stamp(self.folder(entry)), entry.manifest_digest)
         with self._lock:
-            kept = None if again else self._checks.peek(files)
-            if kept is not None and self._is_young(kept):
+            kept = self._checks.peek(files)
+            if kept is not None and self._age_s(kept) < lifetime_s:
                 done: Future[Checked] = Future()
                 done.set_result(kept)
                 return done
@@ -118,9 +124,10 @@ class ReleaseService:
                 self._running[files] = self._worker.submit(self._verify, entry, files)
             return self._running[files]
 
-    def _is_young(self, checked: Checked) -> bool:
+    def _age_s(self, checked: Checked) -> float:
+        """Without end for one that a clock that was put back says is yet to come."""
         age_s = (self._clock.now() - from_text(checked.at)).total_seconds()
-        return 0.0 <= age_s < CHECK_LIFETIME_S
+        return age_s if age_s >= 0.0 else math.inf
 
     def withdraw(self, release: str, actor: str, reason: str) -> None:
         """Take a release out of what is offered, for a reason that everybody is told.

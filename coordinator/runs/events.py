@@ -46,7 +46,12 @@ class RoundEvent:
     """Since the attempt was opened."""
 
     def seen_by_member(self, member_id: str) -> RoundEvent | None:
-        """As a member sees it: what is about the round or about itself, and of those who were asked itself."""
+        """As a member sees it: what is about the round or about itself, and of those who were asked itself.
+
+        Why a round was abandoned may name a member, and is for those who run the consortium.
+        """
+        if self.kind == ABANDONED:
+            return replace(self, detail="")
         if self.kind.endswith(f".{ASKED}"):
             return replace(self, detail=member_id) if member_id in self.detail.split() else None
         return self if self.member_id in (None, member_id) else None

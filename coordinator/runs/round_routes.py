@@ -9,7 +9,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from coordinator.members.access import Caller, caller_of, require_anyone, room_of
+from coordinator.members.open_streams import limited
 from coordinator.runs.history import MOST_EVENTS, StoredEvent, attempts_of, events
 from shared.domain.consortium import Role
 from shared.domain.errors import CommonlensError, NotFound
@@ -51,11 +52,12 @@ def show_round(request: Request, who: Anybody, run_id: Id, number: Number) -> Js
 
 def rendered_round(who: Caller, row: Json) -> Json:
     """A round as stored, with the error bar of its noised counts (clause 6.2); of the members' own words and of
-    their contributions, a member reads its own."""
+    their contributions, a member reads its own; of the note, which may name a member, nothing."""
     counts = {name: row.pop(f"counts_{name}") for name in ("correct", "wrong", "noise_std")}
     if who.role is Role.MEMBER:
         for name in ("missing", "contributions"):
             row = row | ({name: _own(who, row[name])} if name in row else {})
+        row = row | ({"note": ""} if "note" in row else {})
     return row | {"validation": None if counts["correct"] is None else counts}
 
 
@@ -79,11 +81,13 @@ def follow_events(
     _require_run(request, run_id)
     start = int(last_event_id) if last_event_id else after
     return StreamingResponse(
-        _stream(request, run_id, start), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        limited(who.token_id, _stream(request, run_id, start)),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store"},
     )
 
 
-async def _stream(request: Request, run_id: str, after: int) -> AsyncIterator[str]:
+async def _stream(request: Request, run_id: str, after: int) -> AsyncGenerator[str, None]:
     pulse, engine = request.app.state.pulse, room_of(request).engine
     access, checked = -1, -math.inf
     yield "retry: 1000\n\n"

@@ -97,7 +97,7 @@ def start_run(service: Service, who: Admin, digest: Digest) -> Json:
 @router.get("/runs")
 def list_runs(service: Service, who: Anybody) -> Json:
     """All runs, oldest first."""
-    return {"runs": [_rendered_run(service, run) for run in service.store.runs()]}
+    return {"runs": [_seen_by(who, _rendered_run(service, run)) for run in service.store.runs()]}
 
 
 @router.get("/runs/{run_id}")
@@ -105,7 +105,7 @@ def show_run(service: Service, who: Anybody, run_id: Id) -> Json:
     """One run with all its rounds; a member reads its own reasons for not contributing, not the others'."""
     run = service.store.run(run_id)
     rounds = [rendered_round(who, row) for row in service.store.rounds(run_id)]
-    return _rendered_run(service, run) | {"rounds": rounds}
+    return _seen_by(who, _rendered_run(service, run)) | {"rounds": rounds}
 
 
 @router.post("/runs/{run_id}/pause")
@@ -124,6 +124,11 @@ def resume_run(service: Service, who: Admin, run_id: Id) -> Json:
 def stop_run(service: Service, who: Admin, run_id: Id) -> Json:
     """End the run for good."""
     return _rendered_run(service, service.move(run_id, RunState.STOPPED, who.actor))
+
+
+def _seen_by(who: Caller, run: Json) -> Json:
+    """Why a run ended may name a member or an admin: members read that it did."""
+    return run | {"reason": ""} if who.role is Role.MEMBER else run
 
 
 def _rendered_check(check: PlanCheck) -> Json:

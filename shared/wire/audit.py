@@ -23,7 +23,7 @@ class AuditHead(Body):
     hash: Hash
     earlier_seq: Line = 0
     earlier_hash: Hash | None = None
-    """None where the log has no line of that number."""
+    """None where the log has no line of that number, or where a member asks that did not countersign it."""
 
 
 class SignedHead(Body):

@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from coordinator.audit.log import verify_chain
+from coordinator.audit.log import hash_at, verify_chain
+from coordinator.audit.roll_keys import roll_key_of
 from coordinator.audit.verification import verify_all
 from coordinator.storage.database import reading, writing
-from coordinator.storage.tables import audit_countersignatures
+from coordinator.storage.tables import audit_countersignatures, members, meta
 from participant.audit_heads import countersign, newest_head
+from shared.domain.canonical import canonical_bytes
 from shared.domain.consortium import Role
-from shared.domain.errors import BrokenChain, RolledBack
-from shared.wire.audit import AuditHead, AuditVerification
+from shared.domain.errors import BadSignature, BrokenChain, RolledBack
+from shared.release.envelope import seal
+from shared.release.signing import SigningKey, verify_value
+from shared.wire.audit import KIND, AuditHead, AuditVerification, SignedHead
 from tests.audit_kit import rewrite, sign_head, source_of
 from tests.desk import Desk
 from tests.roll_kit import Joined, joined
@@ -38,7 +43,7 @@ def north(desk: Desk, tmp_path: Path) -> Joined:
 
 def verified(desk: Desk) -> AuditVerification:
     with reading(desk.room.engine) as connection:
-        return verify_all(connection)
+        return verify_all(connection, roll_key_of(desk.room))
 
 
 @pytest.mark.parametrize("attack", REWRITES)
@@ -110,3 +115,84 @@ def test_signatures_cannot_be_moved_to_another_line_or_member(desk: Desk, north:
     with reading(desk.room.engine) as connection:
         head = verify_chain(connection)
     assert "signature does not verify" in change(seq=head.seq, hash=head.hash)
+
+
+def take_over(desk: Desk, *, keys_too: bool) -> SigningKey:
+    """Sign every countersignature anew with a key of one's own; with `keys_too`, put it in the members' table."""
+    own = SigningKey.generate()
+    table = audit_countersignatures
+    with writing(desk.room.engine) as connection:
+        for row in connection.execute(table.select()).all():
+            head = SignedHead(
+                member_id=row.member_id, seq=row.seq, hash=hash_at(connection, row.seq), at=row.at
+            )
+            signature = own.sign_value(KIND, head.model_dump())
+            mine = (table.c.member_id == row.member_id) & (table.c.seq == row.seq)
+            connection.execute(table.update().where(mine).values(hash=head.hash, signature=signature))
+        if keys_too:
+            connection.execute(members.update().values(identity_public_key=own.public_hex))
+    return own
+
+
+def test_a_key_that_was_put_in_place_of_the_members_own_makes_no_countersignature_hold(
+    desk: Desk, north: Joined
+) -> None:
+    rewrite(desk.room.engine, REWRITES["an actor was changed"])
+    own = take_over(desk, keys_too=True)
+    auditor = desk.client(desk.person(Role.AUDITOR))
+    (standing,) = auditor.get("/audit/verification").json()["members"]
+    assert own.public_hex in standing["fault"] and north.identity.public_hex in standing["fault"]
+    assert "another key" in standing["fault"]
+    for line in auditor.get("/audit/countersignatures").json():
+        assert line["identity_public_key"] == north.identity.public_hex
+        with pytest.raises(BadSignature):
+            head = {name: line[name] for name in SignedHead.model_fields}
+            verify_value(line["identity_public_key"], KIND, head, line["signature"])
+
+
+def test_a_countersignature_by_a_key_that_is_in_no_table_does_not_hold(desk: Desk, north: Joined) -> None:
+    rewrite(desk.room.engine, REWRITES["an actor was changed"])
+    take_over(desk, keys_too=False)
+    assert "signature does not verify" in verified(desk).members[0].fault
+
+
+def test_a_roll_that_the_roll_key_did_not_sign_vouches_for_nobody(desk: Desk, north: Joined) -> None:
+    rewrite(desk.room.engine, REWRITES["an actor was changed"])
+    own = take_over(desk, keys_too=True)
+    with writing(desk.room.engine) as connection:
+        text = connection.execute(sa.select(meta.c.value).where(meta.c.key == "roll")).scalar_one()
+        changed = text.replace(north.identity.public_hex, own.public_hex)
+        connection.execute(meta.update().where(meta.c.key == "roll").values(value=changed))
+    found = verified(desk)
+    assert not found.intact and "needs 1 signature(s) by the roll key; 0 verify" in found.members[0].fault
+    with writing(desk.room.engine) as connection:
+        connection.execute(meta.delete().where(meta.c.key == "roll"))
+    found = verified(desk)
+    assert not found.intact and "There is no signed roll" in found.members[0].fault
+    lines = desk.client(desk.person(Role.AUDITOR)).get("/audit/countersignatures").json()
+    assert [line["identity_public_key"] for line in lines] == [""]
+
+
+def test_a_signer_who_is_not_on_the_roll_is_told_and_holds_nothing(desk: Desk, north: Joined) -> None:
+    with writing(desk.room.engine) as connection:
+        empty = desk.room.roll.current()
+        empty["signed"]["entries"] = []
+        envelope = seal("roll", empty["signed"], [desk.room.authority.roll_key()])
+        value = canonical_bytes(envelope).decode()
+        connection.execute(meta.update().where(meta.c.key == "roll").values(value=value))
+    found = verified(desk)
+    assert not found.intact and "North is not on the roll" in found.members[0].fault
+    assert found.unsigned_lines == found.head_seq
+
+
+def test_a_revoked_member_stays_on_the_roll_and_what_it_signed_holds(desk: Desk, north: Joined) -> None:
+    desk.room.members.revoke(north.member_id, "operator")
+    found = verified(desk)
+    assert found.intact and found.members[0].signatures == 1
+
+
+def test_nothing_counts_as_countersigned_in_a_log_whose_chain_is_broken(desk: Desk, north: Joined) -> None:
+    with writing(desk.room.engine) as connection:
+        connection.exec_driver_sql("UPDATE audit_events SET actor = 'nobody' WHERE seq = 2")
+    found = verified(desk)
+    assert found.fault and found.unsigned_lines == found.head_seq

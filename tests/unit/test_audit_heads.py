@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.audit.roll_keys import roll_key_of
 from coordinator.audit.verification import verify_all
 from coordinator.storage.database import reading
 from participant.audit_heads import HeadWatch, countersign, newest_head
@@ -26,7 +27,7 @@ def north(desk: Desk, tmp_path: Path) -> Joined:
 
 def verified(desk: Desk) -> AuditVerification:
     with reading(desk.room.engine) as connection:
-        return verify_all(connection)
+        return verify_all(connection, roll_key_of(desk.room))
 
 
 def test_a_member_signs_the_last_line_with_its_identity_key(desk: Desk, north: Joined) -> None:

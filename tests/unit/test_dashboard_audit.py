@@ -8,10 +8,16 @@ import json
 
 import pytest
 
-from coordinator.audit.log import FIRST_HASH, append
+from coordinator.audit.countersignatures import accept
+from coordinator.audit.log import FIRST_HASH, append, read_head
 from coordinator.storage.database import writing
+from coordinator.storage.tables import audit_countersignatures
 from shared.domain.canonical import digest_of
+from shared.domain.consortium import Purpose, Role
+from shared.release.signing import SigningKey
+from shared.wire.audit import KIND, SignedHead
 from tests.dashboard_kit import Board, board, words
+from tests.desk import PASSWORD, enrolment
 
 assert board  # the fixture
 
@@ -22,6 +28,20 @@ def many_lines(board: Board, count: int) -> None:
             append(
                 connection, board.room.clock, "account:Bo", "plan.proposed", f"sha256:{number}", {"n": number}
             )
+
+
+def countersigned(board: Board, name: str = "South") -> None:
+    """A member joins and signs the head."""
+    key, secret = (
+        SigningKey.generate(),
+        board.room.invitations.invite(name, Purpose.CONTRIBUTE, "operator")[1],
+    )
+    member = board.room.members.enrol(enrolment(secret, identity=key)).member_id
+    with writing(board.room.engine) as connection:
+        last = read_head(connection)
+        head = SignedHead(member_id=member, seq=last.seq, hash=last.hash, at="2026-11-21T12:00:00Z")
+        signature = key.sign_value(KIND, head.model_dump())
+        accept(connection, board.room.clock, key.public_hex, head, signature)
 
 
 def test_newest_lines_come_first_and_older_ones_by_pages(board: Board) -> None:
@@ -105,6 +125,42 @@ def test_verifying_says_how_many_lines_hold_or_which_one_breaks(board: Board) ->
         connection.exec_driver_sql("UPDATE audit_events SET actor = 'nobody' WHERE seq = 2")
     said = words(browser.get("/audit/verify"))
     assert "broken" in said and "The audit log is broken at line 2" in said
+
+
+def test_on_a_broken_chain_no_countersignature_counts_and_nothing_holds_in_place(board: Board) -> None:
+    countersigned(board)
+    browser = board.browser("Otto")
+    said = words(browser.get("/audit/verify"))
+    assert "every countersignature holds" in said and "lines stand under" in said and "Kept elsewhere" in said
+    with writing(board.room.engine) as connection:
+        connection.exec_driver_sql("UPDATE audit_events SET actor = 'nobody' WHERE seq = 2")
+    page = browser.get("/audit/verify")
+    said = words(page)
+    assert "broken at line 2" in said and "A countersignature counts only while the chain holds" in said
+    for wrong in ("every countersignature holds", "lines stand under", "Kept elsewhere"):
+        assert wrong not in said
+    assert "state good" not in page.text
+
+
+def test_a_bad_signature_is_not_called_a_line_that_the_log_lost(board: Board) -> None:
+    countersigned(board)
+    with writing(board.room.engine) as connection:
+        connection.execute(audit_countersignatures.update().values(signature="0" * 128))
+    said = words(board.browser("Otto").get("/audit/verify"))
+    assert "countersignatures of 1 of 1 members do not hold" in said and "signature does not verify" in said
+    assert "does not have any more" not in said and "signed something else" not in said
+
+
+def test_an_account_that_is_named_like_an_id_shows_under_its_own_name(board: Board) -> None:
+    board.room.accounts.create("Mallory", Role.ADMIN, PASSWORD, "operator")
+    victim = board.room.accounts.id_of("Mallory")
+    with writing(board.room.engine) as connection:
+        append(connection, board.room.clock, f"account:{victim}", "plan.proposed", "x")
+        append(connection, board.room.clock, f"account:{board.member.member_id}", "plan.proposed", "y")
+        append(connection, board.room.clock, f"member:{board.member.member_id}", "plan.consent", "z")
+    page = board.browser("Otto").get("/audit?action=plan.").text
+    assert victim in page and "Mallory" not in page and board.member.member_id in page
+    assert page.count("North") == 1
 
 
 def test_a_member_does_not_see_the_log(board: Board) -> None:

@@ -6,9 +6,11 @@ import json
 import math
 import re
 import shlex
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -17,9 +19,11 @@ from typer.testing import CliRunner
 from coordinator.audit.log import entries
 from coordinator.dashboard.card_text import blocks
 from coordinator.registry.downloads import DownloadCounts
+from coordinator.registry.service import Checked
 from coordinator.storage.database import reading
 from shared import cli
 from shared.domain.plan import PlanMember
+from shared.domain.release import CatalogueEntry
 from tests.dashboard_kit import Board, Browser, open_board, words
 from tests.desk import served
 from tests.release_kit import NAMES, Kit, make_secure_kit
@@ -146,7 +150,10 @@ def test_release_page_shows_every_proof_that_was_checked_here(board: Board) -> N
     assert "5 members signed this plan's digest" in said
 
 
-def test_proofs_are_checked_once_for_all_views_until_somebody_asks_again(board: Board) -> None:
+def test_proofs_are_checked_once_for_all_views_until_somebody_asks_again(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.registry.service.LEAST_PAUSE_S", 0.0)
     service = board.coordinator.control.state.releases
     entry = service.find("digits", "2")
     first = service.check(entry)
@@ -155,6 +162,45 @@ def test_proofs_are_checked_once_for_all_views_until_somebody_asks_again(board: 
     assert "checked" in words(otto.get("/extractors/digits/2"))
     assert otto.post("/extractors/digits/2/check").headers["location"] == "/extractors/digits/2#proofs"
     assert service.check(entry) is not first
+
+
+def test_asking_again_and_again_checks_once_a_minute(board: Board) -> None:
+    service, otto = board.coordinator.control.state.releases, board.browser("Otto")
+    first = service.check(service.find("digits", "2"))
+    for _ in range(3):
+        otto.post("/extractors/digits/2/check")
+    assert service.check(service.find("digits", "2")) is first
+    assert "All proofs hold. They are checked at most once a minute" in words(
+        otto.get("/extractors/digits/2")
+    )
+    card = board.home / "releases" / "digits" / "2" / "card.md"
+    card.touch()
+    otto.post("/extractors/digits/2/check")
+    assert service.check(service.find("digits", "2")) is not first, "other files are looked at at once"
+
+
+def test_asking_again_keeps_no_thread_while_a_large_release_is_checked(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.dashboard.pages_extractors.PATIENCE_S", 0.0)
+    monkeypatch.setattr("coordinator.registry.service.LEAST_PAUSE_S", 0.0)
+    service, otto, go_on = board.coordinator.control.state.releases, board.browser("Otto"), threading.Event()
+    verified = service._verified
+    service.check(service.find("digits", "2"))
+
+    def slow(entry: CatalogueEntry) -> Checked:
+        assert go_on.wait(5)
+        return cast(Checked, verified(entry))
+
+    monkeypatch.setattr(service, "_verified", slow)
+    assert otto.post("/extractors/digits/2/check").status_code == 303
+    assert "The check goes on" in words(otto.get("/extractors/digits/2"))
+    (board.home / "releases" / "digits" / "2" / "card.md").touch()
+    refused = board.browser("Ada").post("/extractors/digits/2/yank", typed="no")
+    assert refused.status_code == 422 and "Nothing was withdrawn" in words(refused), (
+        "nor does a form with a slip"
+    )
+    go_on.set()
 
 
 def test_changed_file_is_noticed_although_the_release_was_verified_before(board: Board) -> None:

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from coordinator.runs.events import LONGEST_UNWRITTEN_S, Journal, RoundEvent
 from coordinator.runs.history import events, events_of
+from coordinator.storage.database import writing
+from coordinator.storage.tables import rounds
 from shared.domain.consortium import Role
 from shared.domain.errors import OutOfSpace
 from shared.domain.plan import Plan
@@ -151,6 +153,17 @@ def test_round_is_read_whole_and_a_member_reads_its_own_contribution(runs: RunBo
     assert mine["contributions"] == {runs.sim.members[0].id: line}
     missing = answer(runs, f"/api/v1/runs/{run.id}/rounds/2", person(runs))
     assert missing.status_code == 404 and "has no round 2 so far" in missing.json()["detail"]
+
+
+def test_note_that_names_members_is_not_for_members(runs: RunBoard) -> None:
+    run = runs.sim.drive(runs.sim.start(runs.sim.plan(rounds=1)))
+    note = "Wrong shares came from South: ask its operator."
+    with writing(runs.board.room.engine) as connection:
+        connection.execute(rounds.update().values(note=note))
+    for path, key in ((f"/api/v1/runs/{run.id}", "rounds"), (f"/api/v1/runs/{run.id}/rounds/1", "attempts")):
+        assert [row["note"] for row in answer(runs, path, person(runs)).json()[key]] == [note]
+        shown = answer(runs, path, runs.token(0))
+        assert [row["note"] for row in shown.json()[key]] == [""] and "Wrong shares" not in shown.text
 
 
 def test_stream_goes_on_from_the_last_event_that_came(runs: RunBoard) -> None:

@@ -18,6 +18,7 @@ from coordinator.storage.database import writing
 from shared.domain.run import RunState
 from tests.dashboard_kit import words
 from tests.full_board import FullBoard, full_board
+from tests.knock import knock
 from tests.runs_kit import RunBoard, runs
 from tests.unit.test_dashboard_runs import finished, part
 
@@ -124,3 +125,35 @@ def test_run_whose_checkpoint_moved_on_can_be_published_again(full: FullBoard) -
 def _move_run(full: FullBoard, **values: str) -> None:
     with writing(full.room.engine) as db:
         db.execute(sa.update(tables.runs).where(tables.runs.c.id == full.run).values(**values))
+
+
+def test_why_a_run_ended_names_nobody_to_a_member(full: FullBoard) -> None:
+    """Wrong shares came from somebody: that is for those who run the consortium."""
+    words_of_ours = "Wrong shares came from South."
+    with writing(full.room.engine) as db:
+        db.execute(sa.update(tables.runs).values(state=RunState.FAILED.value, reason=words_of_ours))
+        db.execute(sa.update(tables.rounds).values(note=words_of_ours))
+        db.execute(
+            sa.insert(tables.round_events).values(
+                run_id=full.run,
+                number=2,
+                attempt=1,
+                kind="round.abandoned",
+                detail=words_of_ours,
+                at="2026-01-01T00:00:00Z",
+                seconds=1.0,
+            )
+        )
+    pages = [f"/runs/{full.run}", f"/runs/{full.run}/rounds/2"]
+    for path in (*pages, f"/api/v1/runs/{full.run}", "/api/v1/runs", f"/api/v1/runs/{full.run}/events"):
+        member, admin = (_seen(full, path, token) for token in (full.member.token, ""))
+        assert "Wrong shares" in admin, path
+        assert "Wrong shares" not in member, path
+
+
+def _seen(full: FullBoard, path: str, token: str) -> str:
+    """What a member's program or browser reads, or without a token an admin's."""
+    if not path.startswith("/api/"):
+        return (full.member_browser() if token else full.browser("Ada")).get(path).text
+    token = token or full.room.accounts.issue_token("Otto", 60.0, "operator")
+    return knock(full.coordinator.asgi, "GET", path, {"authorization": f"Bearer {token}"}).text
