@@ -44,7 +44,7 @@ def list_plans(home: Home = Path()) -> None:
         signed = sum(m["consented"] for m in plan["members"])
         typer.echo(
             f"{plan['digest']}  {plan['extractor_name']}  {plan['rounds']} rounds  "
-            f"ε {plan['target_epsilon']:g}  {signed} of {len(plan['members'])} consented"
+            f"target ε {plan['target_epsilon']:g}  {signed} of {len(plan['members'])} consented"
         )
 
 

@@ -23,7 +23,9 @@ from participant.training.head import HeadState, build_head, head_state
 from participant.training.local_round import local_round
 from shared.domain.privacy import Mode, Unit
 from shared.extractors.preprocess import to_input
+from shared.privacy import noise_shares
 from shared.privacy.accountant import epsilon
+from shared.privacy.distributed import count_variance
 from shared.privacy.mechanism import NoiseSource
 from tests.plans import SPEC
 from tests.redteam_kit import (
@@ -219,18 +221,21 @@ def test_head_refitted_after_the_round_is_caught(dry, sets, target):
     assert influence_row(member, sets[1]).refused
 
 
-def test_validation_counts_without_their_noise_are_caught(dry, sets):
+@pytest.mark.parametrize("mode", list(Mode))
+def test_validation_counts_with_a_third_of_their_noise_are_caught(dry, sets, mode, monkeypatch):
     class QuietCounts(NoiseSource):
         def noised(self, values, std):
-            return super().noised(values, std / 2 if len(values) == 2 else std)
+            return super().noised(values, std / 3 if len(values) == 2 else std)
 
-    plan = replace(audit_plan(3), evaluate_every=2)
-    honest, broken = (
-        next(row for row in noise_rows(dry(plan, member), sets[1], 32) if "counts" in row.name)
-        for member in (local_round, with_noise(QuietCounts()))
-    )
-    assert not honest.refused
-    assert broken.refused
+    def counts_of(member):
+        rows = noise_rows(dry(plan, member), sets[1], 32)
+        return next(row for row in rows if "counts" in row.name)
+
+    plan = replace(audit_plan(3, mode), evaluate_every=2)
+    assert not counts_of(local_round).refused
+    # In mode local the member's own source draws it, in mode secure its share of the sum's.
+    monkeypatch.setattr(noise_shares, "count_variance", lambda plan: count_variance(plan) / 9)
+    assert counts_of(with_noise(QuietCounts())).refused
 
 
 def test_audit_that_sees_no_canary_refuses_instead_of_passing(dry, sets):

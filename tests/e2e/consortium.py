@@ -46,7 +46,7 @@ PLAN = """
 extractor_name = "shapes"
 rounds = {rounds}
 evaluate_every = 2
-deadline_s = 240.0
+deadline_s = {deadline_s}
 quorum = {quorum}
 {more}
 [extractor]
@@ -249,10 +249,12 @@ class Consortium:
             done = member.call("peers", "approve", "--all", "--yes")
             assert done.code == 0, done.err
 
-    def propose(self, rounds: int, quorum: int, more: str = "", training: str = "") -> str:
+    def propose(
+        self, rounds: int, quorum: int, more: str = "", training: str = "", deadline_s: float = PATIENCE_S
+    ) -> str:
         """Propose a plan, of mode secure unless there are too few members for it; its digest."""
         path = self.folder / "plan.toml"
-        text = PLAN.format(rounds=rounds, quorum=quorum, more=more, training=training)
+        text = PLAN.format(rounds=rounds, quorum=quorum, more=more, training=training, deadline_s=deadline_s)
         path.write_text(text, encoding="utf-8")
         return self.admin("plan", "propose", path).last
 
@@ -272,6 +274,15 @@ class Consortium:
         client = Operator(self.home).client()
         try:
             return client.get(f"/runs/{run}")
+        finally:
+            client.close()
+
+    def events(self, run: str) -> list[Any]:
+        """What the coordinator noted in a run's rounds, oldest first."""
+        client = Operator(self.home).client()
+        try:
+            found: list[Any] = client.get(f"/runs/{run}/events")["events"]
+            return found
         finally:
             client.close()
 

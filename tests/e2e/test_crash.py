@@ -13,15 +13,27 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from coordinator.cli import app as coordinator_app
 from coordinator.registry.shelf import Shelf, read_catalogue
+from coordinator.storage.checkpoints import CheckpointStore
 from shared.cli import app as anybody_app
 from shared.domain.clock import SystemClock
 from shared.verification import verify_release
 from tests.e2e.consortium import Consortium, call, consortium, wait_for
-from tests.e2e.crashes import ROUNDS, SIZES, charges, check_accounts, counted, crash_at, marker, propose
+from tests.e2e.crashes import (
+    ROUNDS,
+    SIZES,
+    charges,
+    check_accounts,
+    contributions,
+    counted,
+    crash_at,
+    marker,
+    propose,
+)
 
 STEPS_OF_MEMBERS = {
     "a": ("0.1", "1", "4", "8"),
@@ -30,6 +42,8 @@ STEPS_OF_MEMBERS = {
     "d": ("3", "6", "10.3"),
 }
 STEPS_OF_COORDINATOR = ("0.1", "0.2", "10", "10.1", "10.2", "11", "12")
+SHORT_S = 6.0
+"""Deadline of the round that waits in vain for the shares of one that is dead; its other steps take one second."""
 STEPS_OF_PUBLISHING = ("13.1", "13.2", "13.3", "13.4", "13.5", "13.6")
 
 
@@ -109,11 +123,42 @@ def test_coordinator_killed_while_it_sums_goes_on_from_its_last_closed_round(
     check_accounts(shapes, plan, coordinators_run)
 
 
+def test_round_closes_without_a_member_that_died_for_good_after_it_contributed(
+    shapes: Consortium, coordinators_run: str
+) -> None:
+    dead = shapes.members["a"]
+    digest = shapes.propose(1, quorum=3, deadline_s=SHORT_S)
+    dead.node.end(signal.SIGKILL)
+    dead.node.start(crash_at(shapes, "a", "10.2"))  # its contribution is in the sum, its shares are asked for
+    run = shapes.start_run(digest)
+    dead.node.wait_killed()  # nobody starts it again
+    shown = shapes.wait_run(run)
+
+    (only,) = shown["rounds"]
+    everybody = sorted(member.id for member in shapes.members.values())
+    assert (only["attempt"], only["state"], sorted(only["contributors"])) == (1, "closed", everybody)
+    told = [(one["kind"], one["member_id"]) for one in shapes.events(run)]
+    assert [what for what, _ in told if what.endswith(".asked")] == [
+        "offer.asked", "deal.asked", "contribute.asked", "unmask.asked",
+    ]  # fmt: skip
+    assert sorted(member for what, member in told if what == "unmask.answered") == sorted(
+        set(everybody) - {dead.id}
+    )
+    # The masks of the dead were lifted by the others' shares: one left in would move weights by hundreds.
+    weights = CheckpointStore(shapes.home / "checkpoints").read(shown["checkpoint_digest"])["weights"]
+    assert 0.0 < float(np.abs(weights).max()) < 20.0
+    # It is charged, and what was summed is what it sealed.
+    assert [charge.round_number for charge in charges(dead, run)] == [1]
+    (seal,) = [e.seal for e in dead.ledger.entries() if e.seal is not None and e.seal.run_id == run]
+    assert contributions(shapes, run)[dead.id, 1] == {seal.payload_digest}
+
+
 def test_no_release_is_half_visible_wherever_publishing_was_killed(
     shapes: Consortium, members_run: str, coordinators_run: str, tmp_path: Path
 ) -> None:
     for member in shapes.members.values():
-        member.node.send(signal.SIGTERM)  # not needed any more
+        if member.node.running:
+            member.node.send(signal.SIGTERM)  # not needed any more
     for step in STEPS_OF_PUBLISHING[:-1]:
         publish_and_die(shapes, members_run, step)
         assert listed(shapes) == [], step

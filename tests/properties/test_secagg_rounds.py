@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import random
 from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 
@@ -77,21 +78,41 @@ def test_any_dropouts_above_quorum_leave_the_right_sum_and_below_it_nothing(data
             play_with_dropouts(play, gone_at, order)
 
 
-@pytest.mark.parametrize("count", [4, 5])
-def test_every_combination_of_late_dropouts_gives_the_right_sum_or_nothing(count: int) -> None:
-    """Exhaustive: each member stays, or is gone before contributing, before endorsing or before unmasking."""
-    quorum = least_quorum(count, 1)
-    for gone in itertools.combinations_with_replacement(("stays", "contribute", "endorse", "unmask"), count):
-        play = Round(terms(quorum=quorum, colluders=1), count)
-        gone_at = dict(zip(names(count), gone, strict=True))
-        contributors = [n for n in names(count) if gone_at[n] != "contribute"]
-        enough = list(gone).count("stays") >= quorum
-        if enough:
-            total = play_with_dropouts(play, gone_at, names(count))
-            assert np.array_equal(total, plain_sum(play.terms, contributors)), gone
-        else:
-            with pytest.raises((QuorumMissed, Refused)):
-                play_with_dropouts(play, gone_at, names(count))
+LATE = ("stays", "contribute", "endorse", "unmask")
+"""A member stays to the end, or is gone before this step."""
+
+
+def check_late_dropouts(gone: Sequence[str], colluders: int, quorum: int) -> bool:
+    """One round in which member i is `gone[i]`: the right sum, or nothing. Whether there was a sum."""
+    count = len(gone)
+    play = Round(terms(quorum=quorum, colluders=colluders), count)
+    gone_at = dict(zip(names(count), gone, strict=True))
+    contributors = [n for n in names(count) if gone_at[n] != "contribute"]
+    if gone.count("stays") >= quorum:
+        total = play_with_dropouts(play, gone_at, names(count))
+        assert np.array_equal(total, plain_sum(play.terms, contributors)), gone
+        return True
+    with pytest.raises((QuorumMissed, Refused)):
+        play_with_dropouts(play, gone_at, names(count))
+    return False
+
+
+def test_every_combination_of_late_dropouts_of_four_gives_the_right_sum_or_nothing() -> None:
+    """Exhaustive, with every member in every place: which one is gone decides whose masks are taken out."""
+    assert least_quorum(4, 1) == 3
+    sums = [check_late_dropouts(gone, 1, 3) for gone in itertools.product(LATE, repeat=4)]
+    # All four stay, or one of four is gone at one of three steps.
+    assert (len(sums), sum(sums)) == (256, 1 + 4 * 3)
+
+
+def test_late_dropouts_of_five_without_colluders_give_the_right_sum_or_nothing() -> None:
+    """The quorum tolerates two, so what they do together matters: all such combinations, and some below the quorum."""
+    every = list(itertools.product(LATE, repeat=5))
+    enough = [gone for gone in every if gone.count("stays") >= 3]
+    below = random.Random(3).sample([gone for gone in every if gone.count("stays") < 3], 60)
+    assert least_quorum(5, 0) == 3 and len(enough) == 1 + 5 * 3 + 10 * 9
+    assert all(check_late_dropouts(gone, 0, 3) for gone in enough)
+    assert not any(check_late_dropouts(gone, 0, 3) for gone in below)
 
 
 # --- lies of members -------------------------------------------------------------------------------

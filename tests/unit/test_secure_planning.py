@@ -18,7 +18,13 @@ from shared.domain.plan import Plan, default_colluders, least_quorum
 from shared.domain.privacy import Mode
 from shared.domain.strict import build, to_plain
 from shared.privacy.accountant import epsilon
-from shared.privacy.distributed import COUNT_SCALE, largest_batch, largest_sum
+from shared.privacy.distributed import (
+    COUNT_SCALE,
+    grid_variance,
+    largest_batch,
+    largest_sum,
+    share_variances,
+)
 from shared.privacy.soundness import check_soundness
 from tests.unit.test_planning import DRAFT, member
 
@@ -74,6 +80,19 @@ def test_noise_in_the_mean_gradient_is_the_numbers_of_clause_3_6() -> None:
 
 
 def test_without_excess_removal_noise_would_be_sized_for_the_quorum() -> None:
+    check = checked()
+    plan = check.plan
+    assert plan.secure is not None
+    # Everything that ten members add: each a share for the 7 − 3 honest ones of the least sum (clause 3.2).
+    added = 10 * sum(share_variances(grid_variance(plan), 10, 7, 3, (1, 2, 3)))
+    unremoved = math.sqrt(added) * plan.secure.grid_width / 10
+    assert unremoved == pytest.approx(plan.privacy.noise_multiplier * math.sqrt(10 / 4) / 10, rel=0.003)
+    # Clause 3.9: 1.6 × what ten survivors would need; removal leaves what 10 − 3 honest ones need.
+    assert unremoved / check.noise.curator == pytest.approx(1.58, abs=0.01)
+    assert check.noise.everybody == pytest.approx(unremoved * math.sqrt(4 / 7), rel=0.003)
+
+
+def test_one_coarse_noise_step_changes_neither_end() -> None:
     # One step for three drop-outs: a single one costs as much as three, nobody's costs nothing.
     coarse = checked(replace(SECURE, tolerance_steps=1)).noise
     fine = checked().noise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from shared.domain.errors import OutOfSpace, QuorumMissed
 from shared.domain.plan import Plan
 from shared.domain.run import RunState
 from shared.release.signing import verify_value
+from shared.secagg.member import MemberRound
 from shared.secagg.messages import encode
+from shared.secagg.server import ServerRound
 from shared.wire.rounds import RoundRequest, Step, StepRequest
 from tests.desk import Desk
 from tests.memory_carrier import Delivery, Killed, refusals
@@ -45,6 +49,32 @@ def largest_move(sim: ConsortiumSimulator, plan: Plan, weights: np.ndarray) -> f
     return float(np.abs(weights - sim.state_at_start(plan).weights).max())
 
 
+class Overheard:
+    """What members put under their masks in rounds that are played from now on, and what was unmasked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given: dict[str, np.ndarray] = {}
+        self.sums: list[np.ndarray] = []
+        mask, finish = MemberRound.mask, ServerRound.finish
+
+        def masked(member: MemberRound, ring: np.ndarray) -> np.ndarray:
+            self.given[member.offer.member_id] = ring.copy()
+            return mask(member, ring)
+
+        def finished(server: ServerRound, *arguments: Any) -> Any:
+            total, excess = finish(server, *arguments)
+            self.sums.append(total.copy())
+            return total, excess
+
+        monkeypatch.setattr(MemberRound, "mask", masked)
+        monkeypatch.setattr(ServerRound, "finish", finished)
+
+    def sum_is_of(self, contributors: Iterable[str]) -> bool:
+        """Whether the one sum that was unmasked is that of these members, to the last integer of the ring."""
+        (found,) = self.sums
+        return np.array_equal(found, sum(self.given[name] for name in contributors))
+
+
 def test_first_round_takes_four_exchanges_and_every_later_one_two(sim: ConsortiumSimulator) -> None:
     plan = sim.secure_plan(rounds=3)
     run = sim.drive(sim.start(plan))
@@ -71,10 +101,11 @@ def test_members_check_the_next_rounds_keys_by_the_endorsements_that_name_them(
 
 @pytest.mark.parametrize("step", STEPS)
 def test_one_member_that_drops_out_at_any_step_leaves_a_right_sum_of_the_others(
-    sim: ConsortiumSimulator, step: str
+    sim: ConsortiumSimulator, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = sim.secure_plan()
     sim.consent(plan)
+    overheard = Overheard(monkeypatch)
     gone = sim.members[2].id
     sim.carrier.gone_at.add((gone, step))
     record, moved = sim.one_round(plan)
@@ -82,6 +113,8 @@ def test_one_member_that_drops_out_at_any_step_leaves_a_right_sum_of_the_others(
     in_the_sum = 5 if step in ("endorse", "unmask") else 4
     assert len(record.contributors) == in_the_sum
     assert (gone in record.contributors) == (in_the_sum == 5)
+    assert overheard.sum_is_of(record.contributors)
+    assert not overheard.sum_is_of(sorted(overheard.given)[:3])
     assert largest_move(sim, plan, moved.weights) < 20.0
     assert np.any(moved.weights != sim.state_at_start(plan).weights)
 
