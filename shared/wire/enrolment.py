@@ -20,9 +20,7 @@ PublicKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SignatureHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
 Secret = Annotated[str, StringConstraints(min_length=8, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
 Pem = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[\w .&'()+,-]+$")
-]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\w .&'()+,-]+$")]
 ShortText = Annotated[str, StringConstraints(max_length=100, pattern=r"^[ -~]*$")]
 Version = Annotated[str, StringConstraints(max_length=50, pattern=r"^[ -~]*$")]
 Moment = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
