@@ -108,6 +108,7 @@ def _form(
         check=check,
         problem="" if error is None else error.message,
         named=[] if error is None else named_in(error.message),
+        short=_short(request, check),
         **_measured(request, check),
         contributors=_contributors(request),
         starts=_starts(request),
@@ -153,6 +154,16 @@ def _starts(request: Request) -> list[str]:
     """What `starting_from` can name without a path."""
     entries = read_catalogue(Shelf(request.app.state.home), room_of(request).clock).releases
     return [*PUBLIC_STARTS, *(str(entry.id) for entry in entries if not entry.yanked)]
+
+
+def _short(request: Request, check: PlanCheck | None) -> list[tuple[str, float]]:
+    """(member, ε left) of those whose nodes declare less than the plan may cost them: they may refuse its rounds."""
+    if check is None:
+        return []
+    declared = room_of(request).status.every()
+    left = {member_id: status.budget_left for member_id, status in declared.items()}
+    found = [(cost, left.get(m.member_id)) for m, cost in zip(check.plan.members, check.costs, strict=True)]
+    return [(cost.name, one.epsilon) for cost, one in found if one is not None and one.epsilon < cost.epsilon]
 
 
 def _measured(request: Request, check: PlanCheck | None) -> dict[str, list[Measured]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import Annotated, Any
 
@@ -18,6 +20,7 @@ from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.round_facts import Bar
 from coordinator.dashboard.round_page import round_facts
 from coordinator.dashboard.run_charts import parts_of_seconds
+from coordinator.dashboard.run_epsilon import whole_curve
 from coordinator.dashboard.run_facts import GOING, Asked, row_of, run_and_plan, run_facts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
@@ -84,16 +87,31 @@ def rounds_as_csv(request: Request, viewer: Seeing, run_id: Id, asked: Shown) ->
     """Every attempt at every round as numbers; no text that anybody wrote."""
     run, _ = run_and_plan(request, run_id)
     first, last = asked.first or 1, asked.last or 10**9
+    lines = history.round_lines(room_of(request).engine, run.id)
+    rows = (_csv_row(line) for line in lines if first <= line.number <= last)
+    return _as_csv(f"{run.id}-rounds.csv", CSV_COLUMNS, rows)
+
+
+@router.get("/{run_id}/epsilon.csv")
+def epsilon_as_csv(request: Request, viewer: Seeing, run_id: Id) -> Response:
+    """ε over the planned rounds for a member that is asked in each, at the points that the chart has."""
+    run, plan = run_and_plan(request, run_id)
+    rows = ([s.rounds, *map(_number, (s.together, s.alone)), plan.privacy.delta] for s in whole_curve(plan))
+    return _as_csv(f"{run.id}-epsilon.csv", ("charged_rounds", "epsilon", "epsilon_alone", "delta"), rows)
+
+
+def _number(epsilon: float) -> float | str:
+    """Empty where there is no useful bound."""
+    return epsilon if math.isfinite(epsilon) else ""
+
+
+def _as_csv(name: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Response:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for line in history.round_lines(room_of(request).engine, run.id):
-        if first <= line.number <= last:
-            writer.writerow(_csv_row(line))
-    name = {"Content-Disposition": f'attachment; filename="{run.id}-rounds.csv"'}
-    return Response(
-        text.getvalue(), media_type="text/csv", headers={**HEADERS, **name, "Cache-Control": "no-store"}
-    )
+    writer.writerow(columns)
+    writer.writerows(rows)
+    saved = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(text.getvalue(), media_type="text/csv", headers={**HEADERS, **saved})
 
 
 @router.get("/{run_id}/rounds/{number}")

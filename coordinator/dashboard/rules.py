@@ -71,6 +71,7 @@ RULES: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/runs/{run_id}"): EVERYBODY,
     ("GET", "/runs/{run_id}/live"): EVERYBODY,
     ("GET", "/runs/{run_id}/rounds.csv"): EVERYBODY,
+    ("GET", "/runs/{run_id}/epsilon.csv"): EVERYBODY,
     ("GET", "/runs/{run_id}/rounds/{number}"): EVERYBODY,
     ("POST", "/runs/{run_id}/pause"): ADMINS,
     ("POST", "/runs/{run_id}/resume"): ADMINS,

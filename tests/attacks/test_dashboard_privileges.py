@@ -70,6 +70,7 @@ GET     /runs/{run_id}/live                                         m u a
 POST    /runs/{run_id}/pause                                        a
 POST    /runs/{run_id}/releases                                     a
 POST    /runs/{run_id}/resume                                       a
+GET     /runs/{run_id}/epsilon.csv                                  m u a
 GET     /runs/{run_id}/rounds.csv                                   m u a
 GET     /runs/{run_id}/rounds/{number}                              m u a
 POST    /runs/{run_id}/stop                                         a

@@ -23,7 +23,7 @@ from coordinator.runs.round import RoundRecord, Validation
 from coordinator.runs.service import RunService
 from coordinator.storage.database import writing
 from coordinator.storage.tables import members
-from shared.domain.consortium import Purpose
+from shared.domain.consortium import BudgetLeft, Purpose
 from shared.domain.plan import Plan
 from shared.domain.run import RoundState
 from shared.release.signing import SigningKey
@@ -121,6 +121,14 @@ def test_turning_the_dial_down_raises_the_noise_and_lowers_both_epsilons(board: 
     for answer, epsilon in ((loud, "8"), (quiet, "1")):
         assert f'name="privacy.target_epsilon" value="{epsilon}"' in answer.text
     assert re.search(r"ε, all together 0\.9\d\d|ε, all together 1\.000", words(quiet))
+
+
+def test_members_that_declare_less_to_be_left_than_it_costs_are_named(board: Consortium) -> None:
+    ids = {m.name: m.id for m in board.room.members.every()}
+    board.room.status.report(ids[NAMES[0]], "0.1.0", BudgetLeft(0.05, 0.5, 1e-5))
+    board.room.status.report(ids[NAMES[1]], "0.1.0", BudgetLeft(0.9, 9.0, 1e-5))
+    shown = words(check(board, privacy__target_epsilon="4"))
+    assert f"Less than the ε below is left, as their nodes declare, at {NAMES[0]} (ε 0.500) ." in shown
 
 
 def test_checking_stores_nothing_and_proposing_leads_to_the_plan(board: Consortium) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from coordinator.runs.noised_counts import accuracy
 from coordinator.storage import tables
 from coordinator.storage.database import writing
 from shared.domain.run import RunState
+from shared.privacy.accountant import epsilon
 from tests.dashboard_kit import words
 from tests.full_board import FullBoard, full_board
 from tests.knock import knock
@@ -120,6 +122,19 @@ def test_run_whose_checkpoint_moved_on_can_be_published_again(full: FullBoard) -
     assert "Published as digits-1" in words(page) and 'form="do-publish"' not in page.text
     _move_run(full, checkpoint_digest="sha256:" + "d5" * 32)
     assert 'form="do-publish"' in admin.get(f"/runs/{full.run}").text
+
+
+def test_epsilon_of_the_chart_comes_as_csv(runs: RunBoard) -> None:
+    plan = runs.sim.secure_plan(rounds=30, evaluate_every=5)
+    run = runs.sim.start(plan)
+    answer = runs.member_browser(0).get(f"/runs/{run.id}/epsilon.csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(answer.text.splitlines()))
+    assert (rows[0]["charged_rounds"], rows[-1]["charged_rounds"]) == ("1", "30")
+    whole = [
+        epsilon(events, plan.privacy.delta) for events in (plan.events_of_run(), plan.events_alone_of_run())
+    ]
+    assert [float(rows[-1][name]) for name in ("epsilon", "epsilon_alone")] == pytest.approx(whole)
 
 
 def _move_run(full: FullBoard, **values: str) -> None:
