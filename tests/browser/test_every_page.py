@@ -124,6 +124,17 @@ def test_whole_page_can_be_walked_by_keyboard(life: tuple[FullBoard, str], brows
     admin.page.wait_for_url("**/invitations")
 
 
+def test_a_short_digest_copies_whole_at_a_click(life: tuple[FullBoard, str], browser: Browser) -> None:
+    board, base = life
+    admin = ada(browser, base, permissions=["clipboard-read", "clipboard-write"])
+    admin.open(f"/runs/{board.run}/rounds/1")
+    whole = admin.page.locator("code[title]").first.get_attribute("title")
+    assert whole and len(whole) > 60
+    admin.page.locator("code[title]").first.click()
+    admin.page.locator("code.copied").wait_for()
+    assert admin.page.evaluate("navigator.clipboard.readText()") == whole
+
+
 def test_nothing_is_asked_of_anybody_else_and_nothing_complains(
     life: tuple[FullBoard, str], browser: Browser
 ) -> None:

@@ -36,15 +36,29 @@ def test_rounding_moves_two_sums_apart_by_no_more_than_the_sensitivity_says() ->
     assert clip + 0.99 * width * math.sqrt(d) < moved <= clip + width * math.sqrt(d)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 2.0**62, -(2.0**62), 1e300])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 2.0**51, -(2.0**51), 1e300])
 def test_a_number_that_the_grid_cannot_hold_is_refused_without_being_shown(bad: float) -> None:
     values = np.zeros(200_000)
     values[199_999] = bad
     with pytest.raises(InvalidWeights, match="Every number must be finite") as caught:
         to_grid(values, 1.0)
     assert str(bad) not in caught.value.message
-    values[199_999] = np.nextafter(2.0**62, 0.0)
-    assert to_grid(values, 1.0)[-1] == 2**62 - 512
+    values[199_999] = np.nextafter(2.0**51, 0.0)
+    assert to_grid(values, 1.0)[-1] == 2**51
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1.0, 2.0**-19, 0.037, 3.0])
+def test_rounding_is_to_the_nearest_and_halves_to_the_even(dtype: type, width: float) -> None:
+    """As numpy rounds the quotient, over all sizes of numbers that a grid has."""
+    generator = np.random.default_rng(3)
+    sizes = 2.0 ** generator.uniform(-30, 50, 20_000)
+    halves = np.arange(-1001, 1001) / 2
+    values = (np.concatenate([generator.standard_normal(20_000) * sizes, halves]) * width).astype(dtype)
+    values = values[np.abs(values.astype(np.float64) / width) < 2.0**50]
+    expected = np.rint(values.astype(np.float64) / width).astype(np.int64)
+    assert np.array_equal(to_grid(values, width), expected)
+    assert to_grid(halves[[1000, 1002, 1004]], 1.0).tolist() == [-0, 0, 2]
 
 
 def test_a_number_that_overflows_on_a_fine_grid_is_refused() -> None:

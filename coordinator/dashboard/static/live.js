@@ -51,3 +51,15 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
     button.textContent = "Copied";
   });
 }
+
+// A short digest copies whole at a click; in a link it leads on instead.
+if (navigator.clipboard) {
+  document.documentElement.classList.add("copies");
+  document.addEventListener("click", async ({ target }) => {
+    const short = target.closest?.("code[title]");
+    if (!short || target.closest("a, button, summary, label")) return;
+    await navigator.clipboard.writeText(short.title);
+    short.classList.add("copied");
+    setTimeout(() => short.classList.remove("copied"), 1500);
+  });
+}
