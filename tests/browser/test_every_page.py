@@ -127,10 +127,11 @@ def test_whole_page_can_be_walked_by_keyboard(life: tuple[FullBoard, str], brows
 def test_a_short_digest_copies_whole_at_a_click(life: tuple[FullBoard, str], browser: Browser) -> None:
     board, base = life
     admin = ada(browser, base, permissions=["clipboard-read", "clipboard-write"])
-    admin.open(f"/runs/{board.run}/rounds/1")
-    whole = admin.page.locator("code[title]").first.get_attribute("title")
-    assert whole and len(whole) > 60
-    admin.page.locator("code[title]").first.click()
+    admin.open(f"/runs/{board.run}")
+    short = admin.page.locator("#rounds code[title]").first
+    whole = short.get_attribute("title")
+    assert whole and len(whole) > 60 > len(short.inner_text())
+    short.click()
     admin.page.locator("code.copied").wait_for()
     assert admin.page.evaluate("navigator.clipboard.readText()") == whole
 
