@@ -58,7 +58,8 @@ def _database(engine: sa.Engine) -> Health:
 
 def _driver(request: Request) -> Health:
     if request.app.state.driver.is_alive():
-        return Health("Rounds", "good", "the run driver is at work")
+        run: str | None = request.app.state.driver.driving
+        return Health("Rounds", "good", "waits for a run" if run is None else f"drives {run}")
     return Health("Rounds", "bad", "the run driver has stopped; restart the coordinator and read its log")
 
 
@@ -80,11 +81,10 @@ def _releases(request: Request, home: Path) -> Health:
         return Health("Releases", "bad", error.message)
     if not catalogue.version:
         return Health("Releases", "good", "nothing published yet")
-    return Health(
-        "Releases",
-        "good",
-        f"{len(catalogue.releases)} in the signed catalogue, valid until {moment(catalogue.expires_at)}",
-    )
+    listed = f"{thousands(len(catalogue.releases))} in the signed catalogue"
+    if catalogue.expires_at <= to_text(room_of(request).clock.now()):
+        return Health("Releases", "good", f"{listed}; it is signed anew when somebody next asks for it")
+    return Health("Releases", "good", f"{listed}, valid until {moment(catalogue.expires_at)}")
 
 
 def _disk(home: Path) -> Health:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
+
+from fastapi import Request
+
 from coordinator.dashboard import health
+from shared.domain.clock import FixedClock, SystemClock
 from shared.domain.consortium import Purpose
 from tests.dashboard_kit import Board, board, words
+from tests.full_board import full_board
 
 assert board  # the fixture
 
@@ -40,3 +47,31 @@ def test_health_names_the_part_that_is_not_well(board: Board, monkeypatch) -> No
 
 def test_every_line_of_health_is_for_overseers(board: Board) -> None:
     assert "Health" in words(board.browser("Otto").get("/"))
+
+
+def test_health_says_what_the_driver_does(board: Board) -> None:
+    driver, admin = board.coordinator.control.state.driver, board.browser("Ada")
+    driver.start()
+    try:
+        assert "Rounds well waits for a run" in words(admin.get("/"))
+        driver.driving = "run_000000000001"
+        assert "Rounds well drives run_000000000001" in words(admin.get("/"))
+    finally:
+        driver.stop()
+        driver.join(10)
+
+
+def test_catalogue_whose_signature_ended_is_said_to_be_signed_anew(
+    prepared_home: Path, tmp_path: Path
+) -> None:
+    with full_board(prepared_home, tmp_path) as board:
+        admin = board.browser("Ada")
+        assert "1 in the signed catalogue, valid until" in words(admin.get("/"))
+        later = FixedClock(SystemClock().now() + timedelta(days=60))
+        object.__setattr__(board.room, "clock", later)
+        found = next(one for one in health.every_part(_seen_by(board)) if one.part == "Releases")
+        assert found.words == "1 in the signed catalogue; it is signed anew when somebody next asks for it"
+
+
+def _seen_by(board: Board) -> Request:
+    return Request({"type": "http", "app": board.coordinator.control, "headers": []})
