@@ -52,8 +52,9 @@ def everything_waiting(
     request: Request, viewer: Viewer, rows: Sequence[Row], runs: Sequence[RunRow]
 ) -> list[Waiting]:
     """All of it as this viewer may see it; `rows` are the members that it sees."""
+    of = {one.digest: one.plan.extractor_name for one in every_plan(room_of(request).engine)}
     stuck = [
-        Waiting(run.id, f"{run.state.value}: resume or stop", f"/runs/{run.id}")
+        Waiting(f"{of[run.plan_digest]}, {run.id}", f"{run.state.value}: resume or stop", f"/runs/{run.id}")
         for run in runs
         if run.state in _STUCK
     ]

@@ -44,6 +44,16 @@ def test_page_has_a_line_for_each_member_before_anybody_was_asked(runs: RunBoard
     assert f'id="bar-{mine.id}"' in own and own.count('id="bar-') == 1
 
 
+def test_overview_pauses_and_resumes_for_those_who_may(runs: RunBoard) -> None:
+    run = runs.sim.start(runs.sim.plan(rounds=2))
+    admin = runs.browser()
+    assert f'formaction="/runs/{run.id}/pause"' in admin.get("/").text
+    assert admin.post(f"/runs/{run.id}/pause").status_code == 303
+    page = admin.get("/").text
+    assert f'formaction="/runs/{run.id}/resume"' in page and "/pause" not in page
+    assert "formaction" not in runs.browser("Otto").get("/").text
+
+
 def test_members_that_were_still_training_when_a_round_was_left_are_not_late(runs: RunBoard) -> None:
     waiting = runs.sim.members[1]
     run = runs.sim.start(runs.sim.plan(rounds=1, deadline_s=60.0))
