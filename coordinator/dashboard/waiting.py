@@ -17,6 +17,7 @@ from coordinator.dashboard.sessions import Viewer
 from coordinator.dashboard.words import duration
 from coordinator.members.access import room_of
 from coordinator.runs.proposals import (
+    Proposed,
     consent_counts,
     consented_by,
     every_plan,
@@ -52,13 +53,16 @@ def everything_waiting(
     request: Request, viewer: Viewer, rows: Sequence[Row], runs: Sequence[RunRow]
 ) -> list[Waiting]:
     """All of it as this viewer may see it; `rows` are the members that it sees."""
-    of = {one.digest: one.plan.extractor_name for one in every_plan(room_of(request).engine)}
+    every = every_plan(room_of(request).engine)
+    names = {one.digest: one.plan.extractor_name for one in every}
     stuck = [
-        Waiting(f"{of[run.plan_digest]}, {run.id}", f"{run.state.value}: resume or stop", f"/runs/{run.id}")
+        Waiting(
+            f"{names[run.plan_digest]}, {run.id}", f"{run.state.value}: resume or stop", f"/runs/{run.id}"
+        )
         for run in runs
         if run.state in _STUCK
     ]
-    ready, incomplete = _plans(request, viewer, frozenset(run.plan_digest for run in runs))
+    ready, incomplete = _plans(request, viewer, every, frozenset(run.plan_digest for run in runs))
     return [
         *stuck,
         *ready,
@@ -79,14 +83,16 @@ def waited(since: str, now: datetime) -> str:
     return f"{seconds // 3600.0:.0f} h" if seconds < 172_800.0 else duration(seconds // 86_400.0 * 86_400.0)
 
 
-def _plans(request: Request, viewer: Viewer, begun: frozenset[str]) -> tuple[list[Waiting], list[Waiting]]:
+def _plans(
+    request: Request, viewer: Viewer, every: Sequence[Proposed], begun: frozenset[str]
+) -> tuple[list[Waiting], list[Waiting]]:
     """(plans that an admin can start, plans that lack consents), newest first; to a member those that name it.
 
     The consents of a member that was revoked since count for nothing: no round will ask it.
     """
     room, now = room_of(request), room_of(request).clock.now()
     revoked = frozenset(m.id for m in room.members.every() if m.state is MemberState.REVOKED)
-    plans = still_open(reversed(every_plan(room.engine)), begun, revoked)
+    plans = still_open(reversed(every), begun, revoked)
     own = viewer.caller.id if viewer.caller.role is Role.MEMBER else ""
     signed = consented_by(room.engine, own) if own else frozenset[str]()
     plans = [one for one in plans if not own or one.plan.member(own) is not None]
