@@ -11,6 +11,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from coordinator.api_rules import API
+from coordinator.config import Config
 from coordinator.dashboard.gate import gate
 from coordinator.dashboard.room import PAGES
 from coordinator.registry.build import Contributor
@@ -62,9 +63,9 @@ class FullBoard(Board):
 
 
 @contextmanager
-def full_board(prepared_home: Path, folder: Path) -> Iterator[FullBoard]:
+def full_board(prepared_home: Path, folder: Path, config: Config | None = None) -> Iterator[FullBoard]:
     """Everything that a page can show, made by the shipped services, in a home under `folder`."""
-    board = open_board(prepared_home, folder / "coordinator")
+    board = open_board(prepared_home, folder / "coordinator", config)
     keys = {name: SigningKey.generate() for name in NAMES}
     members = {name: _enrol(board, name, key) for name, key in keys.items()}
     runs: RunService = board.coordinator.control.state.runs
