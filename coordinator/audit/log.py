@@ -30,7 +30,7 @@ Detail = Mapping[str, str | int | float | bool | None]
 
 @dataclass(frozen=True)
 class AuditEvent:
-    """One change: when, who (`admin:<name>`, `member:<id>`, `system`), what, to which thing."""
+    """One change: when, who (`account:<name>`, `member:<id>`, `operator`, `system`), what, to which thing."""
 
     seq: int
     at: str
@@ -133,12 +133,6 @@ def hash_at(connection: sa.Connection, seq: int) -> str:
     """The hash of line `seq` as it stands now; empty where there is no such line."""
     query = sa.select(audit_events.c.hash).where(audit_events.c.seq == seq)
     return FIRST_HASH if seq == 0 else connection.execute(query).scalar_one_or_none() or ""
-
-
-def latest(connection: sa.Connection, limit: int = 100) -> list[AuditEvent]:
-    """The newest lines, newest first."""
-    query = sa.select(audit_events).order_by(audit_events.c.seq.desc()).limit(limit)
-    return [event_of(row) for row in connection.execute(query)]
 
 
 def about(connection: sa.Connection, subject: str, limit: int = 100) -> list[AuditEvent]:

@@ -27,7 +27,6 @@ class Kind(enum.Enum):
     CHOICE = "choice"
     TICKS = "ticks"
     """Any of some choices."""
-    FLAG = "flag"
 
 
 @dataclass(frozen=True)

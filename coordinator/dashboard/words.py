@@ -52,8 +52,11 @@ def moment(text: str | None) -> str:
 
 
 def ago(text: str, now: datetime) -> str:
-    """How long since a stored moment: `2 min 10 s ago`."""
-    return f"{duration(max(0.0, (now - from_text(text)).total_seconds()))} ago"
+    """How long since a stored moment, which has whole seconds: `just now`, `3 s ago`, `2 min 10 s ago`."""
+    whole = int((now - from_text(text)).total_seconds())
+    if whole < 1:
+        return "just now"
+    return f"{whole} s ago" if whole < 120 else f"{duration(float(whole))} ago"
 
 
 def thousands(number: float) -> str:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from coordinator.app import build_coordinator
-from coordinator.audit.log import latest
+from coordinator.audit.log import entries
 from coordinator.config import Config
 from coordinator.dashboard.sessions import COOKIE
 from coordinator.storage.database import reading, writing
@@ -45,7 +45,7 @@ def as_member(board: Board, member_id: str) -> Browser:
 def actions(board: Board, count: int) -> list[str]:
     """The newest audit lines, oldest first."""
     with reading(board.room.engine) as connection:
-        return [event.action for event in latest(connection, count)][::-1]
+        return [event.action for event in entries(connection)][-count:]
 
 
 def state(board: Board, member_id: str) -> MemberState:
@@ -124,7 +124,7 @@ def test_invitation_page_shows_line_and_secret_once_and_the_secret_lets_in(board
     assert board.room.authority.fingerprint() in line and secret not in line
     assert secret not in browser.get("/members").text + browser.get("/invitations").text
     with reading(board.room.engine) as connection:
-        assert secret not in str(latest(connection, 10))
+        assert secret not in str(entries(connection))
     assert actions(board, 3) == ["form.sent", "invitation.created", "form.done"]
     entered = board.room.members.enrol(enrolment(secret))
     assert entered.name == "St Anna"
@@ -267,6 +267,6 @@ def test_last_seen_and_declared_budget_survive_a_restart_of_the_coordinator(boar
     browser = Browser(again.asgi)
     assert browser.sign_in("Otto").status_code == 303
     said = words(browser.get(f"/members/{board.member.member_id}"))
-    assert "offline" in said and " s ago" in said and "62 % ε 4.96" in said
+    assert "offline" in said and re.search(r" s ago|just now", said) and "62 % ε 4.96" in said
     again.carrier.stop()
     again.engine.dispose()

@@ -6,16 +6,19 @@ import csv
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from coordinator.dashboard.run_charts import Window, validation_chart
+from coordinator.dashboard.words import ago
 from coordinator.runs import history
 from coordinator.runs.noised_counts import accuracy
 from coordinator.storage import tables
 from coordinator.storage.database import writing
+from shared.domain.clock import from_text
 from shared.domain.run import RunState
 from shared.privacy.accountant import epsilon
 from tests.dashboard_kit import words
@@ -182,3 +185,18 @@ def _seen(full: FullBoard, path: str, token: str) -> str:
         return (full.member_browser() if token else full.browser("Ada")).get(path).text
     token = token or full.room.accounts.issue_token("Otto", 60.0, "operator")
     return knock(full.coordinator.asgi, "GET", path, {"authorization": f"Bearer {token}"}).text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-3.0, "just now"),
+        (0.05, "just now"),
+        (3.9, "3 s ago"),
+        (130.0, "2 min 10 s ago"),
+        (90_000.0, "25 h 00 min ago"),
+    ],
+)
+def test_moments_are_told_in_whole_seconds(seconds: float, said: str) -> None:
+    then = "2026-11-22T12:00:00Z"
+    assert ago(then, from_text(then) + timedelta(seconds=seconds)) == said
