@@ -90,9 +90,12 @@ def test_a_head_is_fitted_used_listed_and_removed(
 ) -> None:
     assert run(home, "head", "fit", "digits-1", "--data", "halves", "--name", "mine") == 0
     assert "mine: 2 classes" in capsys.readouterr().out
-    image = pictures / "left" / "01.png"
-    assert run(home, "head", "predict", "mine", image) == 0
-    assert capsys.readouterr().out.split("\t")[:2] == [str(image), "left"]
+    images = sorted((pictures / "left").glob("*.png"))
+    assert run(home, "head", "predict", "mine", *images) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == [str(image) for image in images]
+    # Which records the head was fitted on is drawn for each data set: a single picture may be missed.
+    assert sum(line[1] == "left" for line in lines) >= 0.75 * len(images)
     assert run(home, "head", "remove", "mine") == 0
     assert capsys.readouterr().out.strip() == "mine is removed"
     assert list_heads(home.root) == [] and (home.releases / "digits-1").is_dir()
