@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import Annotated, Any
@@ -20,7 +19,7 @@ from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.round_facts import Bar
 from coordinator.dashboard.round_page import round_facts
 from coordinator.dashboard.run_charts import parts_of_seconds
-from coordinator.dashboard.run_epsilon import whole_curve
+from coordinator.dashboard.run_epsilon import bound, whole_curve
 from coordinator.dashboard.run_facts import GOING, Asked, row_of, run_and_plan, run_facts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
@@ -96,13 +95,8 @@ def rounds_as_csv(request: Request, viewer: Seeing, run_id: Id, asked: Shown) ->
 def epsilon_as_csv(request: Request, viewer: Seeing, run_id: Id) -> Response:
     """ε over the planned rounds for a member that is asked in each, at the points that the chart has."""
     run, plan = run_and_plan(request, run_id)
-    rows = ([s.rounds, *map(_number, (s.together, s.alone)), plan.privacy.delta] for s in whole_curve(plan))
+    rows = ([s.rounds, *map(bound, (s.together, s.alone)), plan.privacy.delta] for s in whole_curve(plan))
     return _as_csv(f"{run.id}-epsilon.csv", ("charged_rounds", "epsilon", "epsilon_alone", "delta"), rows)
-
-
-def _number(epsilon: float) -> float | str:
-    """Empty where there is no useful bound."""
-    return epsilon if math.isfinite(epsilon) else ""
 
 
 def _as_csv(name: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Response:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.dashboard.charts import Axes, Band, Chart, Line, Table, draw
-from coordinator.dashboard.run_epsilon import Spent
+from coordinator.dashboard.run_epsilon import Spent, bound
 from coordinator.dashboard.words import duration, epsilon_words
 from coordinator.runs.history import RoundLine
 from shared.domain.plan import Plan
@@ -96,19 +96,16 @@ def epsilon_chart(plan: Plan, curve: Sequence[Spent], charged: int, window: Wind
     return draw(
         "epsilon",
         "ε against the plan",
-        f"ε by charged rounds at δ {plan.privacy.delta:g}, from 0 to {epsilon_words(_finite(curve[-1].together))} "
+        f"ε by charged rounds at δ {plan.privacy.delta:g}, from 0 to {epsilon_words(bound(curve[-1].together))} "
         f"after {plan.rounds} rounds; {charged} are charged. The plan allows {ceiling:g}.",
         Axes(_x(window), (0.0, top), "round", "ε"),
         lines,
         [],
         Table(
             ("Rounds charged", "ε consortium", "ε alone"),
-            [
-                (str(s.rounds), epsilon_words(_finite(s.together)), epsilon_words(_finite(s.alone)))
-                for s in curve
-            ],
+            [(str(s.rounds), epsilon_words(bound(s.together)), epsilon_words(bound(s.alone))) for s in curve],
         ),
-        f"Alone it leaves the frame: {epsilon_words(_finite(curve[-1].alone))} in the end." if above else "",
+        f"Alone it leaves the frame: {epsilon_words(bound(curve[-1].alone))} in the end." if above else "",
     )
 
 
@@ -158,10 +155,6 @@ def _frame(tops: Sequence[tuple[int, float]]) -> tuple[float, str]:
 
 def _x(window: Window) -> tuple[float, float]:
     return float(window.first), float(max(window.last, window.first + 1))
-
-
-def _finite(epsilon: float) -> float | None:
-    return epsilon if math.isfinite(epsilon) else None
 
 
 def _inside(points: Sequence[tuple[float, float]], window: Window) -> list[tuple[float, float]]:

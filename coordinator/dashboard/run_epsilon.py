@@ -107,6 +107,11 @@ def whole_curve(plan: Plan) -> tuple[Spent, ...]:
     return tuple(compute(plan, range(1, last + 1)) for last in sorted(grid))
 
 
+def bound(epsilon: float) -> float | None:
+    """As templates, charts and CSV take it: None where there is no useful bound."""
+    return epsilon if math.isfinite(epsilon) else None
+
+
 def compute(plan: Plan, numbers: Sequence[int]) -> Spent:
     """What a member spends that is asked in the rounds with these numbers, at the plan's δ."""
     delta = plan.privacy.delta

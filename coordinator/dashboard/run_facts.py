@@ -30,7 +30,7 @@ from coordinator.dashboard.run_charts import (
     seconds_chart,
     validation_chart,
 )
-from coordinator.dashboard.run_epsilon import EpsilonBook
+from coordinator.dashboard.run_epsilon import EpsilonBook, bound
 from coordinator.dashboard.run_kept import OVER, RunShelf, last_seen, usual_of
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
@@ -105,8 +105,8 @@ def run_facts(request: Request, viewer: Viewer, run_id: str, asked: Asked) -> di
         "over": run.state not in GOING,
         "waits_for": _waits_for(request, run),
         "spent": spent,
-        "spent_together": None if spent is None else _bound(spent.together),
-        "spent_alone": None if spent is None else _bound(spent.alone),
+        "spent_together": None if spent is None else bound(spent.together),
+        "spent_alone": None if spent is None else bound(spent.alone),
         "charged": len(charged),
         "charts": _charts(engine, run, plan, calm, len(charged), asked),
         "folded": FOLDED_MEMBERS,
@@ -257,11 +257,6 @@ def _made_of(folder: Path, _manifest_digest: str) -> tuple[str, str]:
     """(run, checkpoint) that a release was made of; a manifest is known by its digest, so this never changes."""
     claimed = parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES)).claimed
     return claimed.run_id, claimed.checkpoint_digest
-
-
-def _bound(epsilon: float) -> float | None:
-    """As the filters of a template take it: None where there is no useful bound."""
-    return epsilon if math.isfinite(epsilon) else None
 
 
 def row_of(bar: Bar) -> str:
