@@ -132,6 +132,22 @@ def yank(
     typer.echo(f"{release} is withdrawn. Who pulled it before still has it: tell them why.")
 
 
+@release_app.command()
+def channel(
+    extractor: Annotated[str, typer.Argument(help="The extractor's name, such as digits.")],
+    name: Annotated[str, typer.Argument(help="The channel, such as stable.")],
+    release: Annotated[
+        str, typer.Argument(help="The release it points to, such as digits-2; none takes it away.")
+    ] = "",
+    home: Home = Path(),
+) -> None:
+    """Move a channel of an extractor's line; it is signed with the catalogue."""
+    client = Operator(home).client()
+    client.post(f"/extractors/{extractor}/channels/{name}", {"release": release})
+    for found, where in client.get(f"/extractors/{extractor}/channels")["channels"].items():
+        typer.echo(f"{found}  {where}")
+
+
 def _move(home: Path, run: str, action: str) -> None:
     client: ControlClient = Operator(home).client()
     typer.echo(_line(client.post(f"/runs/{run}/{action}")))

@@ -33,7 +33,7 @@ from shared.extractors.device import choose_device
 from shared.extractors.fixed_features import OrientedEnergies
 from shared.extractors.flatten import flatten
 from shared.extractors.vectors import set_flat
-from shared.verification import VerifiedRelease
+from shared.verification import VerifiedExtractor, VerifiedRelease
 
 _NOT_A_RELEASE = "sha256:" + "0" * 64
 
@@ -61,16 +61,17 @@ class Comparison:
 
 def compare(
     home: Home,
-    release: VerifiedRelease,
+    release: VerifiedExtractor,
     own: Task,
     unseen: Task | None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Comparison:
-    """Measure all that apply. `alone` needs a plan this member consented to; it takes as long as the run did.
+    """Measure all that apply. `alone` needs a plan that trained it and that this member consented to; it takes as
+    long as the run did.
 
     Computes on the device of participant.toml.
     """
-    spec, options = release.plan.extractor, read_options(home.settings)
+    spec, options = release.spec, read_options(home.settings)
     apply_threads(options)
     device = choose_device(options.device)
 
@@ -90,7 +91,9 @@ def compare(
         "unseen_consortium": None if unseen is None else accuracy(unseen, consortium, spec),
     }
     progress("alone, on the plan's terms")
-    alone = _train_alone(home, release, own.fit, options)
+    alone = None
+    if isinstance(release, VerifiedRelease):
+        alone = _train_alone(home, release, own.fit, options)
     return Comparison(
         records=open_data_set(home.root, own.fit).findings.records,
         alone=None if alone is None else accuracy(own, alone, spec),

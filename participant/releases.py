@@ -17,12 +17,12 @@ from shared.release.certificate import group_events
 from shared.release.envelope import read_document
 from shared.release.hub_client import connect, pull
 from shared.release.manifest import parse_manifest
-from shared.verification import VerifiedRelease, verify_release
+from shared.verification import VerifiedExtractor, VerifiedRelease, verify_extractor
 
 
 def pull_release(
     home: Home, wanted: str | None, progress: Callable[[str, int, int], None] = lambda *_: None
-) -> VerifiedRelease:
+) -> VerifiedExtractor:
     """Bring a release into releases/<id>/, verified under the root key that this member pinned when it joined."""
     link = read_link(home.root)
     clock = SystemClock()
@@ -31,7 +31,7 @@ def pull_release(
         store,
         wanted,
         home.releases,
-        lambda folder, root: verify_release(folder, pinned_root=root, clock=clock),
+        lambda folder, root: verify_extractor(folder, pinned_root=root, clock=clock),
         clock,
         progress,
         link.token,
@@ -41,12 +41,16 @@ def pull_release(
     return pulled.verified
 
 
-def check_against_ledger(home: Home, release: VerifiedRelease) -> None:
+def check_against_ledger(home: Home, release: VerifiedExtractor) -> None:
     """Raise CertificateWrong where the certificate owns up to less than this member was charged.
+
+    An extractor that no run trained cost nobody anything.
 
     A stranger has to believe the publisher about which rounds there were. A member need not: its own ledger
     knows what it paid for.
     """
+    if not isinstance(release, VerifiedRelease):
+        return
     certificate = release.certificate
     last_round = max(cohort.number for cohort in certificate.rounds)
     charged = group_events(Ledger.read(home.ledger).charged_in(certificate.run_id, last_round))
@@ -62,7 +66,7 @@ def check_against_ledger(home: Home, release: VerifiedRelease) -> None:
             )
 
 
-def open_release(home: Home, name: str) -> VerifiedRelease:
+def open_release(home: Home, name: str) -> VerifiedExtractor:
     """A release in this folder, verified again; pulled first where it is not here yet.
 
     Raises NotFound where nobody has it, NotTrusted leaves when it was touched, and CertificateWrong each time
@@ -73,12 +77,12 @@ def open_release(home: Home, name: str) -> VerifiedRelease:
         return pull_release(home, name)
     # It was verified here while its trust document was in date, so a later expiry takes nothing from it.
     root = read_link(home.root).root_public_key
-    release = verify_release(folder, pinned_root=root, clock=SystemClock(), allow_expired=True)
+    release = verify_extractor(folder, pinned_root=root, clock=SystemClock(), allow_expired=True)
     check_against_ledger(home, release)
     return release
 
 
-def open_release_of(home: Home, manifest_digest: str) -> VerifiedRelease:
+def open_release_of(home: Home, manifest_digest: str) -> VerifiedExtractor:
     """The pulled release with this manifest, verified again; others may be broken. Raises as `open_release`."""
     for folder in sorted(p for p in home.releases.glob("*-*") if p.is_dir()):
         if _claimed_digest(folder) == manifest_digest:

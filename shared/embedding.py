@@ -19,7 +19,7 @@ from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import atomic_writer
 from shared.extractors.pictures import decode, read_file
 from shared.extractors.preprocess import fit_image
-from shared.verification import VerifiedRelease
+from shared.verification import VerifiedExtractor
 
 Embeddings = npt.NDArray[np.float32]
 _BATCH: Final = 64
@@ -27,7 +27,7 @@ _LISTED_AT_MOST: Final = 10
 _SUFFIXES: Final = (".npy", ".csv")
 
 
-def embed_files(release: VerifiedRelease, images: Sequence[Path], device: str = "auto") -> Embeddings:
+def embed_files(release: VerifiedExtractor, images: Sequence[Path], device: str = "auto") -> Embeddings:
     """Embeddings float32 [len(images), embedding_dim], in the order given; pixels of one batch are held at once.
 
     Raises InvalidRecords naming each file that is no image, InvalidConfig for a device that is not here.
@@ -36,7 +36,7 @@ def embed_files(release: VerifiedRelease, images: Sequence[Path], device: str = 
     from shared.extractors.device import choose_device
     from shared.extractors.embedding import embed_batches
 
-    spec = release.plan.extractor
+    spec = release.spec
     module, where = load(spec, release.weights), choose_device(device)
     result = np.empty((len(images), spec.embedding_dim), np.float32)
     faults: list[str] = []

@@ -1,7 +1,9 @@
-"""The one way from a folder of bytes to a release that may be used: nine proofs, in order (clause 9).
+"""The one way from a folder of bytes to a release that may be used: ten proofs, in order (clause 9).
 
 The coordinator runs this before it shows a release, a member before it loads one, a stranger with
 `commonlens verify`. It needs no network and no torch. Each proof has a name; the first that fails ends it.
+
+An extractor that was not trained here has no plan and no certificate: five proofs are about it.
 
 What is proven is that the release key of this trust document says so, and that what it says fits together.
 Whether the trust document is the consortium's is proven only where a root is pinned. The proofs of the privacy
@@ -13,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, NoReturn, TypeVar
 
 from shared.certificate_proofs import (
@@ -25,14 +27,25 @@ from shared.certificate_proofs import (
 )
 from shared.domain.canonical import digest_of, digest_of_file
 from shared.domain.clock import Clock, SystemClock
-from shared.domain.errors import CommonlensError, DigestMismatch, InvalidWeights, NotTrusted, ProofFailed
+from shared.domain.errors import (
+    CommonlensError,
+    DigestMismatch,
+    Invalid,
+    InvalidWeights,
+    NotTrusted,
+    ProofFailed,
+)
+from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import Plan
 from shared.domain.release import (
+    BESIDE_THE_PROMISE,
     CERTIFICATE_FILE,
     MANIFEST_FILE,
     PLAN_FILE,
+    SIGNATURE_FILE,
     TRUST_FILE,
     WEIGHTS_FILE,
+    AnyManifest,
     Certificate,
     Manifest,
 )
@@ -41,6 +54,7 @@ from shared.release import limits
 from shared.release.certificate import parse_certificate
 from shared.release.envelope import read_document
 from shared.release.manifest import UnverifiedManifest, layout_of, parse_manifest, plan_of
+from shared.release.openssf import verify_folder
 from shared.release.trust import Trust, open_trust
 
 T = TypeVar("T")
@@ -55,7 +69,10 @@ PROOFS: Final = (
     "cohorts of every round meet the quorum",
     "the plan is sound by its own numbers",
     "ε recomputed from the events is not above what is claimed",
+    "OpenSSF signature over the folder",
 )
+KEPT_PROOFS: Final = (*PROOFS[:3], "weights match the manifest's layout: names, shapes, finite", PROOFS[-1])
+"""Those of an extractor that was not trained here."""
 _GUARD: Final = object()
 
 
@@ -67,36 +84,91 @@ class Proof:
     line: str
 
 
-class VerifiedRelease:
-    """A release whose every proof held. Only `verify_release` makes one."""
+class VerifiedExtractor:
+    """An extractor whose every proof held. Only `verify_extractor` and `verify_release` make one."""
+
+    def __init__(self, guard: object, found: _Found, weights: Weights, proofs: tuple[Proof, ...]) -> None:
+        if guard is not _GUARD:
+            raise NotTrusted("A release is verified by verify_release and by nothing else. Nothing was made.")
+        self.manifest: AnyManifest = found.manifest.claimed
+        self.manifest_digest: str = found.manifest.digest
+        self.weights = weights
+        """As read during the verification: use these, so that nothing is read a second time unproven."""
+        self.trust = found.trust
+        self.pinned = found.pinned
+        """Whether a root was given. Without one the folder vouches only for itself."""
+        self.proofs = proofs
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """What the extractor is."""
+        return self.weights.spec
+
+
+class VerifiedRelease(VerifiedExtractor):
+    """One that a run trained: with its plan, and its certificate recomputed."""
 
     def __init__(
         self,
         guard: object,
+        found: _Found,
+        weights: Weights,
+        proofs: tuple[Proof, ...],
         *,
-        manifest: UnverifiedManifest,
+        trained: Manifest,
         plan: Plan,
         certificate: Certificate,
-        weights: Weights,
-        trust: Trust,
-        pinned: bool,
         recomputed: Mapping[str, tuple[Recomputed, ...]],
-        proofs: tuple[Proof, ...],
     ) -> None:
-        if guard is not _GUARD:
-            raise NotTrusted("A release is verified by verify_release and by nothing else. Nothing was made.")
-        self.manifest: Manifest = manifest.claimed
-        self.manifest_digest: str = manifest.digest
+        super().__init__(guard, found, weights, proofs)
+        self.manifest: Manifest = trained
         self.plan = plan
         self.certificate = certificate
-        self.weights = weights
-        """As read during the verification: use these, so that nothing is read a second time unproven."""
-        self.trust = trust
-        self.pinned = pinned
-        """Whether a root was given. Without one the folder vouches only for itself."""
         self.recomputed = recomputed
         """Member id → its ε at the plan's δ and at 1e-6, computed during the verification."""
-        self.proofs = proofs
+
+
+def verify_extractor(
+    directory: Path,
+    *,
+    pinned_root: str | None,
+    clock: Clock | None = None,
+    allow_expired: bool = False,
+) -> VerifiedExtractor:
+    """Check every proof of the release in `directory`, trained here or not.
+
+    `pinned_root` is a root public key (64 hex digits) or the fingerprint of a whole root set (`sha256:…`).
+    `allow_expired` lets the trust document's time be over: for a release that was verified here while it was
+    not, or that a catalogue in date still lists.
+
+    Raises a NotTrusted leaf whose text names the proof that failed (InvalidWeights where the weights file is
+    not one). Nothing in the folder is changed.
+    """
+    folder, checks = Path(directory), _Checks()
+    found = _found(checks, folder, pinned_root, clock or SystemClock(), allow_expired)
+    trained = found.manifest.claimed
+    if not isinstance(trained, Manifest):
+        checks.names = KEPT_PROOFS
+        weights = checks.prove(3, lambda: _weights(folder, found.manifest.claimed, None))
+        checks.prove(4, lambda: _openssf(folder, found.trust))
+        return VerifiedExtractor(_GUARD, found, weights, tuple(checks.held))
+    plan, certificate = checks.prove(3, lambda: _plan(folder, trained, found.trust))
+    weights = checks.prove(4, lambda: _weights(folder, trained, plan))
+    checks.prove(5, lambda: prove_consents(plan, certificate))
+    checks.prove(6, lambda: prove_cohorts(plan, certificate))
+    checks.prove(7, lambda: prove_sound(plan))
+    recomputed = checks.prove(8, lambda: prove_epsilon(plan, certificate))
+    checks.prove(9, lambda: _openssf(folder, found.trust))
+    return VerifiedRelease(
+        _GUARD,
+        found,
+        weights,
+        tuple(checks.held),
+        trained=trained,
+        plan=plan,
+        certificate=certificate,
+        recomputed=recomputed,
+    )
 
 
 def verify_release(
@@ -106,19 +178,31 @@ def verify_release(
     clock: Clock | None = None,
     allow_expired: bool = False,
 ) -> VerifiedRelease:
-    """Check every proof of the release in `directory`.
+    """`verify_extractor` where a privacy certificate is wanted.
 
-    `pinned_root` is a root public key (64 hex digits) or the fingerprint of a whole root set (`sha256:…`).
-    `allow_expired` lets the trust document's time be over: for a release that was verified here while it was
-    not, or that a catalogue in date still lists.
-
-    Raises a NotTrusted leaf whose text names the proof that failed (InvalidWeights where the weights file is
-    not one). Nothing in the folder is changed.
+    Raises Invalid as well, for an extractor that was not trained here and so has none.
     """
-    checks = _Checks()
-    folder = Path(directory)
-    clock = clock or SystemClock()
+    found = verify_extractor(directory, pinned_root=pinned_root, clock=clock, allow_expired=allow_expired)
+    if not isinstance(found, VerifiedRelease):
+        raise Invalid(
+            f"{found.manifest.release} was not trained here: it saw no member's records, so there is no plan and no "
+            "certificate to show. Its proofs hold. Ask about a release that a run trained."
+        )
+    return found
 
+
+@dataclass(frozen=True)
+class _Found:
+    """What the first three proofs gave, which are the same for every release."""
+
+    trust: Trust
+    manifest: UnverifiedManifest
+    pinned: bool
+
+
+def _found(
+    checks: _Checks, folder: Path, pinned_root: str | None, clock: Clock, allow_expired: bool
+) -> _Found:
     def trust_proof() -> tuple[Trust, str]:
         envelope = read_document(folder / TRUST_FILE, limits.TRUST_BYTES)
         trust = open_trust(envelope, pinned_root, clock, allow_expired=allow_expired)
@@ -131,45 +215,28 @@ def verify_release(
     trust = checks.prove(0, trust_proof)
     manifest = checks.prove(1, lambda: _manifest(folder, trust))
     checks.prove(2, lambda: _files(folder, manifest.claimed))
-    plan, certificate = checks.prove(3, lambda: _plan(folder, manifest.claimed, trust))
-    weights = checks.prove(4, lambda: _weights(folder, manifest.claimed, plan))
-    checks.prove(5, lambda: prove_consents(plan, certificate))
-    checks.prove(6, lambda: prove_cohorts(plan, certificate))
-    checks.prove(7, lambda: prove_sound(plan))
-    recomputed = checks.prove(8, lambda: prove_epsilon(plan, certificate))
-    return VerifiedRelease(
-        _GUARD,
-        manifest=manifest,
-        plan=plan,
-        certificate=certificate,
-        weights=weights,
-        trust=trust,
-        pinned=pinned_root is not None,
-        recomputed=recomputed,
-        proofs=tuple(checks.held),
-    )
+    return _Found(trust, manifest, pinned_root is not None)
 
 
 class _Checks:
     """Runs proofs in order and puts the name of the one that fails in front of its error."""
 
     def __init__(self) -> None:
+        self.names: tuple[str, ...] = PROOFS
         self.held: list[Proof] = []
 
     def prove(self, number: int, check: Callable[[], tuple[T, str]]) -> T:
-        name = PROOFS[number]
         try:
             value, line = check()
         except (NotTrusted, InvalidWeights) as error:
-            raise type(error)(_failed(number, error.message)) from error
+            raise type(error)(self._failed(number, error.message)) from error
         except CommonlensError as error:
-            raise ProofFailed(_failed(number, error.message)) from error
-        self.held.append(Proof(name, line))
+            raise ProofFailed(self._failed(number, error.message)) from error
+        self.held.append(Proof(self.names[number], line))
         return value
 
-
-def _failed(number: int, why: str) -> str:
-    return f'Proof {number + 1} of {len(PROOFS)}, "{PROOFS[number]}", failed. {why}'
+    def _failed(self, number: int, why: str) -> str:
+        return f'Proof {number + 1} of {len(self.names)}, "{self.names[number]}", failed. {why}'
 
 
 def _manifest(folder: Path, trust: Trust) -> tuple[UnverifiedManifest, str]:
@@ -180,14 +247,19 @@ def _manifest(folder: Path, trust: Trust) -> tuple[UnverifiedManifest, str]:
     return manifest, f"{manifest.claimed.release}, {manifest.digest}, by {trust.release_key[:16]}…"
 
 
-def _files(folder: Path, manifest: Manifest) -> tuple[None, str]:
-    expected = {*manifest.files, MANIFEST_FILE, TRUST_FILE}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name not in expected:
-                _fail(f"There is an extra file {entry.name[:80]!r}. Remove it, or pull the release again.")
-            if not entry.is_file(follow_symlinks=False):
-                _fail(f"{entry.name} is not a plain file. Pull the release again.")
+def _files(folder: Path, manifest: AnyManifest) -> tuple[None, str]:
+    expected = {*manifest.files, *BESIDE_THE_PROMISE}
+    folders = {str(PurePosixPath(name).parent) for name in expected} - {"."}
+    for place in ("", *sorted(folders)):
+        with os.scandir(folder / place) as entries:
+            for entry in entries:
+                name = f"{place}/{entry.name}" if place else entry.name
+                if name in folders and entry.is_dir(follow_symlinks=False):
+                    continue
+                if name not in expected:
+                    _fail(f"There is an extra file {name[:80]!r}. Remove it, or pull the release again.")
+                if not entry.is_file(follow_symlinks=False):
+                    _fail(f"{name} is not a plain file. Pull the release again.")
     for name, promised in manifest.files.items():
         path = folder / name
         found_bytes = path.stat().st_size if path.exists() else None
@@ -207,6 +279,16 @@ def _files(folder: Path, manifest: Manifest) -> tuple[None, str]:
     return None, f"{len(manifest.files)} files, {sum(f.size_bytes for f in manifest.files.values())} bytes"
 
 
+def _openssf(folder: Path, trust: Trust) -> tuple[None, str]:
+    if not trust.openssf_key:
+        # Not believed where nothing vouches for its key, and not missed where it was made before there was one.
+        return None, "the trust document names no key for one"
+    if not (folder / SIGNATURE_FILE).is_file():
+        _fail(f"The file {SIGNATURE_FILE} is missing. Pull the release again.")
+    covered = verify_folder(folder, trust.openssf_key)
+    return None, f"{SIGNATURE_FILE} covers {covered} files, by the EC key that the trust document names"
+
+
 def _plan(folder: Path, manifest: Manifest, trust: Trust) -> tuple[tuple[Plan, Certificate], str]:
     plan = plan_of(manifest)
     beside = digest_of(read_document(folder / PLAN_FILE, limits.PLAN_BYTES))
@@ -223,19 +305,19 @@ def _plan(folder: Path, manifest: Manifest, trust: Trust) -> tuple[tuple[Plan, C
     return (plan, certificate), manifest.plan_digest
 
 
-def _weights(folder: Path, manifest: Manifest, plan: Plan) -> tuple[Weights, str]:
+def _weights(folder: Path, manifest: AnyManifest, plan: Plan | None) -> tuple[Weights, str]:
     layout = layout_of(manifest)
-    if layout.trainable_coordinates != plan.extractor_coordinates:
+    if plan is not None and layout.trainable_coordinates != plan.extractor_coordinates:
         raise InvalidWeights(
             f"The plan's extractor trains {plan.extractor_coordinates} coordinates, the manifest's layout "
             f"{layout.trainable_coordinates}."
         )
     weights = read_weights(folder / WEIGHTS_FILE, layout, maximum_bytes=limits.WEIGHTS_BYTES)
-    if weights.spec != plan.extractor:
+    if plan is not None and weights.spec != plan.extractor:
         raise InvalidWeights("The weights file is of another architecture, or other options, than the plan.")
     return (
         weights,
-        f"{len(layout.slots)} tensors, {plan.extractor_coordinates} trained coordinates, no torch used",
+        f"{len(layout.slots)} tensors, {layout.trainable_coordinates} trained coordinates, no torch used",
     )
 
 

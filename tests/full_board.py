@@ -14,7 +14,7 @@ from coordinator.api_rules import API
 from coordinator.config import Config
 from coordinator.dashboard.gate import gate
 from coordinator.dashboard.room import PAGES
-from coordinator.registry.build import Contributor
+from coordinator.registry.build import Contributor, weights_only
 from coordinator.registry.publish import publish
 from coordinator.runs.round import RoundRecord, Validation
 from coordinator.runs.service import RunService
@@ -97,7 +97,7 @@ def full_board(prepared_home: Path, folder: Path, config: Config | None = None) 
         consents=consents,
         starting_weights=starting,
     )
-    release = str(publish(board.home, request, SystemClock()))
+    release = str(publish(board.home, request, SystemClock(), export=weights_only))
     runs.store.note_release(release, run.id, "account:Ada")
     invitation, _ = board.room.invitations.invite("East", Purpose.USE, "account:Ada")
     made = FullBoard(

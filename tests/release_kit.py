@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from coordinator.members.authority import AuthorityFiles, create_authority
-from coordinator.registry.build import Contributor, PublishRequest
+from coordinator.registry.build import Contributor, PublishRequest, weights_only
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
 from shared.domain.canonical import canonical_bytes, digest_of, digest_of_bytes, digest_of_file
@@ -124,7 +124,7 @@ class Kit:
 
     def publish(self, checkpoint: str = "one", **changes: Any) -> str:
         """Publish, and give the id."""
-        return publish(self.home, self.request(checkpoint, **changes), self.clock)
+        return publish(self.home, self.request(checkpoint, **changes), self.clock, export=weights_only)
 
     def lie(self, folder: Path, name: str, change: Callable[[Any], Any]) -> None:
         """Change a JSON file of a release (or replace the bytes of another) and sign for it."""
@@ -146,6 +146,7 @@ class Kit:
         change(signed)
         manifest = parse_manifest({"signed": signed, "signatures": []}).claimed
         (folder / "manifest.json").write_bytes(canonical_bytes(sign_manifest(manifest, self.release_key)))
+        Shelf(self.home).sign_folder(folder)
 
 
 def make_kit(

@@ -11,16 +11,19 @@ from starlette.responses import Response
 from coordinator.dashboard.card_text import Block, blocks
 from coordinator.dashboard.frame import HEADERS, page, then
 from coordinator.dashboard.gate import Seeing, gate
-from coordinator.dashboard.release_facts import PATIENCE_S, before, changes, groups, line_of
+from coordinator.dashboard.release_facts import groups, line_of
 from coordinator.dashboard.snippets import snippets
 from coordinator.members.access import room_of
-from coordinator.registry.release_routes import releases_of
+from coordinator.registry.differences import before, changes
+from coordinator.registry.release_routes import PATIENCE_S, releases_of
 from coordinator.registry.routes import send_file
 from coordinator.registry.service import MOST_REASON_CHARACTERS, Checked, ReleaseService
 from coordinator.registry.shelf import Shelf
 from shared.domain.errors import CommonlensError, Invalid
-from shared.domain.release import CARD_FILE, CatalogueEntry
+from shared.domain.release import AnyManifest, CatalogueEntry
+from shared.release.card import body_of
 from shared.release.envelope import read_bounded
+from shared.release.manifest import card_of
 
 router = APIRouter(dependencies=[Depends(gate)])
 MOST_CARD_BYTES = 256 * 1024
@@ -126,7 +129,7 @@ def _facts(request: Request, entry: CatalogueEntry, checked: Checked | None) -> 
     trust = Shelf(service.home).trust()
     previous = before(service, line.claimed)
     return facts | {
-        "card": _card(service.folder(entry)),
+        "card": _card(service.folder(entry), line.claimed.manifest),
         "snippets": snippets(request, entry, line.claimed, trust),
         "signed_today": trust.release_key in line.claimed.signed_by,
         "previous": previous,
@@ -144,8 +147,9 @@ def _changes(service: ReleaseService, previous: CatalogueEntry | None, entry: Ca
         return None
 
 
-def _card(folder: Path) -> tuple[Block, ...]:
+def _card(folder: Path, manifest: AnyManifest) -> tuple[Block, ...]:
     try:
-        return blocks(read_bounded(folder / CARD_FILE, MOST_CARD_BYTES).decode("utf-8", errors="replace"))
+        data = read_bounded(folder / card_of(manifest), MOST_CARD_BYTES)
+        return blocks(body_of(data.decode("utf-8", errors="replace")))
     except Invalid:  # it is not there or not readable: the proofs above say so
         return ()

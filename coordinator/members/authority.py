@@ -25,6 +25,7 @@ from shared.domain.clock import Clock, to_text
 from shared.domain.errors import AlreadyExists, NotFound
 from shared.domain.files import read_json, sync_folder, write_atomically, write_json
 from shared.domain.ids import new_id
+from shared.release import openssf
 from shared.release.authority import ca_fingerprint
 from shared.release.signing import SigningKey
 from shared.release.trust import RootKeys, Trust, sign_trust
@@ -90,6 +91,11 @@ class AuthorityFiles:
     def release_key(self) -> SigningKey:
         """The key that signs releases and their catalogue."""
         return SigningKey.load(self.keys / "release.pem")
+
+    @property
+    def openssf_key(self) -> Path:
+        """The key under the OpenSSF signatures of releases."""
+        return self.keys / "openssf.pem"
 
     def seal(self) -> Seal:
         """What keeps second factors and half-finished sign-ins from anybody else."""
@@ -187,5 +193,6 @@ def _fill(folder: Path, consortium: str, names: Sequence[str], clock: Clock) -> 
         roll_key=roll.public_hex,
         release_key=release.public_hex,
         ca_sha256=ca_fingerprint(ca_pem),
+        openssf_key=openssf.new_key(folder / "openssf.pem"),
     )
     return sign_trust(trust, [root])

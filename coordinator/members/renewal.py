@@ -13,6 +13,7 @@ from pathlib import Path
 from coordinator.members.authority import TRUST_LIFETIME, AuthorityFiles
 from shared.domain.clock import Clock, to_text
 from shared.domain.files import sync_folder, write_json
+from shared.release import openssf
 from shared.release.signing import SigningKey
 from shared.release.trust import Trust, parse_trust, rotate
 
@@ -39,6 +40,8 @@ def renew_trust(
     )
     if new_release_key:
         following = replace(following, release_key=_next_key(files, "release"))
+    if new_release_key or not current.openssf_key:
+        following = replace(following, openssf_key=_next_openssf_key(files))
     if new_roll_key:
         following = replace(following, roll_key=_next_key(files, "roll"))
     signers = [SigningKey.load(path) for path in root_keys]
@@ -54,11 +57,24 @@ def _next_key(files: AuthorityFiles, name: str) -> str:
     return SigningKey.load(path).public_hex
 
 
+def _next_openssf_key(files: AuthorityFiles) -> str:
+    path = files.keys / "openssf-next.pem"
+    return openssf.public_key(path) if path.exists() else openssf.new_key(path)
+
+
+def _public_hex(path: Path) -> str:
+    return SigningKey.load(path).public_hex
+
+
 def _finish(files: AuthorityFiles, trust: Trust) -> None:
     """Put waiting keys that the trust document on disk names into use; the old ones stay beside them."""
-    for name, wanted in (("release", trust.release_key), ("roll", trust.roll_key)):
+    for name, wanted, public in (
+        ("release", trust.release_key, _public_hex),
+        ("roll", trust.roll_key, _public_hex),
+        ("openssf", trust.openssf_key, openssf.public_key),
+    ):
         waiting, used = files.keys / f"{name}-next.pem", files.keys / f"{name}.pem"
-        if waiting.exists() and SigningKey.load(waiting).public_hex == wanted:
+        if waiting.exists() and public(waiting) == wanted:
             if used.exists():
                 used.rename(files.keys / f"{name}-before-{trust.version}.pem")
             waiting.rename(used)

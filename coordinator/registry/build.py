@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shared.domain.canonical import digest_of_file
+from shared.domain.canonical import Digest, digest_of, digest_of_file
 from shared.domain.errors import DigestMismatch, InvalidWeights, UnsoundPlan
 from shared.domain.extractor import WeightLayout
 from shared.domain.files import write_atomically, write_json
 from shared.domain.plan import Plan
 from shared.domain.privacy import RELATION, REPORTED_DELTA, GaussianEvent, PrivacyGuarantee
 from shared.domain.release import (
+    BESIDE_THE_PROMISE,
     CARD_FILE,
     CERTIFICATE_FILE,
     PLAN_FILE,
-    REQUIRED_FILES,
     TRUST_FILE,
     WEIGHTS_FILE,
+    AnyManifest,
     Certificate,
     CertificateMember,
     CohortRound,
     ConsentRecord,
+    KeptManifest,
     Manifest,
     ReleaseFile,
+    Source,
     release_id,
 )
 from shared.domain.strict import to_plain
@@ -37,10 +40,16 @@ from shared.extractors.files import Origin, read_weights, write_weights
 from shared.extractors.flatten import unflatten
 from shared.privacy import accountant
 from shared.release import limits
-from shared.release.card import write_card
+from shared.release.card import write_card, write_kept_card
 from shared.release.certificate import Spend, spends
 
 _PUBLIC = 0o644
+Export = Callable[[Path], None]
+"""Adds to a folder that holds the weights what other programs read: ONNX, their configuration, measurements."""
+
+
+def weights_only(folder: Path) -> None:
+    """The `Export` that adds nothing: weights and documents are a whole release."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +76,41 @@ class PublishRequest:
     rounds: tuple[CohortRound, ...]
     consents: tuple[ConsentRecord, ...]
 
+    @property
+    def extractor_name(self) -> str:
+        """The line of releases that it belongs to."""
+        return self.plan.extractor_name
+
+    @property
+    def key(self) -> Digest:
+        """What makes two requests the same."""
+        return digest_of([self.plan.digest, self.run_id, self.checkpoint_digest])
+
+
+@dataclass(frozen=True)
+class KeepRequest:
+    """An extractor that was not trained here, as a file of weights."""
+
+    extractor_name: str
+    source: Source
+    weights: Path
+
+    @property
+    def key(self) -> Digest:
+        """As in PublishRequest."""
+        return digest_of([self.extractor_name, digest_of_file(self.weights)])
+
+
+def key_of(manifest: AnyManifest) -> Digest:
+    """The key of the request that a release was made for."""
+    if isinstance(manifest, KeptManifest):
+        return digest_of([manifest.extractor_name, manifest.files[WEIGHTS_FILE].digest])
+    return digest_of([manifest.plan_digest, manifest.run_id, manifest.checkpoint_digest])
+
 
 @dataclass(frozen=True)
 class ReleaseSlot:
-    """Where the release stands in the order; fixed by the intent, so building again gives equal bytes."""
+    """Where the release stands in the order; fixed by the intent."""
 
     number: int
     previous: str | None
@@ -78,19 +118,32 @@ class ReleaseSlot:
 
 
 def build_files(
-    folder: Path, request: PublishRequest, slot: ReleaseSlot, trust: Mapping[str, Any]
-) -> Manifest:
+    folder: Path,
+    request: PublishRequest | KeepRequest,
+    slot: ReleaseSlot,
+    trust: Mapping[str, Any],
+    export: Export,
+) -> AnyManifest:
     """Write everything but the manifest into `folder`, emptied first.
 
     Raises InvalidWeights, DigestMismatch for other starting weights than the plan's, UnsoundPlan for an ε
-    that is not finite, OutOfSpace.
+    that is not finite, OutOfSpace, and what `export` raises.
     """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if isinstance(request, KeepRequest):
+        return _build_kept(folder, request, slot, trust, export)
+    return _build_trained(folder, request, slot, trust, export)
+
+
+def _build_trained(
+    folder: Path, request: PublishRequest, slot: ReleaseSlot, trust: Mapping[str, Any], export: Export
+) -> Manifest:
     plan = request.plan
     release = release_id(plan.extractor_name, slot.number)
     certificate = make_certificate(request)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     layout, origin = _write_weights(folder / WEIGHTS_FILE, request)
+    export(folder)
     write_json(folder / CERTIFICATE_FILE, to_plain(certificate), mode=_PUBLIC)
     write_json(folder / PLAN_FILE, to_plain(plan), mode=_PUBLIC)
     write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
@@ -108,7 +161,31 @@ def build_files(
         run_id=request.run_id,
         checkpoint_digest=request.checkpoint_digest,
         layout=layout.slots,
-        files={name: _promise(folder / name) for name in REQUIRED_FILES},
+        files=_promises(folder),
+    )
+
+
+def _build_kept(
+    folder: Path, request: KeepRequest, slot: ReleaseSlot, trust: Mapping[str, Any], export: Export
+) -> KeptManifest:
+    release = release_id(request.extractor_name, slot.number)
+    consortium = str(trust["signed"]["consortium"])
+    shutil.copyfile(request.weights, folder / WEIGHTS_FILE)
+    weights = read_weights(folder / WEIGHTS_FILE, maximum_bytes=limits.WEIGHTS_BYTES)
+    export(folder)
+    write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
+    card = write_kept_card(release, consortium, slot.created_at, request.source, weights.spec)
+    write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
+    return KeptManifest(
+        consortium=consortium,
+        release=release,
+        extractor_name=request.extractor_name,
+        number=slot.number,
+        created_at=slot.created_at,
+        previous=slot.previous,
+        source=request.source,
+        layout=weights.layout.slots,
+        files=_promises(folder),
     )
 
 
@@ -184,5 +261,10 @@ def _write_weights(path: Path, request: PublishRequest) -> tuple[WeightLayout, O
     return start.layout, start.origin
 
 
-def _promise(path: Path) -> ReleaseFile:
-    return ReleaseFile(digest_of_file(path), path.stat().st_size)
+def _promises(folder: Path) -> dict[str, ReleaseFile]:
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name: ReleaseFile(digest_of_file(path), path.stat().st_size)
+        for name, path in sorted(files.items())
+        if name not in BESIDE_THE_PROMISE
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.errors import DigestMismatch, NotFound
 from shared.domain.plan import Plan
-from shared.domain.release import CERTIFICATE_FILE, MANIFEST_FILE, CatalogueEntry, Manifest
+from shared.domain.release import CERTIFICATE_FILE, MANIFEST_FILE, AnyManifest, CatalogueEntry, Manifest
 from shared.release import limits
 from shared.release.certificate import parse_certificate
 from shared.release.envelope import Envelope, parse_document, read_bounded, read_document, signers
@@ -16,20 +16,27 @@ from shared.release.manifest import parse_manifest, plan_of
 
 
 @dataclass(frozen=True)
-class Claimed:
+class ClaimedExtractor:
     """A release as its signed files claim it. The digests hold together; the proofs are another question."""
+
+    manifest: AnyManifest
+    signed_by: tuple[str, ...]
+    """Public keys whose signature under the manifest holds."""
+
+
+@dataclass(frozen=True)
+class Claimed(ClaimedExtractor):
+    """One that a run trained."""
 
     manifest: Manifest
     plan: Plan
-    signed_by: tuple[str, ...]
-    """Public keys whose signature under the manifest holds."""
     epsilon: float
     """The highest of any member at the plan's δ."""
     epsilon_alone: float
     """The same if all others deviate (clause 3.7); in mode local the same number."""
 
 
-def read_claims(folder: Path, entry: CatalogueEntry) -> Claimed:
+def read_claims(folder: Path, entry: CatalogueEntry) -> ClaimedExtractor:
     """Raises DigestMismatch where files are missing or other than promised, Invalid where they cannot be read."""
     try:
         return _read(folder, entry)
@@ -39,12 +46,15 @@ def read_claims(folder: Path, entry: CatalogueEntry) -> Claimed:
         ) from error
 
 
-def _read(folder: Path, entry: CatalogueEntry) -> Claimed:
+def _read(folder: Path, entry: CatalogueEntry) -> ClaimedExtractor:
     envelope = read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES)
     unverified = parse_manifest(envelope)
     if unverified.digest != entry.manifest_digest:
         raise other_manifest(entry, unverified.digest)
     manifest = unverified.claimed
+    signed_by = tuple(sorted(signers("manifest", envelope, _keys(envelope))))
+    if not isinstance(manifest, Manifest):
+        return ClaimedExtractor(manifest, signed_by)
     data = read_bounded(folder / CERTIFICATE_FILE, limits.CERTIFICATE_BYTES)
     promised, found = manifest.files[CERTIFICATE_FILE].digest, digest_of_bytes(data)
     if found != promised:
@@ -59,7 +69,7 @@ def _read(folder: Path, entry: CatalogueEntry) -> Claimed:
     return Claimed(
         manifest=manifest,
         plan=plan,
-        signed_by=tuple(sorted(signers("manifest", envelope, _keys(envelope)))),
+        signed_by=signed_by,
         epsilon=max((g.epsilon for own, _ in both for g in own if g.delta == delta), default=0.0),
         epsilon_alone=max((g.epsilon for _, alone in both for g in alone if g.delta == delta), default=0.0),
     )

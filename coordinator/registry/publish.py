@@ -1,8 +1,8 @@
 """Step 13: from a checkpoint to a signed release that everybody may see (clause 9.1).
 
     13.1 intent      which number this will be, for which run and checkpoint
-    13.2 build       every file, in a hidden folder
-    13.3 sign        the manifest
+    13.2 build       every file, in a hidden folder; what needs torch in a process of its own
+    13.3 sign        the manifest, then the whole folder
     13.4 verify      with the very code that a member uses
     13.5 place       one rename
     13.6 show        the catalogue, signed again: only now is it visible
@@ -18,9 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.registry.build import PublishRequest, ReleaseSlot, build_files
+from coordinator.registry.build import (
+    Export,
+    KeepRequest,
+    PublishRequest,
+    ReleaseSlot,
+    build_files,
+    key_of,
+)
 from coordinator.registry.shelf import Shelf, read_catalogue, write_catalogue
-from shared.domain.canonical import digest_of
 from shared.domain.clock import Clock, to_text
 from shared.domain.errors import NotFound
 from shared.domain.files import sync_folder, write_json
@@ -30,7 +36,7 @@ from shared.domain.strict import build, to_plain
 from shared.release import limits
 from shared.release.envelope import read_document
 from shared.release.manifest import parse_manifest, sign_manifest
-from shared.verification import verify_release
+from shared.verification import verify_extractor
 
 
 @dataclass(frozen=True)
@@ -43,26 +49,28 @@ class Intent:
     previous: str | None
     created_at: str
     key: str
-    """Digest of plan, run and checkpoint: what makes two requests the same."""
+    """What makes two requests the same."""
 
 
 def publish(
     home: Path,
-    request: PublishRequest,
+    request: PublishRequest | KeepRequest,
     clock: Clock,
     after_step: Callable[[str], None] = lambda step: None,
+    *,
+    export: Export,
 ) -> ReleaseId:
     """Make the release and show it; its id. The same request again gives the same id and changes nothing.
 
     `after_step` is told each step as it ends. Raises InvalidWeights, NotTrusted leaves (13.4), UnsoundPlan
-    for an ε that is not finite, OutOfSpace; then nothing new is visible.
+    for an ε that is not finite, OutOfSpace, what `export` raises; then nothing new is visible.
     """
     shelf = Shelf(home)
-    name = request.plan.extractor_name
+    name = request.extractor_name
     release_id(name, 1)
     with shelf.alone():
         _settle(shelf, name, clock)
-        key = _key(request.plan.digest, request.run_id, request.checkpoint_digest)
+        key = request.key
         done = _already_published(shelf, key, name, clock)
         if done is not None:
             return done
@@ -70,11 +78,12 @@ def publish(
         after_step("13.1 intent")
         folder = shelf.building(intent.release)
         slot = ReleaseSlot(intent.number, intent.previous, intent.created_at)
-        manifest = build_files(folder, request, slot, shelf.trust_envelope())
+        manifest = build_files(folder, request, slot, shelf.trust_envelope(), export)
         after_step("13.2 build")
         write_json(folder / MANIFEST_FILE, sign_manifest(manifest, shelf.release_key()), mode=0o644)
+        shelf.sign_folder(folder)
         after_step("13.3 sign")
-        verify_release(folder, pinned_root=shelf.trust().root.fingerprint, clock=clock)
+        verify_extractor(folder, pinned_root=shelf.trust().root.fingerprint, clock=clock)
         after_step("13.4 verify")
         _place(folder, shelf.folder(name, intent.number))
         after_step("13.5 place")
@@ -104,7 +113,7 @@ def _already_published(shelf: Shelf, key: str, extractor_name: str, clock: Clock
         if entry.extractor_name == extractor_name:
             folder = shelf.folder(extractor_name, entry.number)
             manifest = parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES)).claimed
-            if _key(manifest.plan_digest, manifest.run_id, manifest.checkpoint_digest) == key:
+            if key_of(manifest) == key:
                 return ReleaseId(entry.id)
     return None
 
@@ -145,7 +154,7 @@ def _show(shelf: Shelf, intent: Intent, clock: Clock) -> None:
     manifest = parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES))
     catalogue = read_catalogue(shelf, clock)
     entry = CatalogueEntry(intent.release, intent.extractor_name, intent.number, manifest.digest)
-    write_catalogue(shelf, (*catalogue.releases, entry), catalogue.version + 1, clock)
+    write_catalogue(shelf, catalogue, clock, releases=(*catalogue.releases, entry))
 
 
 def _read_intent(shelf: Shelf, extractor_name: str) -> Intent | None:
@@ -153,7 +162,3 @@ def _read_intent(shelf: Shelf, extractor_name: str) -> Intent | None:
         return build(Intent, read_document(shelf.intent(extractor_name), limits.TRUST_BYTES), "intent")
     except NotFound:
         return None
-
-
-def _key(plan_digest: str, run_id: str, checkpoint_digest: str) -> str:
-    return digest_of([plan_digest, run_id, checkpoint_digest])

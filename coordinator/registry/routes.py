@@ -16,7 +16,7 @@ from coordinator.registry.shelf import current_catalogue, visible
 from shared.domain.clock import Clock, SystemClock
 from shared.domain.consortium import Role
 from shared.domain.errors import NotFound
-from shared.domain.release import EXTRACTOR_NAME, FILE_NAME, HIGHEST_NUMBER, MANIFEST_FILE, TRUST_FILE
+from shared.domain.release import BESIDE_THE_PROMISE, EXTRACTOR_NAME, FILE_NAME, HIGHEST_NUMBER
 
 router = APIRouter(prefix="/api/v1")
 
@@ -49,11 +49,11 @@ def catalogue(
     return current_catalogue(home, clock)
 
 
-@router.get("/releases/{extractor}/{number}/files/{name}", dependencies=[Depends(may_read)])
+@router.get("/releases/{extractor}/{number}/files/{name:path}", dependencies=[Depends(may_read)])
 def release_file(
     extractor: Annotated[str, InPath(max_length=64)],
     number: Annotated[int, InPath(json_schema_extra={"minimum": 1, "maximum": HIGHEST_NUMBER})],
-    name: Annotated[str, InPath(max_length=64)],
+    name: Annotated[str, InPath(max_length=129)],
     home: Annotated[Path, Depends(_home)],
     clock: Annotated[Clock, Depends(_clock)],
     request: Request,
@@ -73,7 +73,8 @@ def send_file(
     if not (EXTRACTOR_NAME.match(extractor) and FILE_NAME.match(name)):
         raise NotFound("There is no such file. Nothing was sent. Ask for the catalogue.")
     folder, manifest = visible(home, extractor, number, clock)
-    if name not in (*manifest.claimed.files, MANIFEST_FILE, TRUST_FILE):
+    beside = [file for file in BESIDE_THE_PROMISE if (folder / file).is_file()]
+    if name not in (*manifest.claimed.files, *beside):
         raise NotFound("The release has no such file. Nothing was sent. Ask for its manifest.")
     counts: DownloadCounts | None = getattr(request.app.state, "downloads", None)
     begins = request.headers.get("range", "bytes=0-").startswith("bytes=0-")

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from coordinator.audit.log import append
 from coordinator.audit.masking import holds_secret
-from coordinator.registry.claims import Claimed, other_manifest, read_claims
+from coordinator.registry.claims import Claimed, ClaimedExtractor, other_manifest, read_claims
 from coordinator.registry.downloads import DownloadCounts
 from coordinator.registry.kept import Kept, stamp
-from coordinator.registry.shelf import Shelf, read_catalogue, yank
+from coordinator.registry.shelf import Shelf, point_channel, read_catalogue, yank
 from coordinator.storage.database import reading, writing
 from coordinator.storage.tables import audit_events
 from shared.domain.clock import Clock, from_text, to_text
@@ -30,7 +30,7 @@ from shared.domain.errors import CommonlensError, IllegalMove, Invalid, NotFound
 from shared.domain.release import EXTRACTOR_NAME, HIGHEST_NUMBER, Catalogue, CatalogueEntry
 from shared.explanation import Explanation, explain
 from shared.release.envelope import parse_document
-from shared.verification import verify_release
+from shared.verification import Proof, VerifiedRelease, verify_extractor
 
 CHECK_LIFETIME_S: Final = 3600.0
 """Proofs also speak of today (the trust document's time), so they are checked again after this."""
@@ -49,7 +49,9 @@ class Checked:
     problem: str
     """Which proof failed and why; "" where all hold."""
     facts: Explanation | None
-    """What was proven; None where a proof failed."""
+    """What was proven of who spent what; None where a proof failed, or where nobody trained it."""
+    proofs: tuple[Proof, ...] = ()
+    """Those that held; none where one failed."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class ReleaseService:
         self._shelf = Shelf(home)
         self._engine = engine
         self._clock = clock
-        self._claims: Kept[Claimed] = Kept()
+        self._claims: Kept[ClaimedExtractor] = Kept()
         self._checks: Kept[Checked] = Kept()
         self._running: dict[Hashable, Future[Checked]] = {}
         self._lock = threading.Lock()
@@ -93,6 +95,16 @@ class ReleaseService:
         return self._shelf.folder(entry.extractor_name, entry.number)
 
     def claimed(self, entry: CatalogueEntry) -> Claimed:
+        """`claimed_extractor` of a release that a run trained. Raises NotFound too, for one that none did."""
+        found = self.claimed_extractor(entry)
+        if not isinstance(found, Claimed):
+            raise NotFound(
+                f"{entry.id} was not trained here: it saw no member's records, so there is no plan and no certificate. "
+                "Nothing was done."
+            )
+        return found
+
+    def claimed_extractor(self, entry: CatalogueEntry) -> ClaimedExtractor:
         """What its files say. Raises Invalid, DigestMismatch where they do not fit the catalogue."""
         folder = self.folder(entry)
         return self._claims.get((stamp(folder), entry.manifest_digest), lambda: read_claims(folder, entry))
@@ -148,6 +160,13 @@ class ReleaseService:
             append(connection, self._clock, actor, YANK_ACTION, release[:120], {"reason": told})
             yank(self.home, release, self._clock)
 
+    def point(self, extractor_name: str, channel: str, release: str, actor: str) -> None:
+        """Move a channel to `release`, or take it away where that is "". Raises as `point_channel`."""
+        with writing(self._engine) as connection:
+            subject = f"{extractor_name[:64]}:{channel[:32]}"
+            append(connection, self._clock, actor, "channel.move", subject, {"release": release[:80]})
+            point_channel(self.home, extractor_name, channel, release, self._clock)
+
     def withdrawal(self, entry: CatalogueEntry) -> Withdrawal | None:
         """When and why it was withdrawn, as the audit log has it; None for what is offered."""
         if not entry.yanked:
@@ -174,13 +193,14 @@ class ReleaseService:
 
     def _verified(self, entry: CatalogueEntry) -> Checked:
         began = time.monotonic()
-        problem, facts = "", None
+        problem, facts, proofs = "", None, ()
         try:
             root = self._shelf.trust().root.fingerprint
-            verified = verify_release(self.folder(entry), pinned_root=root, clock=self._clock)
+            verified = verify_extractor(self.folder(entry), pinned_root=root, clock=self._clock)
             if verified.manifest_digest != entry.manifest_digest:
                 raise other_manifest(entry, verified.manifest_digest)
-            facts = explain(verified)
+            proofs = verified.proofs
+            facts = explain(verified) if isinstance(verified, VerifiedRelease) else None
         except CommonlensError as error:
             problem = error.message.replace(f"{self.home}/", "")
-        return Checked(to_text(self._clock.now()), time.monotonic() - began, problem, facts)
+        return Checked(to_text(self._clock.now()), time.monotonic() - began, problem, facts, proofs)

@@ -10,18 +10,26 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from shared.domain.clock import Clock, from_text, to_text
-from shared.domain.errors import InvalidConfig, NotFound
+from shared.domain.errors import IllegalMove, Invalid, InvalidConfig, NotFound
 from shared.domain.files import write_json
-from shared.domain.release import MANIFEST_FILE, TRUST_FILE, Catalogue, CatalogueEntry
-from shared.release import limits
+from shared.domain.release import (
+    CHANNEL_NAME,
+    LATEST,
+    MANIFEST_FILE,
+    TRUST_FILE,
+    Catalogue,
+    ChannelPointer,
+)
+from shared.release import limits, openssf
 from shared.release.envelope import Envelope, read_document
 from shared.release.manifest import UnverifiedManifest, parse_manifest, resign_manifest
 from shared.release.roles import open_catalogue, sign_catalogue
@@ -30,6 +38,8 @@ from shared.release.trust import Trust, parse_trust
 
 CATALOGUE_LIFETIME: Final = timedelta(days=30)
 """How long a copy of the catalogue can be shown to somebody who is cut off. Re-signed at half of it."""
+RESERVED_CHANNEL: Final = re.compile(rf"(?:{LATEST}|main|v[0-9]+|[0-9a-f]{{7,}})\Z")
+"""`latest` follows the numbers by itself; the others are what hubs' tools call it, a tag and a commit."""
 _PUBLIC = 0o644
 
 
@@ -81,6 +91,21 @@ class Shelf:
             )
         return key
 
+    def sign_folder(self, folder: Path) -> None:
+        """Put the OpenSSF signature into a release's folder, where the trust document names a key for one.
+
+        Raises InvalidConfig where keys/openssf.pem is not that key.
+        """
+        named, path = self.trust().openssf_key, self.home / "keys" / "openssf.pem"
+        if not named:
+            return
+        if openssf.public_key(path) != named:
+            raise InvalidConfig(
+                "The trust document names another OpenSSF key than keys/openssf.pem holds. Nothing was signed. Put the "
+                "right key in place or rotate the trust."
+            )
+        openssf.sign_folder(folder, path)
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """One writer at a time, across threads and processes."""
@@ -106,12 +131,10 @@ def read_catalogue(shelf: Shelf, clock: Clock) -> Catalogue:
     return open_catalogue(envelope, replace(trust, release_key=keys[0]), clock, allow_expired=True)
 
 
-def write_catalogue(
-    shelf: Shelf, entries: tuple[CatalogueEntry, ...], version: int, clock: Clock
-) -> Envelope:
-    """Sign and store the catalogue; this is the moment when a change becomes visible."""
+def write_catalogue(shelf: Shelf, current: Catalogue, clock: Clock, **changes: Any) -> Envelope:
+    """Sign and store the next catalogue, `current` with `changes`; this is when a change becomes visible."""
     expires_at = to_text(clock.now() + CATALOGUE_LIFETIME)
-    catalogue = Catalogue(shelf.trust().consortium, version, expires_at, entries)
+    catalogue = replace(current, version=current.version + 1, expires_at=expires_at, **changes)
     envelope = sign_catalogue(catalogue, shelf.release_key())
     write_json(shelf.catalogue, envelope, mode=_PUBLIC)
     return envelope
@@ -125,9 +148,7 @@ def current_catalogue(home: Path, clock: Clock) -> Envelope:
         return envelope
     with shelf.alone():
         catalogue = read_catalogue(shelf, clock)
-        return _if_fresh(shelf, clock) or write_catalogue(
-            shelf, catalogue.releases, catalogue.version + 1, clock
-        )
+        return _if_fresh(shelf, clock) or write_catalogue(shelf, catalogue, clock)
 
 
 def yank(home: Path, release: str, clock: Clock) -> None:
@@ -140,7 +161,42 @@ def yank(home: Path, release: str, clock: Clock) -> None:
             raise NotFound(f"There is no release {release[:80]!r}. Nothing was withdrawn. Check its name.")
         if not entry.yanked:
             entries = tuple(replace(e, yanked=True) if e.id == release else e for e in catalogue.releases)
-            write_catalogue(shelf, entries, catalogue.version + 1, clock)
+            # A channel offers what it points to, so none points to this any more.
+            channels = tuple(pointer for pointer in catalogue.channels if pointer.release != release)
+            write_catalogue(shelf, catalogue, clock, releases=entries, channels=channels)
+
+
+def point_channel(home: Path, extractor_name: str, channel: str, release: str, clock: Clock) -> None:
+    """Let `channel` of an extractor's line point to `release`, or to nothing where that is "".
+
+    Raises Invalid for a name that is none or is `latest`, which nobody moves; NotFound for a release that is not of
+    this line; IllegalMove for one that was withdrawn.
+    """
+    if not CHANNEL_NAME.match(channel) or RESERVED_CHANNEL.match(channel):
+        raise Invalid(
+            "A channel's name has lower-case letters, digits and '-' (32 at most), and is not latest, main, a "
+            f"release's tag such as v3 or like a digest; found {channel[:40]!r}. Nothing was moved. Choose another, "
+            "such as stable."
+        )
+    shelf = Shelf(home)
+    with shelf.alone():
+        catalogue = read_catalogue(shelf, clock)
+        entry = catalogue.entry(release)
+        if release and (entry is None or entry.extractor_name != extractor_name):
+            raise NotFound(
+                f"There is no release {release[:80]!r} of {extractor_name[:64]!r}. The channel was not moved."
+            )
+        if entry is not None and entry.yanked:
+            raise IllegalMove(
+                f"{release} was withdrawn. The channel was not moved. Choose one that is offered."
+            )
+        others = tuple(
+            p for p in catalogue.channels if (p.extractor_name, p.channel) != (extractor_name, channel)
+        )
+        pointer = (ChannelPointer(extractor_name, channel, release),) if release else ()
+        if (*others, *pointer) != catalogue.channels:
+            channels = sorted((*others, *pointer), key=lambda p: (p.extractor_name, p.channel))
+            write_catalogue(shelf, catalogue, clock, channels=tuple(channels))
 
 
 def refresh(home: Path, clock: Clock) -> int:
@@ -160,7 +216,9 @@ def refresh(home: Path, clock: Clock) -> int:
                 write_json(folder / MANIFEST_FILE, signed, mode=_PUBLIC)
                 write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
                 changed += 1
-        write_catalogue(shelf, catalogue.releases, catalogue.version + 1, clock)
+            # Also where a crash came between the last two: it covers them both.
+            shelf.sign_folder(folder)
+        write_catalogue(shelf, catalogue, clock)
     return changed
 
 

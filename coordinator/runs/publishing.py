@@ -4,54 +4,56 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
-from fastapi import Path as InPath
-
-from coordinator.members.access import Caller, require
-from coordinator.registry.build import Contributor, PublishRequest
+from coordinator.registry.build import Contributor, Export, PublishRequest, weights_only
 from coordinator.registry.publish import publish
-from coordinator.registry.shelf import Shelf
+from coordinator.registry.shelf import Shelf, read_catalogue
 from coordinator.runs.driver import RunDriver
+from coordinator.runs.publish_jobs import PublishJob, PublishJobs
 from coordinator.runs.store import RunRow, RunStore
 from coordinator.workers.redteam import require_gate
-from shared.domain.clock import Clock, to_text
-from shared.domain.consortium import Member, Role
+from shared.domain.clock import Clock
+from shared.domain.consortium import Member
 from shared.domain.crash_points import crash_point
 from shared.domain.errors import CommonlensError, IllegalMove
 from shared.domain.plan import Plan
-from shared.domain.release import CERTIFICATE_FILE, CohortRound, ConsentRecord
+from shared.domain.release import (
+    CERTIFICATE_FILE,
+    MANIFEST_FILE,
+    CatalogueEntry,
+    CohortRound,
+    ConsentRecord,
+    Manifest,
+)
 from shared.domain.run import RoundState, RunState
 from shared.release import limits
 from shared.release.certificate import parse_certificate
 from shared.release.envelope import read_document
+from shared.release.manifest import parse_manifest
 from shared.wire.problems import to_problem
 
+SYSTEM, INTERRUPTED = "system", "interrupted"
 log = logging.getLogger("commonlens.runs")
 
 
 @dataclass(frozen=True)
-class PublishJob:
-    """A release that is being made while nobody waits for the answer, or how that ended."""
+class Standing:
+    """What became of a run so far: its releases, and one that is being made."""
 
-    since: str
-    release: str = ""
-    """Its id, once it is there."""
-    problem: str = ""
-    """Why there is none."""
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended, well or not."""
-        return bool(self.release or self.problem)
+    job: PublishJob | None = None
+    """The last that was begun while nobody waited for the answer."""
+    releases: tuple[CatalogueEntry, ...] = ()
+    may_publish: bool = False
+    """Whether another release can be begun now: of a checkpoint that none was made of."""
 
 
 class Publisher:
-    """Makes a release of a finished run: while a program waits for it, or while a page shows that it is made."""
+    """Makes a release of a finished run: while a program waits for it, or while whoever asks is told how it goes."""
 
     def __init__(
         self,
@@ -59,15 +61,17 @@ class Publisher:
         store: RunStore,
         driver: RunDriver,
         members: Callable[[], list[Member]],
+        jobs: PublishJobs,
         clock: Clock,
+        export: Export = weights_only,
     ) -> None:
         self._home = home
         self._store = store
         self._driver = driver
         self._members = members
+        self._jobs = jobs
         self._clock = clock
-        self._jobs: dict[str, PublishJob] = {}
-        self._guard = threading.Lock()
+        self._export = export
 
     def publish(self, run_id: str, actor: str) -> dict[str, Any]:
         """The release's id and what it guarantees to each member. Raises what the gate and `publish` raise."""
@@ -75,56 +79,92 @@ class Publisher:
         # Before step 13: no release while an attack gets through or a measured number exceeds its claim.
         folder = self._home / "redteam" / str(request.plan.digest).removeprefix("sha256:")[:16]
         require_gate(request.plan, request.starting_weights, folder)
-        release = publish(self._home, request, self._clock, _after_step)
+        release = publish(self._home, request, self._clock, _after_step, export=self._export)
         self._store.note_release(str(release), run_id, actor)
         return {"release": str(release), "members": _guarantees(self._home, release)}
 
-    def begin(self, run_id: str, actor: str) -> None:
-        """Start `publish` and return; `job` shows how far it is. Raises IllegalMove as it does, or while one is made.
-
-        A job that a crash ended leaves nothing half made (step 13): it is begun again by whoever still wants it.
-        """
+    def begin(self, run_id: str, actor: str) -> PublishJob:
+        """Start `publish` and return; `job` shows how far it is. Raises as it does, IllegalMove while one is made."""
         self._request(run_id)
-        with self._guard:
-            going = self._jobs.get(run_id)
-            if going is not None and not going.over:
-                raise IllegalMove(
-                    f"A release of this run is being made since {going.since}. No second one was begun. Wait for it."
-                )
-            self._jobs[run_id] = PublishJob(to_text(self._clock.now()))
+        job = self._jobs.begin(run_id)
         threading.Thread(target=self._finish, args=(run_id, actor), name="publish", daemon=True).start()
+        return job
 
     def job(self, run_id: str) -> PublishJob | None:
-        """The last job of this run since the coordinator started, or None."""
-        return self._jobs.get(run_id)
+        """The last job of this run, or None."""
+        return self._jobs.last(run_id)
+
+    def settle(self) -> None:
+        """Say of every job that was under way when the coordinator stopped what it came to; once, before any begins.
+
+        A crash leaves nothing half made (step 13), so a release is there or it is not.
+        """
+        for job in self._jobs.open():
+            try:
+                made = self._made_of_last_checkpoint(self._store.run(job.run_id))
+            except CommonlensError as error:  # a damaged folder does not keep the coordinator from starting
+                log.warning("release of run %s: %s", job.run_id, error.message)
+                made = None
+            if made is not None:
+                self._store.note_release(made.id, job.run_id, SYSTEM)
+                self._jobs.end(job.run_id, release=made.id)
+            else:
+                self._store.note_refused_release(job.run_id, SYSTEM, INTERRUPTED)
+                self._jobs.end(
+                    job.run_id,
+                    problem=f"It was interrupted: the coordinator stopped while the release was being made, begun "
+                    f"{job.since}. Nothing half made is offered to anybody. Publish again.",
+                )
+
+    def standing(self, run: RunRow) -> Standing:
+        """Its releases, the last job, and whether another release can be begun now."""
+        job = self._jobs.last(run.id)
+        making = job is not None and not job.over
+        free = run.state is not RunState.RUNNING and run.checkpoint_digest is not None and not making
+        return Standing(
+            job=job,
+            releases=tuple(entry for entry, _ in self._made_of(run)),
+            may_publish=free and self._made_of_last_checkpoint(run) is None,
+        )
+
+    def _made_of(self, run: RunRow) -> Iterator[tuple[CatalogueEntry, str]]:
+        """Each release of the run, and the digest of the checkpoint that it was made of."""
+        shelf, name = Shelf(self._home), self._store.plan(run.plan_digest).extractor_name
+        for entry in read_catalogue(shelf, self._clock).releases:
+            if entry.extractor_name == name:
+                folder = shelf.folder(entry.extractor_name, entry.number)
+                of_run, checkpoint = _source_of(folder, entry.manifest_digest)
+                if of_run == run.id:
+                    yield entry, checkpoint
+
+    def _made_of_last_checkpoint(self, run: RunRow) -> CatalogueEntry | None:
+        made = (entry for entry, checkpoint in self._made_of(run) if checkpoint == run.checkpoint_digest)
+        return next(made, None)
 
     def _finish(self, run_id: str, actor: str) -> None:
-        job = self._jobs[run_id]
         try:
-            self._jobs[run_id] = replace(job, release=self.publish(run_id, actor)["release"])
+            release = str(self.publish(run_id, actor)["release"])
         except Exception as error:
             problem = to_problem(error)
             if not isinstance(error, CommonlensError):
                 log.exception("%s: publishing run %s failed", problem.incident, run_id)
-            self._jobs[run_id] = replace(job, problem=problem.detail)
             self._store.note_refused_release(run_id, actor, problem.code)
+            self._jobs.end(run_id, problem=problem.detail)
+        else:
+            self._jobs.end(run_id, release=release)
 
     def _request(self, run_id: str) -> PublishRequest:
         return publish_request(self._store.run(run_id), self._store, self._driver, self._members())
 
 
-def publish_routes(publisher: Publisher) -> APIRouter:
-    """The one route that turns a finished run into a release."""
-    router = APIRouter(prefix="/api/v1")
+@lru_cache(maxsize=200)
+def _source_of(folder: Path, _manifest_digest: str) -> tuple[str, str]:
+    """(run, checkpoint) that a release was made of; a manifest is known by its digest, so this never changes.
 
-    @router.post("/runs/{run_id}/releases", status_code=201)
-    def publish_run(
-        who: Annotated[Caller, Depends(require(Role.ADMIN))], run_id: Annotated[str, InPath(max_length=40)]
-    ) -> dict[str, Any]:
-        """Make a signed release of a run that has ended or is paused."""
-        return publisher.publish(run_id, who.actor)
-
-    return router
+    Empty texts for one that no run trained.
+    """
+    claimed = parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES)).claimed
+    return (claimed.run_id, claimed.checkpoint_digest) if isinstance(claimed, Manifest) else ("", "")
 
 
 def _guarantees(home: Path, release: str) -> list[dict[str, Any]]:

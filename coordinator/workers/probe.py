@@ -13,7 +13,7 @@ from shared.domain.errors import Broken, InvalidConfig
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.release import MANIFEST_FILE, WEIGHTS_FILE
 from shared.domain.strict import build, to_plain
-from shared.verification import verify_release
+from shared.verification import verify_extractor
 from shared.wire.problems import CLASS_OF_CODE
 
 LONGEST_S = 600
@@ -58,7 +58,7 @@ def find_start(wanted: str) -> Start | None:
             f"starting_from expects {', '.join(PUBLIC_STARTS)} or the folder of a release on the coordinator's "
             f"machine; found {wanted!r}. Nothing was proposed. Correct it, or leave it out for random weights."
         )
-    manifest = verify_release(folder, pinned_root=None, allow_expired=True).manifest
+    manifest = verify_extractor(folder, pinned_root=None, allow_expired=True).manifest
     weights_file = str((folder / WEIGHTS_FILE).resolve())
     return ReleaseStart(weights_file, manifest.files[WEIGHTS_FILE].digest, manifest.release)
 

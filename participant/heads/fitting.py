@@ -21,16 +21,16 @@ from shared.domain.crash_points import crash_point
 from shared.embedding import embed_files
 from shared.extractors.architectures import load
 from shared.extractors.device import choose_device
-from shared.verification import VerifiedRelease
+from shared.verification import VerifiedExtractor
 
 
-def fit_on_release(home: Home, release: VerifiedRelease, data: str, test: str | None, name: str) -> Head:
+def fit_on_release(home: Home, release: VerifiedExtractor, data: str, test: str | None, name: str) -> Head:
     """A head fitted on the training side of `data`, measured on `test` or on the held-out side, and saved.
 
     Embeds on the device of participant.toml. Where nothing is held out the accuracy stays None. Raises
     NotFound, Invalid as `fit_head`.
     """
-    spec, options = release.plan.extractor, read_options(home.settings)
+    spec, options = release.spec, read_options(home.settings)
     apply_threads(options)
     device = choose_device(options.device)
     data_set = open_data_set(home.root, data)
@@ -66,7 +66,7 @@ def fit_on_release(home: Home, release: VerifiedRelease, data: str, test: str | 
 
 
 def predict_files(
-    home: Home, head: Head, release: VerifiedRelease, images: Sequence[Path]
+    home: Home, head: Head, release: VerifiedExtractor, images: Sequence[Path]
 ) -> list[tuple[Path, str, float]]:
     """(file, likeliest class, its probability) for each image. Raises HeadMismatch, InvalidRecords."""
     options = read_options(home.settings)

@@ -6,6 +6,7 @@ files; `shared/release/` writes and signs them, `shared/verification.py` proves 
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,21 +20,41 @@ from shared.domain.run import RoundState
 from shared.domain.strict import later
 
 MANIFEST_FORMAT = "commonlens-manifest/1"
+KEPT_FORMAT = "commonlens-kept/1"
 CERTIFICATE_FORMAT = "commonlens-certificate/1"
 CATALOGUE_FORMAT = "commonlens-catalogue/1"
 
 WEIGHTS_FILE = "model.safetensors"
 CERTIFICATE_FILE = "certificate.json"
 PLAN_FILE = "plan.json"
-CARD_FILE = "card.md"
+CARD_FILE = "README.md"
+FIRST_CARD_FILE = "card.md"
+"""The card's name in the first releases, before hubs' tools were to find it."""
+CONFIG_FILE = "config.json"
+PREPROCESSOR_FILE = "preprocessor_config.json"
+ONNX_FILE = "model.onnx"
+ONNX_INT8_FILE = "model-int8.onnx"
+MEASURED_FILE = "measured.json"
+LENS_FILE = "lens.json"
+LENS_PICTURE_FILE = "lens.svg"
 MANIFEST_FILE = "manifest.json"
 TRUST_FILE = "trust.json"
-REQUIRED_FILES = (WEIGHTS_FILE, CERTIFICATE_FILE, PLAN_FILE, CARD_FILE)
-"""What every manifest promises. `manifest.json` and `trust.json` stand beside it: the first carries the
-promise, the second vouches for the key that signed it and is replaced when keys are rotated."""
+SIGNATURE_FILE = "model.sig"
+"""OpenSSF model signature over the whole folder; like the trust document it is made anew when keys are rotated."""
+BESIDE_THE_PROMISE = (MANIFEST_FILE, TRUST_FILE, SIGNATURE_FILE)
+"""What stands in a release's folder and is not promised by its manifest: the first carries the promise, the others
+vouch for it and are replaced when keys are rotated."""
+TRAINED_FILES = (WEIGHTS_FILE, CERTIFICATE_FILE, PLAN_FILE)
+"""What the manifest of every trained release promises, beside its card."""
+KEPT_FILES = (WEIGHTS_FILE,)
+"""The same of one that was not trained here."""
 
 EXTRACTOR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
-FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
+CHANNEL_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
+FILE_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+"""A plain name, or one in one folder; what hubs' tools look for has capitals."""
+LATEST = "latest"
+"""The channel that nobody moves: the highest number that is offered."""
 HIGHEST_NUMBER = 999_999
 
 
@@ -65,6 +86,46 @@ class Manifest:
     """Names and shapes of the weights file, so that they are checked without building the network."""
     files: Mapping[str, ReleaseFile]
     format: str = MANIFEST_FORMAT
+
+
+class SourceKind(enum.Enum):
+    """What an extractor is that no run of the consortium trained."""
+
+    CLASSICAL = "classical"
+    RANDOM = "random"
+    PUBLIC = "public"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where such an extractor comes from."""
+
+    kind: SourceKind
+    about: str
+    """What it sees and what it is for, a paragraph."""
+    licence: str
+    """SPDX name."""
+    origin: str
+    """The package, paper or seed that it was made from."""
+
+
+@dataclass(frozen=True)
+class KeptManifest:
+    """The signed statement of one release that was not trained here: no records, no plan, no certificate."""
+
+    consortium: str
+    release: str
+    extractor_name: str
+    number: int
+    created_at: str
+    previous: str | None
+    source: Source
+    layout: tuple[TensorSlot, ...]
+    files: Mapping[str, ReleaseFile]
+    format: str = KEPT_FORMAT
+
+
+AnyManifest = Manifest | KeptManifest
 
 
 @dataclass(frozen=True)
@@ -131,6 +192,15 @@ class CatalogueEntry:
 
 
 @dataclass(frozen=True)
+class ChannelPointer:
+    """Where a channel of an extractor's line points; moved by signing the catalogue anew."""
+
+    extractor_name: str
+    channel: str
+    release: str
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """All releases of a consortium, signed by the release key; a later one has a higher version."""
 
@@ -139,6 +209,7 @@ class Catalogue:
     expires_at: str
     releases: tuple[CatalogueEntry, ...]
     format: str = CATALOGUE_FORMAT
+    channels: tuple[ChannelPointer, ...] = later(())
 
     def entry(self, release: str) -> CatalogueEntry | None:
         """The line of release id `release`, or None."""
@@ -148,6 +219,26 @@ class Catalogue:
         """The highest number of `extractor_name` that is not yanked, or None."""
         offered = [e for e in self.releases if e.extractor_name == extractor_name and not e.yanked]
         return max(offered, key=lambda e: e.number, default=None)
+
+    def find(self, wanted: str) -> CatalogueEntry | None:
+        """An extractor's newest (`digits`), a channel of it (`digits@stable`) or a release by its id (`digits-3`).
+
+        By its id also a withdrawn one: what is to be said of it is for the caller.
+        """
+        name, _, channel = wanted.partition("@")
+        if channel:
+            return self.channels_of(name).get(channel)
+        return self.newest(wanted) or self.entry(wanted)
+
+    def channels_of(self, extractor_name: str) -> dict[str, CatalogueEntry]:
+        """Channel → the release it points to; `latest` among them where any release is offered."""
+        newest = self.newest(extractor_name)
+        found = {} if newest is None else {LATEST: newest}
+        for pointer in self.channels:
+            entry = self.entry(pointer.release)
+            if pointer.extractor_name == extractor_name and entry is not None:
+                found[pointer.channel] = entry
+        return found
 
 
 def release_id(extractor_name: str, number: int) -> ReleaseId:

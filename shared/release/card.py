@@ -1,21 +1,40 @@
-"""The short README inside every release, written from the manifest's plan and the certificate."""
+"""The model card inside every release, README.md: written by machine, in the form that model hubs read.
+
+The part between the two lines of dashes is metadata in YAML (Hugging Face's model card format, which other hubs
+read too); every value in it is quoted as JSON, which is YAML as well.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import Plan
 from shared.domain.privacy import REPORTED_DELTA, Mode, PrivacyGuarantee
-from shared.domain.release import Certificate, CertificateMember
-from shared.release.promise import epsilon_text, promise
+from shared.domain.release import Certificate, CertificateMember, Source
+from shared.release.promise import epsilon_text, not_promised, promise
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+|<>!])")
 
 
+Sections = Mapping[str, str]
+"""Heading → Markdown: what the export measured, written by whoever understands its numbers."""
+LIBRARY = "commonlens"
+PIPELINE = "image-feature-extraction"
+
+
 def write_card(
-    release: str, created_at: str, plan: Plan, run_id: str, certificate: Certificate, started_from: str = ""
+    release: str,
+    created_at: str,
+    plan: Plan,
+    run_id: str,
+    certificate: Certificate,
+    started_from: str = "",
+    sections: Sections | None = None,
 ) -> str:
     """Markdown: what this is, the sentence of clause 10, both ε of every member, how to use it.
 
@@ -24,7 +43,10 @@ def write_card(
     spec = plan.extractor
     origin = f"\n- Started from {_escape(started_from)}." if started_from else ""
     closed = sum(1 for cohort in certificate.rounds if cohort.state.value == "closed")
-    return f"""# {_escape(release)}
+    measured = sections or {}
+    tags = ["differential-privacy", "federated-learning", f"{plan.privacy.mode.value}-mode"]
+    return f"""{metadata("other", spec, "trained", tags)}
+# {_escape(release)}
 
 A shared feature extractor, trained by the members of **{_escape(plan.consortium)}** without their records
 leaving them.
@@ -44,13 +66,87 @@ Each member's ε, add or remove one {plan.privacy.unit.value}, by {_escape(certi
 {_table(plan, certificate)}
 
 These numbers cover this release. A member's own ledger composes everything that it ever released.
+{_written(measured)}
+## Known limits
 
+{_bullets(not_promised(plan))}
+
+## Licence
+
+The consortium's own terms: ask **{_escape(plan.consortium)}**. No licence is given by this card.
+{_CHECK_IT}    commonlens verify . --root KEY --explain    who took part, every ε recomputed, what it means
+
+## Made again
+
+Plan `{certificate.plan_digest}` with run `{_escape(run_id)}`: starting weights {plan.starting_weights}; everything
+that is not noise or a record follows from the plan, which stands beside this card. Noise and batches are drawn from
+each member's own cryptographic generator and kept by nobody, so the same weights cannot be made twice.
+"""
+
+
+def write_kept_card(
+    release: str,
+    consortium: str,
+    created_at: str,
+    source: Source,
+    spec: ExtractorSpec,
+    sections: Sections | None = None,
+) -> str:
+    """The card of an extractor that was not trained here: it saw no member's records."""
+    return f"""{metadata(source.licence.lower(), spec, source.kind.value, [])}
+# {_escape(release)}
+
+{_escape(source.about)}
+
+- Kept since {created_at} in the library of **{_escape(consortium)}**. No member's records had a part in it, so there
+  is no ε to state.
+- {_KINDS[source.kind.value]}: {_escape(source.origin)}.
+- Architecture `{_escape(spec.architecture)}`: image [{spec.channels}, {spec.height}, {spec.width}] to an
+  embedding of {spec.embedding_dim} numbers.
+- Licence: {_escape(source.licence)}.
+{_written(sections or {})}{_CHECK_IT}"""
+
+
+_KINDS = {
+    "classical": "A rule that people wrote, nothing was learned",
+    "random": "Random weights, to compare others with",
+    "public": "Public weights",
+}
+_CHECK_IT = """
 ## Check it, use it
 
     commonlens verify . --root KEY              every proof, offline; KEY is the root key that you were given
-    commonlens verify . --root KEY --explain    who took part, every ε recomputed, what it means
+    model_signing verify key --public_key KEY.pem --signature model.sig .    the same files, by OpenSSF's tool
     commonlens embed . IMAGE                    checks first, then prints the embedding
 """
+
+
+def metadata(licence: str, spec: ExtractorSpec, kind: str, tags: Iterable[str]) -> str:
+    """The YAML block of a hub's model card, with its two lines of dashes."""
+    facts: dict[str, Any] = {
+        "license": licence,
+        "library_name": LIBRARY,
+        "pipeline_tag": PIPELINE,
+        "tags": ["image", "feature-extraction", spec.architecture, kind, *tags],
+    }
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in facts.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def body_of(card: str) -> str:
+    """The card without its metadata."""
+    begins, dashes, rest = card.partition("---\n")
+    if begins or not dashes:
+        return card
+    return rest.partition("\n---\n")[2]
+
+
+def _written(sections: Sections) -> str:
+    return "".join(f"\n## {heading}\n\n{text.strip()}\n" for heading, text in sections.items())
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _training_head(plan: Plan) -> str:

@@ -28,10 +28,11 @@ from shared.domain.errors import (
 from shared.domain.files import atomic_writer, sync_folder, write_atomically, write_json
 from shared.domain.release import (
     MANIFEST_FILE,
+    SIGNATURE_FILE,
     TRUST_FILE,
+    AnyManifest,
     Catalogue,
     CatalogueEntry,
-    Manifest,
     ReleaseFile,
 )
 from shared.release import limits
@@ -125,8 +126,8 @@ def pull(
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
     token: str | None = None,
 ) -> Pulled[V]:
-    """Bring release `wanted` (an id such as `digits-3`, an extractor's name for its newest, or None where
-    there is one extractor) into `destination/<id>/`, verified.
+    """Bring release `wanted` (an id such as `digits-3`, an extractor's name for its newest, `digits@stable` for a
+    channel, or None where there is one extractor) into `destination/<id>/`, verified.
 
     `progress` is called with (file, bytes done, bytes in all); `token` is for registries that are not public.
     Raises NotFound, NotAllowed for a yanked one,
@@ -145,6 +146,8 @@ def pull(
         partial.mkdir(parents=True)
         try:
             size_bytes = _download(client, entry, partial, progress)
+            if store.trust.openssf_key:
+                _download_signature(client, entry, partial)
             # The document of today, not the one the release was made under: it names the keys of today.
             write_json(partial / TRUST_FILE, store.trust_envelope, mode=0o644)
             verified = verify(partial, pinned_root)
@@ -165,7 +168,7 @@ def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
                 "Name one of them."
             )
         wanted = names[0]
-    entry = catalogue.newest(wanted) or catalogue.entry(wanted)
+    entry = catalogue.find(wanted)
     if entry is None:
         raise NotFound(
             f"The catalogue has no release {wanted[:80]!r}; it has {', '.join(names[:10]) or 'none yet'}. "
@@ -185,7 +188,7 @@ def _download(
     partial: Path,
     progress: Callable[[str, int, int], None],
 ) -> int:
-    base = f"/api/v1/releases/{entry.extractor_name}/{entry.number}/files"
+    base = address(entry)
     data = read_limited(client, f"{base}/{MANIFEST_FILE}", limits.MANIFEST_BYTES, "Manifest")
     manifest = parse_manifest(parse_document(data, MANIFEST_FILE))
     if manifest.digest != entry.manifest_digest:
@@ -201,6 +204,19 @@ def _download(
     for name, file in sorted(manifest.claimed.files.items()):
         done = _download_file(client, f"{base}/{name}", partial / name, file, done, total, progress)
     return done + len(data)
+
+
+def _download_signature(client: httpx.Client, entry: CatalogueEntry, partial: Path) -> None:
+    # Not promised by the manifest, since it is made anew when keys change; the proofs say whether it holds.
+    data = read_limited(
+        client, f"{address(entry)}/{SIGNATURE_FILE}", limits.SIGNATURE_BYTES, "OpenSSF signature"
+    )
+    write_atomically(partial / SIGNATURE_FILE, data, mode=0o644)
+
+
+def address(entry: CatalogueEntry) -> str:
+    """Where the files of a release are, at its coordinator."""
+    return f"/api/v1/releases/{entry.extractor_name}/{entry.number}/files"
 
 
 def _download_file(
@@ -254,7 +270,7 @@ def _show(partial: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _check_space(manifest: Manifest, partial: Path) -> None:
+def _check_space(manifest: AnyManifest, partial: Path) -> None:
     needed = sum(file.size_bytes for file in manifest.files.values())
     free = shutil.disk_usage(partial).free
     if free < needed:

@@ -10,11 +10,16 @@ from shared.domain.errors import Invalid
 from shared.domain.extractor import WeightLayout
 from shared.domain.plan import PLAN_FORMAT, Plan
 from shared.domain.release import (
+    BESIDE_THE_PROMISE,
+    CARD_FILE,
     FILE_NAME,
-    MANIFEST_FILE,
+    FIRST_CARD_FILE,
+    KEPT_FILES,
+    KEPT_FORMAT,
     MANIFEST_FORMAT,
-    REQUIRED_FILES,
-    TRUST_FILE,
+    TRAINED_FILES,
+    AnyManifest,
+    KeptManifest,
     Manifest,
     release_id,
 )
@@ -26,9 +31,9 @@ from shared.release.signing import SigningKey
 
 @dataclass(frozen=True)
 class UnverifiedManifest:
-    """A manifest as parsing gives it; only `shared.verification.verify_release` makes more of it."""
+    """A manifest as parsing gives it; only `shared.verification` makes more of it."""
 
-    claimed: Manifest
+    claimed: AnyManifest
     envelope: Envelope
 
     @property
@@ -41,7 +46,7 @@ class UnverifiedManifest:
         require("manifest", self.envelope, [release_key], 1, "release key")
 
 
-def sign_manifest(manifest: Manifest, release_key: SigningKey) -> Envelope:
+def sign_manifest(manifest: AnyManifest, release_key: SigningKey) -> Envelope:
     """The manifest in an envelope."""
     return seal("manifest", to_plain(manifest), [release_key])
 
@@ -56,7 +61,12 @@ def resign_manifest(envelope: Envelope, release_key: SigningKey) -> Envelope:
 
 def parse_manifest(envelope: Envelope) -> UnverifiedManifest:
     """Check form and bounds; nothing is proven by it. Raises Invalid."""
-    manifest = read_signed(Manifest, MANIFEST_FORMAT, signed_part(envelope), "manifest")
+    value = signed_part(envelope)
+    manifest: AnyManifest
+    if value.get("format") == KEPT_FORMAT:
+        manifest = read_signed(KeptManifest, KEPT_FORMAT, value, "manifest")
+    else:
+        manifest = read_signed(Manifest, MANIFEST_FORMAT, value, "manifest")
     if manifest.release != release_id(manifest.extractor_name, manifest.number):
         raise Invalid(
             f"The manifest names itself {manifest.release[:80]!r}; its name and number make "
@@ -70,7 +80,7 @@ def parse_manifest(envelope: Envelope) -> UnverifiedManifest:
     return UnverifiedManifest(manifest, envelope)
 
 
-def layout_of(manifest: Manifest) -> WeightLayout:
+def layout_of(manifest: AnyManifest) -> WeightLayout:
     """Names and shapes that the weights file must have."""
     return WeightLayout(manifest.layout)
 
@@ -87,20 +97,28 @@ def plan_of(manifest: Manifest) -> Plan:
     return read_signed(Plan, PLAN_FORMAT, manifest.plan, "plan")
 
 
-def _check_files(manifest: Manifest) -> None:
+def card_of(manifest: AnyManifest) -> str:
+    """The name of its card."""
+    return CARD_FILE if CARD_FILE in manifest.files else FIRST_CARD_FILE
+
+
+def _check_files(manifest: AnyManifest) -> None:
     names = set(manifest.files)
-    missing = [name for name in REQUIRED_FILES if name not in names]
+    required = TRAINED_FILES if isinstance(manifest, Manifest) else KEPT_FILES
+    missing = [name for name in (*required, card_of(manifest)) if name not in names]
     if missing:
         raise Invalid(f"The manifest lists {len(names)} files and not {missing[0]}. Nothing was read.")
     if len(names) > limits.RELEASE_FILES:
         raise Invalid(f"A release has at most {limits.RELEASE_FILES} files, this one {len(names)}.")
     for name, file in manifest.files.items():
-        if not FILE_NAME.match(name) or name in (MANIFEST_FILE, TRUST_FILE):
+        if not FILE_NAME.match(name) or name in BESIDE_THE_PROMISE:
             raise Invalid(
                 f"The manifest lists a file {name[:80]!r}, which is no name for one. Nothing was read."
             )
         if not 0 <= file.size_bytes <= limits.RELEASE_BYTES:
             raise Invalid(f"The manifest gives {name} a size of {file.size_bytes} bytes. Nothing was read.")
+    if len({name.lower() for name in names}) != len(names):
+        raise Invalid("Two files of the manifest differ in capitals only. Nothing was read.")
     total = sum(file.size_bytes for file in manifest.files.values())
     if total > limits.RELEASE_BYTES:
         raise Invalid(

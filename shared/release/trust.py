@@ -13,7 +13,8 @@ from typing import Final
 from shared.domain.canonical import Digest, digest_of
 from shared.domain.clock import Clock, from_text
 from shared.domain.errors import BadSignature, Expired, Invalid, RolledBack, WrongAuthority
-from shared.domain.strict import to_plain
+from shared.domain.strict import later, to_plain
+from shared.release import openssf
 from shared.release.envelope import (
     Envelope,
     envelope_digest,
@@ -55,6 +56,8 @@ class Trust:
     ca_sha256: str
     """`sha256:` + 64 hex digits of the CA certificate's DER bytes."""
     format: str = TRUST_FORMAT
+    openssf_key: str = later("")
+    """EC P-256 public key, PEM: checks the OpenSSF signature of releases. "" in documents from before there was one."""
 
 
 def sign_trust(trust: Trust, root_keys: list[SigningKey]) -> Envelope:
@@ -153,6 +156,10 @@ def _check_form(trust: Trust) -> None:
         raise Invalid(
             f"The trust document's threshold is between 1 and {len(trust.root.keys)}, "
             f"not {trust.root.threshold}. Nothing was read."
+        )
+    if trust.openssf_key and not openssf.is_public_key(trust.openssf_key):
+        raise Invalid(
+            "The trust document's openssf_key is not an EC P-256 public key in PEM. Nothing was read."
         )
     if trust.version < 1 or not _FINGERPRINT.match(trust.ca_sha256):
         raise Invalid(

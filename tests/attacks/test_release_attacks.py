@@ -80,7 +80,7 @@ WITHOUT_THE_KEY: list[tuple[str, Callable[[Path], None], int, type[CommonlensErr
         DigestMismatch,
         "model.safetensors should",
     ),
-    ("one bit of the card is flipped", flip_byte("card.md"), 3, DigestMismatch, "card.md should be"),
+    ("one bit of the card is flipped", flip_byte("README.md"), 3, DigestMismatch, "README.md should be"),
     ("the weights are cut", lambda f: os.truncate(f / "model.safetensors", 50), 3, DigestMismatch, "has 50"),
     (
         "the certificate is missing",
@@ -129,7 +129,7 @@ WITHOUT_THE_KEY: list[tuple[str, Callable[[Path], None], int, type[CommonlensErr
     ),
     (
         "the manifest promises another size",
-        edit("manifest.json", lambda m: m["signed"]["files"]["card.md"].update(size_bytes=1)),
+        edit("manifest.json", lambda m: m["signed"]["files"]["README.md"].update(size_bytes=1)),
         2,
         BadSignature,
         r"needs 1 signature\(s\) by the release key; 0 verify",

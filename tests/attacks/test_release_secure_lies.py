@@ -111,8 +111,8 @@ def test_publisher_signs_a_secure_certificate_that(
     ("word", "kind", "text"),
     [
         ("1e999", CertificateWrong, "claims no finite ε"),
-        ("NaN", ProofFailed, "Proof 4 of 9"),
-        ("Infinity", ProofFailed, "Proof 4 of 9"),
+        ("NaN", ProofFailed, "Proof 4 of 10"),
+        ("Infinity", ProofFailed, "Proof 4 of 10"),
     ],
 )
 def test_publisher_claims_an_epsilon_that_is_no_number(
@@ -173,7 +173,7 @@ def test_publisher_claims_mode_secure_with(tmp_path: Path, change: Callable[[Pla
     prove_consents(kit.plan, certificate)
     prove_cohorts(kit.plan, certificate)
     prove_epsilon(kit.plan, certificate)
-    with pytest.raises(ProofFailed, match=f'Proof 8 of 9, "the plan is sound.*{text}'):
+    with pytest.raises(ProofFailed, match=f'Proof 8 of 10, "the plan is sound.*{text}'):
         kit.publish()
 
 

@@ -93,7 +93,7 @@ def test_stranger_verifies_a_pulled_release_offline(strangers_copy: Path) -> Non
         ("model.safetensors", 3),
         ("certificate.json", 3),
         ("plan.json", 3),
-        ("card.md", 3),
+        ("README.md", 3),
         ("manifest.json", 2),
         ("trust.json", 1),
     ],

@@ -76,7 +76,7 @@ def test_verify_prints_every_proof_with_a_tick(
     out = capsys.readouterr().out
     assert [line[2:].startswith(name) for line, name in zip(out.splitlines(), PROOFS, strict=False)] == [
         True
-    ] * 9
+    ] * 10
     assert "under the root that you gave" in out and "only for itself" not in out
     assert "at δ 1e-05" in out and "at δ 1e-06" in out and "(add or remove one record)" in out
 
@@ -92,24 +92,24 @@ def test_verify_without_a_root_says_that_the_folder_vouches_only_for_itself(
 def test_verify_exits_3_and_names_the_proof_that_failed(
     kit: Kit, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "card.md").write_text("better than it is")
+    (folder / "README.md").write_text("better than it is")
     assert run("verify", folder, "--root", kit.root) == 3
     captured = capsys.readouterr()
-    assert 'Not trusted: Proof 3 of 9, "every file has the digest' in captured.err
+    assert 'Not trusted: Proof 3 of 10, "every file has the digest' in captured.err
     assert "[not-trusted.digest]" in captured.err and "Traceback" not in captured.err
 
 
 def test_weights_that_are_none_exit_3_too(kit: Kit, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kit.lie(folder, "model.safetensors", lambda _: b"\x80\x04.")
     assert run("verify", folder) == 3
-    assert 'Proof 5 of 9, "weights match' in capsys.readouterr().err
+    assert 'Proof 5 of 10, "weights match' in capsys.readouterr().err
 
 
 def test_verify_of_no_folder_is_a_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("verify", tmp_path / "nothing") == 2
     assert "There is no folder" in capsys.readouterr().err
     assert run("verify", tmp_path) == 3
-    assert "Proof 1 of 9" in capsys.readouterr().err
+    assert "Proof 1 of 10" in capsys.readouterr().err
 
 
 def test_usage_errors_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +149,7 @@ def test_embed_computes_nothing_with_a_release_that_fails(
 ) -> None:
     (folder / "extra.py").write_text("")
     assert run("embed", folder, *images(tmp_path), "--out", tmp_path / "out.npy") == 3
-    assert "Proof 3 of 9" in capsys.readouterr().err and not (tmp_path / "out.npy").exists()
+    assert "Proof 3 of 10" in capsys.readouterr().err and not (tmp_path / "out.npy").exists()
 
 
 def test_embed_names_every_file_that_is_no_image(

@@ -133,7 +133,7 @@ def test_slow_verification_keeps_no_page_waiting(board: Board, monkeypatch: pyte
     monkeypatch.setattr("coordinator.dashboard.pages_privacy.PATIENCE_S", 0.0)
     otto = board.browser("Otto")
     for path in ("/extractors/digits/2", "/privacy/digits/2"):
-        card = board.home / "releases" / "digits" / "2" / "card.md"
+        card = board.home / "releases" / "digits" / "2" / "README.md"
         card.touch()
         page = otto.get(path)
         assert "being checked now" in words(page).lower() and 'http-equiv="refresh"' in page.text
@@ -173,7 +173,7 @@ def test_asking_again_and_again_checks_once_a_minute(board: Board) -> None:
     assert "All proofs hold. They are checked at most once a minute" in words(
         otto.get("/extractors/digits/2")
     )
-    card = board.home / "releases" / "digits" / "2" / "card.md"
+    card = board.home / "releases" / "digits" / "2" / "README.md"
     card.touch()
     otto.post("/extractors/digits/2/check")
     assert service.check(service.find("digits", "2")) is not first, "other files are looked at at once"
@@ -195,7 +195,7 @@ def test_asking_again_keeps_no_thread_while_a_large_release_is_checked(
     monkeypatch.setattr(service, "_verified", slow)
     assert otto.post("/extractors/digits/2/check").status_code == 303
     assert "The check goes on" in words(otto.get("/extractors/digits/2"))
-    (board.home / "releases" / "digits" / "2" / "card.md").touch()
+    (board.home / "releases" / "digits" / "2" / "README.md").touch()
     refused = board.browser("Ada").post("/extractors/digits/2/yank", typed="no")
     assert refused.status_code == 422 and "Nothing was withdrawn" in words(refused), (
         "nor does a form with a slip"
@@ -206,10 +206,10 @@ def test_asking_again_keeps_no_thread_while_a_large_release_is_checked(
 def test_changed_file_is_noticed_although_the_release_was_verified_before(board: Board) -> None:
     otto = board.browser("Otto")
     assert "All 9 hold" in words(otto.get("/extractors/digits/1"))
-    card = board.home / "releases" / "digits" / "1" / "card.md"
+    card = board.home / "releases" / "digits" / "1" / "README.md"
     card.write_text(card.read_text(encoding="utf-8").replace("digits", "DIGITS"), encoding="utf-8")
     page = otto.get("/extractors/digits/1")
-    assert "A proof does not hold" in words(page) and "card.md should be sha256:" in words(page)
+    assert "A proof does not hold" in words(page) and "README.md should be sha256:" in words(page)
     assert str(board.home) not in page.text
 
 
@@ -314,7 +314,7 @@ def test_api_says_what_was_proven(board: Board) -> None:
 
 def test_only_fetched_manifests_and_weights_are_counted_and_nothing_of_who(board: Board) -> None:
     ada = board.browser("Ada")
-    for name in ("model.safetensors", "manifest.json", "model.safetensors", "card.md"):
+    for name in ("model.safetensors", "manifest.json", "model.safetensors", "README.md"):
         got = api(board, "Otto", "GET", f"/releases/digits/2/files/{name}")
         assert got.status_code == 200
     later = {"range": "bytes=10-20", "authorization": ""}
@@ -358,7 +358,7 @@ def test_lines_to_copy_are_what_the_commands_take(
 
 
 def test_card_is_drawn_from_its_own_few_forms(kit: Kit) -> None:
-    found = blocks((kit.folder(2) / "card.md").read_text(encoding="utf-8"))
+    found = blocks((kit.folder(2) / "README.md").read_text(encoding="utf-8"))
     assert [block.kind for block in found].count("table") == 1
     table = next(block for block in found if block.kind == "table")
     assert "".join(span.text for span in table.rows[1][0]) == MARKUP

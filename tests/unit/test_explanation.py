@@ -167,7 +167,7 @@ def test_mode_local_says_alone_the_same_and_prints_no_number_twice(
 def test_json_carries_the_same_numbers(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(page(kit, capsys, "--json", "--root", kit.root))
     assert found["format"] == "commonlens-explanation/1" and found["root_pinned"] is True
-    assert found["release_key"] == kit.release_key.public_hex and len(found["proofs"]) == 9
+    assert found["release_key"] == kit.release_key.public_hex and len(found["proofs"]) == 10
     assert [m["name"] for m in found["members"]] == ["North", "South", "West", "East", "Centre"]
     assert [(m["asked"], m["contributed"], m["missing"], m["charged_rounds"]) for m in found["members"][2:4]] == [
         (61, 50, 11, 60), (30, 30, 0, 30),
@@ -183,11 +183,11 @@ def test_a_failed_proof_explains_nothing_and_exits_3(
     kit: Kit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = Path(shutil.copytree(kit.folder(), tmp_path / "release"))
-    (folder / "card.md").write_text("better than it is")
+    (folder / "README.md").write_text("better than it is")
     for option in ("--explain", "--rounds", "--json"):
         assert run(kit, option, folder=folder) == 3
         captured = capsys.readouterr()
-        assert captured.out == "" and "Proof 3 of 9" in captured.err
+        assert captured.out == "" and "Proof 3 of 10" in captured.err
 
 
 def test_a_name_cannot_look_like_a_line_of_the_page(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.registry.build import weights_only
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import (
     CATALOGUE_LIFETIME,
@@ -74,12 +75,12 @@ def test_killed_after_any_step_the_next_publish_finishes_what_was_begun(kit: Kit
             raise Killed
 
     with pytest.raises(Killed):
-        publish(kit.home, kit.request("two"), kit.clock, kill)
+        publish(kit.home, kit.request("two"), kit.clock, kill, export=weights_only)
     # Visible is what the catalogue lists; whatever it lists is whole.
     shown = visible_ids(kit)
     assert shown == (["digits-1", "digits-2"] if step == "13.6 show" else ["digits-1"])
     kit.clock.advance(3600)
-    assert publish(kit.home, kit.request("two"), kit.clock) == "digits-2"
+    assert publish(kit.home, kit.request("two"), kit.clock, export=weights_only) == "digits-2"
     assert visible_ids(kit) == ["digits-1", "digits-2"]
     verify_release(kit.folder(2), pinned_root=kit.root, clock=kit.clock)
     left = sorted(path.name for path in (kit.home / "releases").iterdir())
@@ -93,10 +94,10 @@ def test_killed_after_any_step_another_release_gets_its_own_number(kit: Kit, ste
             raise Killed
 
     with pytest.raises(Killed):
-        publish(kit.home, kit.request("one"), kit.clock, kill)
+        publish(kit.home, kit.request("one"), kit.clock, kill, export=weights_only)
     kept = step in ("13.5 place", "13.6 show")
-    assert publish(kit.home, kit.request("two"), kit.clock) == ("digits-2" if kept else "digits-1")
-    assert publish(kit.home, kit.request("one"), kit.clock) == ("digits-1" if kept else "digits-2")
+    assert publish(kit.home, kit.request("two"), kit.clock, export=weights_only) == ("digits-2" if kept else "digits-1")
+    assert publish(kit.home, kit.request("one"), kit.clock, export=weights_only) == ("digits-1" if kept else "digits-2")
     assert visible_ids(kit) == ["digits-1", "digits-2"]
 
 
@@ -105,7 +106,7 @@ def test_a_release_that_does_not_verify_is_never_shown(kit: Kit) -> None:
     with pytest.raises(
         ProofFailed, match='"consents signed by the identity keys on the certificate", failed'
     ):
-        publish(kit.home, short, kit.clock)
+        publish(kit.home, short, kit.clock, export=weights_only)
     assert visible_ids(kit) == [] and not kit.folder(1).exists()
     assert kit.publish() == "digits-1"
 
@@ -145,7 +146,7 @@ def test_release_of_mode_secure_shows_both_numbers_of_every_member(tmp_path: Pat
             assert own.noise_multiplier == pytest.approx(whole.noise_multiplier / share, rel=1e-12)
         for together, alone in zip(member.guarantees, member.guarantees_alone, strict=True):
             assert together.epsilon < alone.epsilon and together.delta == alone.delta
-    card = (kit.folder() / "card.md").read_text()
+    card = (kit.folder() / "README.md").read_text()
     assert "| member | ε at δ = 1e-05 | ε_alone | ε at δ = 1e-06 | ε_alone |" in card
     assert "provided that of the members in a sum all but 1 add their noise share" in card
 
@@ -154,7 +155,7 @@ def test_certificate_of_mode_local_has_no_word_of_a_second_number(kit: Kit) -> N
     kit.publish()
     text = (kit.folder() / "certificate.json").read_text()
     assert "alone" not in text
-    assert "ε_alone, if all others deviate: the same." in (kit.folder() / "card.md").read_text()
+    assert "ε_alone, if all others deviate: the same." in (kit.folder() / "README.md").read_text()
 
 
 def test_epsilon_without_a_bound_is_not_certified(kit: Kit) -> None:
@@ -222,5 +223,5 @@ def test_markdown_in_a_members_name_stays_text(kit: Kit) -> None:
     evil = PlanMember(first.member_id, "a|b [x](http://y)\n# c", first.declared_size)
     kit.plan = replace(kit.plan, members=(evil, *rest))
     kit.publish()
-    card = (kit.folder() / "card.md").read_text()
+    card = (kit.folder() / "README.md").read_text()
     assert r"| a\|b \[x\]\(http://y\) \# c |" in card

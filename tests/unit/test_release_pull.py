@@ -118,7 +118,7 @@ def test_withdrawn_release_is_not_downloaded(hub: Hub) -> None:
 
 def test_damaged_copy_is_replaced_as_a_whole(hub: Hub) -> None:
     folder = hub.pull().folder
-    (folder / "card.md").write_text("changed")
+    (folder / "README.md").write_text("changed")
     (folder / "extra").write_text("added")
     assert hub.pull().downloaded_bytes > 0
     assert verify_release(folder, pinned_root=hub.kit.root, clock=hub.kit.clock).proofs
@@ -199,8 +199,8 @@ FILES = "releases/digits/1/files/"
 @pytest.mark.parametrize(
     ("path", "told", "kind", "text"),
     [
-        (FILES + "card.md", b"short", DigestMismatch, "card.md with .* bytes; 5 came"),
-        (FILES + "card.md", b"x" * 10**6, InvalidMessage, "and has more"),
+        (FILES + "README.md", b"short", DigestMismatch, "README.md with .* bytes; 5 came"),
+        (FILES + "README.md", b"x" * 10**6, InvalidMessage, "and has more"),
         (FILES + "manifest.json", b"{" * 9, Invalid, "not a JSON document"),
         (
             FILES + "manifest.json",
@@ -231,7 +231,7 @@ def test_other_weights_of_the_same_size_are_caught_by_verification(hub: Hub) -> 
     data = bytearray((hub.kit.folder() / "model.safetensors").read_bytes())
     data[-2] ^= 1
     hub.lie(FILES + "model.safetensors", bytes(data))
-    with pytest.raises(DigestMismatch, match="Proof 3 of 9"):
+    with pytest.raises(DigestMismatch, match="Proof 3 of 10"):
         hub.pull()
     assert hub.shown() == [".commonlens"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coordinator.registry.build import weights_only
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
 from coordinator.runs.publishing import publish_request
@@ -63,7 +64,7 @@ def test_run_with_a_shared_head_ends_in_a_release_of_the_extractor_alone_that_ve
     assert np.abs(weights[extractor:]).min() > 0.0
 
     request = publish_request(ended, sim.store, sim.driver, sim.every_member())
-    publish(sim.desk.home, request, sim.desk.clock)
+    publish(sim.desk.home, request, sim.desk.clock, export=weights_only)
     folder = Shelf(sim.desk.home).folder("tiny", 1)
     release = verify_release(folder, pinned_root=root_of(sim.desk), clock=sim.desk.clock)
     assert release.plan.shared_head == plan.shared_head

@@ -54,7 +54,7 @@ def test_without_a_pinned_root_the_release_says_so(kit: Kit) -> None:
 
 
 def test_expired_trust_is_refused_unless_the_caller_allows_it(kit: Kit) -> None:
-    with pytest.raises(Expired, match='Proof 1 of 9, "trust file signed by the root", failed'):
+    with pytest.raises(Expired, match='Proof 1 of 10, "trust file signed by the root", failed'):
         verify_release(kit.folder(), pinned_root=kit.root, clock=LATE)
     assert verify_release(kit.folder(), pinned_root=kit.root, clock=LATE, allow_expired=True).pinned
 
@@ -127,14 +127,13 @@ def test_verified_release_cannot_be_made_by_hand(kit: Kit) -> None:
     with pytest.raises(NotTrusted, match="by verify_release and by nothing else"):
         VerifiedRelease(
             object(),
-            manifest=None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            real.weights,
+            (),
+            trained=real.manifest,
             plan=real.plan,
             certificate=real.certificate,
-            weights=real.weights,
-            trust=real.trust,
-            pinned=True,
             recomputed={},
-            proofs=(),
         )
 
 
@@ -155,7 +154,7 @@ def test_trust_in_the_folder_is_the_coordinators(kit: Kit) -> None:
 
 
 def test_card_says_the_sentence_of_clause_10_and_every_members_epsilon(kit: Kit) -> None:
-    card = (kit.folder() / "card.md").read_text()
+    card = (kit.folder() / "README.md").read_text()
     assert "is (ε, δ)-indistinguishable with and without r (add or remove one)" in card
     assert "The bound rests on the member's own noise alone" in card
     assert all(f"| {name} |" in card for name in ("North", "South", "West"))
@@ -168,3 +167,9 @@ def test_verification_needs_no_torch(kit: Kit) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_openssf_signature_by_the_key_that_the_trust_names_is_one_of_the_proofs(kit: Kit) -> None:
+    release = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
+    assert release.proofs[-1].name == "OpenSSF signature over the folder"
+    assert "model.sig covers 6 files" in release.proofs[-1].line
