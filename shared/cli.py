@@ -1,4 +1,4 @@
-"""`commonlens`: what anybody may do with a release — pull it, verify it offline, embed images with it."""
+"""`commonlens`: what anybody may do with a release — choose, pull, verify offline, embed images with it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
+from shared.cli_library import add_library_commands
 from shared.console import one_line, plain, run
 from shared.domain.clock import SystemClock
 from shared.domain.errors import Invalid, InvalidWeights, ProofFailed
 from shared.release.promise import alone_text, epsilon_text
 
 if TYPE_CHECKING:
-    from shared.verification import VerifiedRelease
+    from shared.verification import VerifiedExtractor
 
 app = typer.Typer(
     name="commonlens",
@@ -80,7 +81,10 @@ def pull(
     url: Annotated[str, typer.Argument(metavar="URL", help="The coordinator, https://…")],
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A release (digits-3) or an extractor (digits: its newest)."),
+        typer.Argument(
+            metavar="[NAME]",
+            help="A release (digits-3), an extractor (digits: its newest) or a channel (digits@stable).",
+        ),
     ] = None,
     ca_fingerprint: Annotated[
         str | None,
@@ -98,12 +102,12 @@ def pull(
 ) -> None:
     """Download a release, verify it, and only then show it. The pin is kept in DIR/.commonlens."""
     from shared.release import hub_client
-    from shared.verification import verify_release
+    from shared.verification import verify_extractor
 
     clock = SystemClock()
 
-    def check(folder: Path, pinned_root: str) -> VerifiedRelease:
-        return verify_release(folder, pinned_root=pinned_root, clock=clock)
+    def check(folder: Path, pinned_root: str) -> VerifiedExtractor:
+        return verify_extractor(folder, pinned_root=pinned_root, clock=clock)
 
     store = hub_client.connect(url, to, ca_fingerprint, clock)
     with Progress(
@@ -154,22 +158,31 @@ def embed(
     write_embeddings(images, embed_files(release, images), out)
 
 
-def _verified(directory: Path, root: str | None, allow_expired: bool) -> VerifiedRelease:
-    from shared.verification import verify_release
+add_library_commands(app)
+
+
+def _verified(directory: Path, root: str | None, allow_expired: bool) -> VerifiedExtractor:
+    from shared.verification import verify_extractor
 
     if not directory.is_dir():
         raise Invalid(f"There is no folder {directory}. Nothing was checked. Give the folder of one release.")
     try:
-        return verify_release(directory, pinned_root=root, clock=SystemClock(), allow_expired=allow_expired)
+        return verify_extractor(directory, pinned_root=root, clock=SystemClock(), allow_expired=allow_expired)
     except InvalidWeights as error:
         # To whoever verifies, weights that are none are a proof that failed: exit code 3 like the others.
         raise ProofFailed(error.message) from error
 
 
-def _explain(release: VerifiedRelease, *, every_round: bool, as_json: bool) -> None:
+def _explain(release: VerifiedExtractor, *, every_round: bool, as_json: bool) -> None:
     from shared.explanation import explain as explain_release
     from shared.explanation_page import print_explanation
+    from shared.verification import VerifiedRelease
 
+    if not isinstance(release, VerifiedRelease):
+        raise Invalid(
+            f"{release.manifest.release} was not trained here: it saw no member's records, so there is nobody's ε to "
+            "explain. All its proofs hold. Leave out --explain."
+        )
     facts = explain_release(release)
     if as_json:
         typer.echo(json.dumps(facts.as_plain(), ensure_ascii=False, allow_nan=False, indent=2))
@@ -177,7 +190,9 @@ def _explain(release: VerifiedRelease, *, every_round: bool, as_json: bool) -> N
     print_explanation(facts, Console(highlight=False), every_round=every_round)
 
 
-def _show_proofs(release: VerifiedRelease) -> None:
+def _show_proofs(release: VerifiedExtractor) -> None:
+    from shared.verification import VerifiedRelease
+
     console = Console(highlight=False, soft_wrap=True)
     for proof in release.proofs:
         line = Text("✓ ", style="green")
@@ -185,6 +200,9 @@ def _show_proofs(release: VerifiedRelease) -> None:
         line.append(f": {plain(proof.line)}", style="not bold default")
         console.print(line)
     console.print()
+    if not isinstance(release, VerifiedRelease):
+        console.print(Text("  Not trained here: it saw no member's records, so there is no ε."))
+        return
     unit = release.plan.privacy.unit.value
     for member in release.certificate.members:
         numbers = ", ".join(
@@ -194,7 +212,7 @@ def _show_proofs(release: VerifiedRelease) -> None:
         console.print(Text(f"  {one_line(member.name)}: {numbers} (add or remove one {unit})"))
 
 
-def _say_if_unpinned(release: VerifiedRelease, *, on_stderr: bool) -> None:
+def _say_if_unpinned(release: VerifiedExtractor, *, on_stderr: bool) -> None:
     console = Console(stderr=on_stderr, highlight=False, soft_wrap=True)
     if release.pinned:
         console.print(Text(f"Verified: {release.manifest.release}, under the root that you gave."))

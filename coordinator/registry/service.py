@@ -19,14 +19,17 @@ import sqlalchemy as sa
 
 from coordinator.audit.log import append
 from coordinator.audit.masking import holds_secret
+from coordinator.registry.build import Export, weights_only
 from coordinator.registry.claims import Claimed, ClaimedExtractor, other_manifest, read_claims
 from coordinator.registry.downloads import DownloadCounts
 from coordinator.registry.kept import Kept, stamp
 from coordinator.registry.shelf import Shelf, point_channel, read_catalogue, yank
+from coordinator.registry.standard import keep_standard
 from coordinator.storage.database import reading, writing
 from coordinator.storage.tables import audit_events
 from shared.domain.clock import Clock, from_text, to_text
 from shared.domain.errors import CommonlensError, IllegalMove, Invalid, NotFound
+from shared.domain.ids import ReleaseId
 from shared.domain.release import EXTRACTOR_NAME, HIGHEST_NUMBER, Catalogue, CatalogueEntry
 from shared.explanation import Explanation, explain
 from shared.release.envelope import parse_document
@@ -65,8 +68,9 @@ class Withdrawal:
 class ReleaseService:
     """One instance per coordinator; may be asked from several threads."""
 
-    def __init__(self, home: Path, engine: sa.Engine, clock: Clock) -> None:
+    def __init__(self, home: Path, engine: sa.Engine, clock: Clock, export: Export = weights_only) -> None:
         self.home = home
+        self._export = export
         self.downloads = DownloadCounts(engine)
         self._shelf = Shelf(home)
         self._engine = engine
@@ -166,6 +170,13 @@ class ReleaseService:
             subject = f"{extractor_name[:64]}:{channel[:32]}"
             append(connection, self._clock, actor, "channel.move", subject, {"release": release[:80]})
             point_channel(self.home, extractor_name, channel, release, self._clock)
+
+    def keep_standard(self, name: str, actor: str) -> ReleaseId:
+        """Put a standard extractor into the library; its release. Raises as `keep_standard` of standard.py."""
+        release = keep_standard(self.home, name, self._clock, self._export)
+        with writing(self._engine) as connection:
+            append(connection, self._clock, actor, "release.keep", str(release), {"standard": name[:64]})
+        return release
 
     def withdrawal(self, entry: CatalogueEntry) -> Withdrawal | None:
         """When and why it was withdrawn, as the audit log has it; None for what is offered."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.domain.canonical import canonical_bytes
-from shared.domain.errors import Broken, InvalidConfig
+from coordinator.workers.process import ask_worker
+from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.release import MANIFEST_FILE, WEIGHTS_FILE
 from shared.domain.strict import build, to_plain
 from shared.verification import verify_extractor
-from shared.wire.problems import CLASS_OF_CODE
 
+WORKER = "coordinator.workers.probe_worker"
 LONGEST_S = 600
 PUBLIC_STARTS = ("efficientnet-lite0-public",)
 """The names of public weights that the worker knows (shared/extractors/public_weights.py, which needs torch)."""
@@ -84,22 +81,6 @@ def probe_extractor(spec: ExtractorSpec, seed: int, folder: Path, start: Start |
     Broken when it crashed. `start` gives the starting weights; what it has no tensors for comes from `seed`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    question = canonical_bytes(
-        {"spec": to_plain(spec), "seed": seed, "folder": str(folder), "start": to_plain(start)}
-    )
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "coordinator.workers.probe_worker"],
-            input=question,
-            capture_output=True,
-            timeout=LONGEST_S,
-            check=False,
-        )
-        answer = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else None
-    except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
-        raise Broken("The probe worker gave no answer. Nothing was proposed.") from error
-    if not isinstance(answer, dict):
-        raise Broken(f"The probe worker ended with status {done.returncode}. Nothing was proposed.")
-    if "error" in answer:
-        raise CLASS_OF_CODE.get(answer["error"], Broken)(answer["message"])
+    question = {"spec": to_plain(spec), "seed": seed, "folder": str(folder), "start": to_plain(start)}
+    answer = ask_worker(WORKER, question, LONGEST_S, "Nothing was proposed.")
     return build(Probe, answer, "probe")

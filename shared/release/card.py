@@ -74,11 +74,12 @@ These numbers cover this release. A member's own ledger composes everything that
 ## Licence
 
 The consortium's own terms: ask **{_escape(plan.consortium)}**. No licence is given by this card.
-{_CHECK_IT}    commonlens verify . --root KEY --explain    who took part, every ε recomputed, what it means
+{_CHECK_IT}
+`commonlens verify . --root KEY --explain` tells who took part, every ε recomputed, and what it means.
 
 ## Made again
 
-Plan `{certificate.plan_digest}` with run `{_escape(run_id)}`: starting weights {plan.starting_weights}; everything
+Plan {certificate.plan_digest}, run {_escape(run_id)}, starting weights {plan.starting_weights}: everything
 that is not noise or a record follows from the plan, which stands beside this card. Noise and batches are drawn from
 each member's own cryptographic generator and kept by nobody, so the same weights cannot be made twice.
 """
@@ -115,9 +116,13 @@ _KINDS = {
 _CHECK_IT = """
 ## Check it, use it
 
-    commonlens verify . --root KEY              every proof, offline; KEY is the root key that you were given
-    model_signing verify key --public_key KEY.pem --signature model.sig .    the same files, by OpenSSF's tool
-    commonlens embed . IMAGE                    checks first, then prints the embedding
+    commonlens verify . --root KEY       every proof, offline; KEY is the root key that you were given
+    commonlens embed . IMAGE             checks first, then prints the embedding
+
+The same files by OpenSSF's own tool, with the key that trust.json names (and the root signed):
+
+    python3 -c 'import json; print(json.load(open("trust.json"))["signed"]["openssf_key"], end="")' > ../key.pem
+    model_signing verify key --public_key ../key.pem --signature model.sig .
 """
 
 

@@ -1,0 +1,191 @@
+"""`commonlens list|search|show|compare`: choose an extractor by looking, before anything large is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+from rich.text import Text
+
+from shared.console import one_line, plain
+from shared.domain.clock import SystemClock
+from shared.domain.errors import Invalid
+from shared.domain.files import write_atomically
+
+if TYPE_CHECKING:
+    from shared.library_facts import Facts
+    from shared.release.library import Library
+
+Url = Annotated[str, typer.Argument(metavar="URL", help="The coordinator, https://…")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="An extractor (digits: its newest), a channel (digits@stable) or a release (digits-3)."
+    ),
+]
+Fingerprint = Annotated[
+    str | None,
+    typer.Option("--ca-fingerprint", help="sha256:… of the consortium's CA; needed the first time."),
+]
+Folder = Annotated[Path, typer.Option("--to", help="The folder that pull uses: the pin is kept in it.")]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="COMMONLENS_TOKEN", help="For a registry that is not public; better set than typed."),
+]
+RELEASES = Path("releases")
+MOST_COMPARED = 3
+
+
+def add_library_commands(app: typer.Typer) -> None:
+    """`commonlens` shows them beside its own."""
+    for command, name in (
+        (list_extractors, "list"),
+        (search, "search"),
+        (show, "show"),
+        (compare, "compare"),
+    ):
+        app.command(name)(command)
+
+
+def list_extractors(
+    url: Url, ca_fingerprint: Fingerprint = None, to: Folder = RELEASES, token: Token = None
+) -> None:
+    """Every extractor of a coordinator's library, with what each sees. Nothing large is downloaded."""
+    from shared.library_facts import newest
+
+    with _library(url, ca_fingerprint, to, token) as library:
+        _list(newest(library), "The library is empty.")
+
+
+def search(
+    url: Url,
+    words: Annotated[
+        list[str], typer.Argument(help="All of them must be in the name, the kind or the card.")
+    ],
+    ca_fingerprint: Fingerprint = None,
+    to: Folder = RELEASES,
+    token: Token = None,
+) -> None:
+    """The extractors whose card has all these words."""
+    from shared.library_facts import matching, newest
+
+    with _library(url, ca_fingerprint, to, token) as library:
+        _list(matching(newest(library), words), "No extractor has all these words. Try fewer.")
+
+
+def show(
+    url: Url,
+    name: Name,
+    ca_fingerprint: Fingerprint = None,
+    to: Folder = RELEASES,
+    token: Token = None,
+) -> None:
+    """One release: its card, its channels, and the line of releases that it stands in."""
+    from shared.library_facts import facts_of
+    from shared.release.card import body_of
+
+    with _library(url, ca_fingerprint, to, token) as library:
+        facts = facts_of(library, library.find(name))
+        console = Console(highlight=False)
+        console.print(Markdown(plain(body_of(facts.card)), hyperlinks=False))
+        console.print()
+        for line in _line_of_releases(library, facts):
+            console.print(Text(line))
+
+
+def compare(
+    url: Url,
+    names: Annotated[list[str], typer.Argument(help="Two or three extractors, channels or releases.")],
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Also draw their lens profiles, as FILE.svg.")
+    ] = None,
+    ca_fingerprint: Fingerprint = None,
+    to: Folder = RELEASES,
+    token: Token = None,
+) -> None:
+    """What two or three extractors see, side by side."""
+    from shared.lens.picture import draw
+    from shared.library_facts import facts_of
+
+    if not 2 <= len(names) <= MOST_COMPARED:
+        raise Invalid(
+            f"Two or three extractors can be compared, not {len(names)}. Nothing was done. Name them after the address."
+        )
+    with _library(url, ca_fingerprint, to, token) as library:
+        every = [facts_of(library, library.find(name)) for name in names]
+    _compare(every)
+    if picture is not None:
+        drawn = draw([(facts.entry.id, facts.profile) for facts in every if facts.profile is not None])
+        write_atomically(picture, drawn.encode("utf-8"), mode=0o644)
+
+
+@contextmanager
+def _library(url: str, fingerprint: str | None, to: Path, token: str | None) -> Iterator[Library]:
+    from shared.release.library import open_library
+
+    with open_library(url, to, fingerprint, SystemClock(), token) as library:
+        yield library
+
+
+def _list(every: list[Facts], nothing: str) -> None:
+    console = Console(highlight=False)
+    if not every:
+        console.print(nothing)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("release", "kind", "channels", "MB"):
+        table.add_column(heading, justify="right" if heading == "MB" else "left")
+    table.add_column("what it sees", ratio=1)
+    for facts in every:
+        table.add_row(
+            Text(facts.entry.id),
+            facts.kind,
+            Text(", ".join(facts.channels)),
+            f"{facts.weights_bytes / 1e6:.2f}",
+            Text(one_line(facts.sees) or "not measured"),
+        )
+    console.print(table)
+
+
+def _line_of_releases(library: Library, shown: Facts) -> Iterator[str]:
+    """Newest first, with channels and what was withdrawn."""
+    pointing = library.catalogue.channels_of(shown.entry.extractor_name)
+    line = [e for e in library.catalogue.releases if e.extractor_name == shown.entry.extractor_name]
+    for entry in sorted(line, key=lambda e: e.number, reverse=True):
+        channels = ", ".join(name for name, found in pointing.items() if found.id == entry.id)
+        marks = [channels] if channels else []
+        marks += ["withdrawn"] if entry.yanked else []
+        marks += ["this one"] if entry.id == shown.entry.id else []
+        yield f"{entry.id}  {entry.manifest_digest[:23]}…  {'; '.join(marks)}".rstrip()
+
+
+def _compare(every: list[Facts]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for facts in every:
+        table.add_column(Text(facts.entry.id), justify="right")
+    profiles = [facts.profile for facts in every]
+    table.add_row("kind", *(facts.kind for facts in every))
+    table.add_row("numbers in an embedding", *("–" if p is None else str(p.embedding_dim) for p in profiles))
+    table.add_row("weights, MB", *(f"{facts.weights_bytes / 1e6:.2f}" for facts in every))
+    known = [p for p in profiles if p is not None]
+    if known:
+        table.add_section()
+        for k, move in enumerate(known[0].moves):
+            cells = ("–" if p is None else f"{p.moves[k].distance:.2f}" for p in profiles)
+            table.add_row(f"moves under {move.change}", *cells)
+        table.add_section()
+        for k, probe in enumerate(known[0].tells):
+            cells = ("–" if p is None else f"{100 * p.tells[k].accuracy:.0f} %" for p in profiles)
+            table.add_row(f"tells {probe.question} (chance {100 * probe.chance:.0f} %)", *cells)
+    Console(highlight=False).print(table)
+    typer.echo(
+        "Moves: 0 is not at all, 1 as far as to another photograph. Tells: of a linear probe's answers."
+    )

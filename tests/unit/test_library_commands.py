@@ -1,0 +1,148 @@
+"""`commonlens list|search|show|compare` against a real server: chosen by looking, every byte proven, nothing large."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coordinator.registry.build import KeepRequest
+from coordinator.registry.publish import publish
+from coordinator.registry.shelf import point_channel, yank
+from shared.cli import app
+from shared.console import run_arguments
+from shared.domain.clock import SystemClock
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.files import write_json
+from shared.domain.release import LENS_FILE, Source, SourceKind
+from shared.extractors.files import write_weights
+from shared.lens.profile import measure, plain_profile
+from tests.release_kit import Kit, make_kit
+from tests.release_server import registry_app, serving
+
+SPEC = ExtractorSpec("small-gn", 3, 16, 16, 3, (0.5,), (0.25,), {"width": 8})
+ABOUT = {"colours": "Sees which colours a picture is made of.", "thumbnails": "Sees a tiny picture of it."}
+
+
+def mean_colour(pixels: np.ndarray) -> np.ndarray:
+    return pixels.mean(axis=(1, 2), dtype=np.float32)
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    return pixels[:, ::4, ::4].reshape(len(pixels), -1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """Two kept extractors with profiles of something simple, and a line of two trained releases without any."""
+    from shared.extractors.architectures import starting_weights
+
+    folder = tmp_path_factory.mktemp("library")
+    kit = make_kit(folder, moment=SystemClock().now())
+    tensors, layout = starting_weights(SPEC, seed=3)
+    write_weights(folder / "w.safetensors", tensors, SPEC, layout)
+    for name, embed in (("colours", mean_colour), ("thumbnails", thumbnail)):
+        profile = plain_profile(measure(embed, 3, 16, 16))
+        source = Source(SourceKind.CLASSICAL, ABOUT[name], "Apache-2.0", "this software")
+        publish(
+            kit.home,
+            KeepRequest(name, source, folder / "w.safetensors"),
+            kit.clock,
+            export=lambda f, profile=profile: write_json(f / LENS_FILE, profile, 0o644),
+        )
+    kit.publish("one")
+    kit.publish("two")
+    point_channel(kit.home, "digits", "stable", "digits-1", kit.clock)
+    return kit
+
+
+@pytest.fixture(scope="module")
+def url(kit: Kit) -> Iterator[str]:
+    with serving(registry_app(kit.home, kit.clock), kit.home) as address:
+        yield address
+
+
+@pytest.fixture
+def ask(kit: Kit, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(command: str, *words: object) -> tuple[int, str]:
+        given = [command, url, *map(str, words), "--to", str(tmp_path), "--ca-fingerprint", kit.fingerprint]
+        code = run_arguments(app, given)
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return run
+
+
+def test_list_shows_every_line_with_its_kind_channels_and_what_it_sees(ask) -> None:
+    code, out = ask("list")
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert "classical" in lines["colours-1"] and "Sees colour" in lines["colours-1"]
+    assert (
+        "trained" in lines["digits-2"]
+        and "latest" in lines["digits-2"]
+        and "not measured" in lines["digits-2"]
+    )
+    assert "digits-1" not in lines
+
+
+def test_search_wants_all_words_whatever_their_capitals(ask) -> None:
+    assert "colours-1" in ask("search", "WHICH", "colours")[1]
+    assert "thumbnails-1" not in ask("search", "which")[1]
+    assert "No extractor has all these words" in ask("search", "which", "spectrogram")[1]
+
+
+def test_show_prints_the_card_and_the_line_of_releases(ask) -> None:
+    code, out = ask("show", "digits@stable")
+    assert code == 0 and "What is promised" in out and "license:" not in out
+    assert "latest" in next(line for line in out.splitlines() if line.startswith("digits-2 "))
+    assert "stable; this one" in next(line for line in out.splitlines() if line.startswith("digits-1 "))
+
+
+def test_compare_shows_the_numbers_side_by_side_and_draws_them(ask, tmp_path: Path) -> None:
+    code, out = ask("compare", "colours", "thumbnails", "--picture", tmp_path / "both.svg")
+    assert code == 0
+    row = {line.split("  ")[0].strip(): line.split() for line in out.splitlines() if line.strip()}
+    turned, shuffled = row["moves under rotation"], row["moves under layout-shuffle"]
+    assert float(turned[-2]) < 0.1 < 0.5 < float(turned[-1])
+    assert float(shuffled[-2]) < 0.1 < 0.5 < float(shuffled[-1])
+    assert "colours-1" in (tmp_path / "both.svg").read_text()
+    ElementTree.parse(tmp_path / "both.svg")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("show", "spectrogram"), 2, "The library has no 'spectrogram'; it has colours, digits, thumbnails"),
+        (("show", "digits@beta"), 2, "has no 'digits@beta'"),
+        (("compare", "colours"), 2, "Two or three extractors can be compared, not 1"),
+    ],
+)
+def test_what_is_not_there_is_told_with_a_next_step(ask, words, code: int, said: str) -> None:
+    found, out = ask(*words)
+    assert said in out and found == code
+
+
+def test_a_card_that_was_changed_on_the_server_is_not_shown(kit: Kit, tmp_path: Path, capsys) -> None:
+    home = kit.copy(tmp_path / "home").home
+    (home / "releases" / "colours" / "1" / "README.md").write_text("the best there is")
+    with serving(registry_app(home, kit.clock), home) as address:
+        given = ["show", address, "colours", "--to", str(tmp_path), "--ca-fingerprint", kit.fingerprint]
+        assert run_arguments(app, given) == 3
+    captured = capsys.readouterr()
+    assert "README.md" in captured.err and "the best" not in captured.out
+
+
+def test_a_withdrawn_release_is_named_so(kit: Kit, tmp_path: Path, capsys) -> None:
+    home = kit.copy(tmp_path / "home").home
+    yank(home, "digits-1", kit.clock)
+    with serving(registry_app(home, kit.clock), home) as address:
+        given = ["show", address, "digits-1", "--to", str(tmp_path), "--ca-fingerprint", kit.fingerprint]
+        assert run_arguments(app, given) == 0
+    out = capsys.readouterr().out
+    assert "withdrawn; this one" in next(line for line in out.splitlines() if line.startswith("digits-1 "))
