@@ -21,6 +21,14 @@ log = logging.getLogger("commonlens.coordinator")
 COUNTED: Final = (MANIFEST_FILE, WEIGHTS_FILE)
 
 
+def begins_download(range_header: str | None) -> bool:
+    """Whether an answer to a request with this Range header is a download from its beginning to its end.
+
+    A later part belongs to one that was counted; a few first bytes are a look at a file's header.
+    """
+    return range_header is None or range_header == "bytes=0-"
+
+
 @dataclass(frozen=True)
 class Downloads:
     """Of one release, since this coordinator counts."""
