@@ -6,53 +6,23 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from coordinator.registry.build import KeepRequest
-from coordinator.registry.publish import publish
 from coordinator.registry.shelf import point_channel, yank
 from shared.cli import app
 from shared.console import run_arguments
 from shared.domain.clock import SystemClock
-from shared.domain.extractor import ExtractorSpec
-from shared.domain.files import write_json
-from shared.domain.release import LENS_FILE, Source, SourceKind
-from shared.extractors.files import write_weights
-from shared.lens.profile import measure, plain_profile
+from tests.library_kit import keep_both
 from tests.release_kit import Kit, make_kit
 from tests.release_server import registry_app, serving
-
-SPEC = ExtractorSpec("small-gn", 3, 16, 16, 3, (0.5,), (0.25,), {"width": 8})
-ABOUT = {"colours": "Sees which colours a picture is made of.", "thumbnails": "Sees a tiny picture of it."}
-
-
-def mean_colour(pixels: np.ndarray) -> np.ndarray:
-    return pixels.mean(axis=(1, 2), dtype=np.float32)
-
-
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    return pixels[:, ::4, ::4].reshape(len(pixels), -1).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     """Two kept extractors with profiles of something simple, and a line of two trained releases without any."""
-    from shared.extractors.architectures import starting_weights
-
     folder = tmp_path_factory.mktemp("library")
     kit = make_kit(folder, moment=SystemClock().now())
-    tensors, layout = starting_weights(SPEC, seed=3)
-    write_weights(folder / "w.safetensors", tensors, SPEC, layout)
-    for name, embed in (("colours", mean_colour), ("thumbnails", thumbnail)):
-        profile = plain_profile(measure(embed, 3, 16, 16))
-        source = Source(SourceKind.CLASSICAL, ABOUT[name], "Apache-2.0", "this software")
-        publish(
-            kit.home,
-            KeepRequest(name, source, folder / "w.safetensors"),
-            kit.clock,
-            export=lambda f, profile=profile: write_json(f / LENS_FILE, profile, 0o644),
-        )
+    keep_both(kit, folder)
     kit.publish("one")
     kit.publish("two")
     point_channel(kit.home, "digits", "stable", "digits-1", kit.clock)

@@ -1,0 +1,34 @@
+"""A measured number as it is written down: with its 95 % interval and the digits that two machines agree on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.lens.measures import Measured
+
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval lies on one side of 0; asked of differences."""
+        return self.low > 0 or self.high < 0
+
+
+def rounded(measured: Measured) -> tuple[float, float, float]:
+    """Value, low and high."""
+    value, low, high = (round(number, DIGITS) for number in measured)
+    return value, low, high
+
+
+def estimate(measured: Measured) -> Estimate:
+    """`measured`, rounded."""
+    return Estimate(*rounded(measured))

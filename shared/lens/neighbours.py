@@ -1,0 +1,88 @@
+"""Which records an extractor takes for alike, and which of them another one takes for alike too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import cdist
+
+from shared.lens.estimate import Estimate, estimate
+from shared.lens.measures import Vectors, scale_of, scaled
+from shared.lens.paired import mean_of
+from shared.lens.probe_set import Question
+
+NEAREST = 10
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SubjectNeighbours:
+    """The same shares as in `Neighbours`, of the held-out records of one subject."""
+
+    subject: str
+    stayed: Estimate
+    same_before: float
+    same_after: float
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Of the `nearest` records to each held-out one, among those to learn from; all shares are 0…1."""
+
+    nearest: int
+    asked: int
+    among: int
+    """Records to learn from: of two extractors that agree on nothing, nearest / among of the neighbours stay."""
+    stayed: Estimate
+    """Share that are among the nearest both before and after."""
+    same_before: Estimate
+    """Share that show the subject of the one that was asked."""
+    same_after: Estimate
+    same_more: Estimate
+    """After less before, record by record."""
+    subjects: tuple[SubjectNeighbours, ...]
+    """Those first whose neighbours changed most."""
+
+
+def neighbours(before: Vectors, after: Vectors, question: Question, names: Sequence[str]) -> Neighbours:
+    """Neighbours by embeddings [N, D] of the same records, by Euclidean distance after standardising.
+
+    Only records to learn from can be neighbours of held-out ones: crops of one quarter of a photograph share pixels,
+    and would be near for that alone. `names` are the subjects by label.
+    """
+    labels, held_out = question.labels, question.held_out
+    asked, known = labels[held_out], labels[~held_out]
+    first, second = nearest(before, question), nearest(after, question)
+    stayed = np.array([np.isin(one, other).mean() for one, other in zip(first, second, strict=True)])
+    same_first, same_second = ((known[found] == asked[:, None]).mean(axis=1) for found in (first, second))
+    subjects = [
+        SubjectNeighbours(
+            name,
+            estimate(mean_of(stayed[asked == label])),
+            round(float(same_first[asked == label].mean()), 4),
+            round(float(same_second[asked == label].mean()), 4),
+        )
+        for label, name in enumerate(names)
+    ]
+    return Neighbours(
+        nearest=first.shape[1],
+        asked=len(asked),
+        among=len(known),
+        stayed=estimate(mean_of(stayed)),
+        same_before=estimate(mean_of(same_first)),
+        same_after=estimate(mean_of(same_second)),
+        same_more=estimate(mean_of(same_second - same_first)),
+        subjects=tuple(sorted(subjects, key=lambda one: one.stayed.value)),
+    )
+
+
+def nearest(embeddings: Vectors, question: Question) -> Places:
+    """The NEAREST records to learn from of every held-out one, int64 [asked, NEAREST]; of equally near the first."""
+    scale = scale_of(embeddings[~question.held_out])
+    known, asked = (scaled(embeddings[mask], scale) for mask in (~question.held_out, question.held_out))
+    order: Places = np.argsort(cdist(asked, known), axis=1, kind="stable")[:, :NEAREST]
+    return order
