@@ -6,6 +6,7 @@ start, unless it stands in one of the two short lists here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -36,19 +37,39 @@ BY_TICKET: frozenset[Route] = frozenset({("GET", WEIGHTS_PATH), ("PUT", CONTRIBU
 """What a one-time ticket opens, which reaches one member inside its own round's message (engine/bulk.py)."""
 
 
-def api_routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[Route, RouteContext]]:
-    """Every route under API, also of included routers, once for each of its methods."""
+_KIND = re.compile(r":\w+}")
+
+
+def takes_tokens(path: str) -> bool:
+    """Whether a route's path is for programs with a token: our API, or the hub's (registry/hub_routes.py)."""
+    return path.startswith("/api/") or "/resolve/" in path
+
+
+def token_routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[Route, RouteContext]]:
+    """Every such route, also of included routers, once for each of its methods."""
     for found in iter_route_contexts(list(routes)):
-        if isinstance(found.original_route, APIRoute) and (found.path or "").startswith(f"{API}/"):
+        if isinstance(found.original_route, APIRoute) and takes_tokens(found.path or ""):
             for method in sorted(found.methods or ()):
-                yield (method, str(found.path)), found
+                yield (method, plain_path(found.path)), found
+
+
+def plain_path(path: str | None) -> str:
+    """A route's path as its description writes it: what a parameter may hold is no part of its name."""
+    return _KIND.sub("}", path or "")
+
+
+def api_routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[Route, RouteContext]]:
+    """Those of them under API, which its description tells of."""
+    for (method, path), found in token_routes(routes):
+        if path.startswith(f"{API}/"):
+            yield (method, path), found
 
 
 def api_rules(routes: Iterable[BaseRoute]) -> Mapping[Route, frozenset[Role]]:
     """Who may call each route. Raises Broken for a route without a check, and for a list's line without a route."""
     rules: dict[Route, frozenset[Role]] = {}
     without: list[Route] = []
-    for route, found in api_routes(routes):
+    for route, found in token_routes(routes):
         guards = [GUARDS[call] for call in _calls(found.dependant) if call in GUARDS]
         if guards:
             rules[route] = frozenset(Role).intersection(*guards)

@@ -10,12 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from coordinator.api_release_shapes import (
+    ChannelMoved,
+    Channels,
+    Differences,
+    DownloadsOfReleases,
+    PrivacyOfRelease,
+    Published,
+    Publishing,
+    ReleaseShape,
+    Yanked,
+)
 from coordinator.api_rules import API, Route
-from coordinator.registry.downloads import Downloads
 from coordinator.registry.gate_report import GateReport
-from coordinator.registry.service import Checked, Withdrawal
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.events import RoundEvent
+from coordinator.runs.progress import Progress
+from coordinator.runs.publish_jobs import PublishJob
 from coordinator.runs.secure_planning import NoiseFigures
 from coordinator.runs.store import RunRow
 from shared.domain.plan import Plan, PlanMember
@@ -79,10 +90,38 @@ class PlanCheckShape:
 
 
 @dataclass(frozen=True)
+class MeasuredShape:
+    """The last validation of one run, from noised counts; `spread` is one standard deviation of their noise."""
+
+    run_id: str
+    plan_digest: str
+    target_epsilon: float
+    round_number: int
+    accuracy: float
+    spread: float
+    same_extractor: bool
+
+
+@dataclass(frozen=True)
+class MeasuredRuns:
+    """What runs under one extractor name measured, by the ε of their plans."""
+
+    measured: tuple[MeasuredShape, ...]
+
+
+@dataclass(frozen=True)
+class DraftCheckShape(PlanCheckShape):
+    """The same of a draft, and what runs like it measured."""
+
+    measured: tuple[MeasuredShape, ...]
+
+
+@dataclass(frozen=True)
 class PlanLineMember(PlanMember):
-    """A member of a plan, and whether it consented."""
+    """A member of a plan, and whether it consented; no consent counts of a member that was shut out."""
 
     consented: bool
+    counts: bool
 
 
 @dataclass(frozen=True)
@@ -93,6 +132,7 @@ class PlanLine:
     extractor_name: str
     proposed_by: str
     proposed_at: str
+    withdrawn: bool
     members: tuple[PlanLineMember, ...]
     quorum: int
     rounds: int
@@ -115,12 +155,14 @@ class Consents:
 
 @dataclass(frozen=True)
 class PlanWithConsents(Consents):
-    """One plan, who proposed it, and which member consented when."""
+    """One plan, who proposed it, and which member consented when; `uncounted`: whose consent does not count, and why."""
 
     plan: Plan
     proposed_by: str
     proposed_at: str
+    withdrawn: bool
     consented_at: Mapping[str, str]
+    uncounted: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -215,50 +257,6 @@ class EventList:
     last: int
 
 
-@dataclass(frozen=True)
-class GuaranteeShape:
-    """What a release guarantees one member at the plan's δ."""
-
-    name: str
-    epsilon: float | None
-    epsilon_alone: float | None
-    delta: float
-
-
-@dataclass(frozen=True)
-class Published:
-    """A release that was just made."""
-
-    release: str
-    members: tuple[GuaranteeShape, ...]
-
-
-@dataclass(frozen=True)
-class DownloadsOfReleases:
-    """Release id → how often it was fetched."""
-
-    downloads: Mapping[str, Downloads]
-
-
-@dataclass(frozen=True)
-class ReleaseShape:
-    """One release: what was proven of it here and when."""
-
-    release: str
-    yanked: bool
-    withdrawal: Withdrawal | None
-    downloads: Downloads
-    checked: Checked
-
-
-@dataclass(frozen=True)
-class Yanked:
-    """A release that is not offered any more."""
-
-    release: str
-    yanked: bool
-
-
 TAKES: Mapping[Route, type] = {
     ("POST", f"{API}/plans"): PlanDraft,
     ("POST", f"{API}/plans/check"): PlanDraft,
@@ -269,18 +267,24 @@ ANSWERS: Mapping[Route, type] = {
     ("GET", f"{API}/releases"): Signed,
     ("GET", f"{API}/releases/{{extractor}}/{{number}}/files/{{name}}"): Bytes,
     ("GET", f"{API}/releases/downloads"): DownloadsOfReleases,
+    ("GET", f"{API}/extractors/{{extractor}}/channels"): Channels,
+    ("POST", f"{API}/extractors/{{extractor}}/channels/{{channel}}"): ChannelMoved,
     ("GET", f"{API}/releases/{{extractor}}/{{number}}"): ReleaseShape,
+    ("GET", f"{API}/releases/{{extractor}}/{{number}}/changes"): Differences,
+    ("GET", f"{API}/releases/{{extractor}}/{{number}}/privacy"): PrivacyOfRelease,
     ("GET", f"{API}/releases/{{extractor}}/{{number}}/redteam"): GateReport,
     ("GET", f"{API}/releases/{{extractor}}/{{number}}/redteam/{{picture}}"): Picture,
     ("POST", f"{API}/releases/{{extractor}}/{{number}}/yank"): Yanked,
     ("GET", WEIGHTS_PATH): Bytes,
-    ("POST", f"{API}/plans/check"): PlanCheckShape,
+    ("POST", f"{API}/plans/check"): DraftCheckShape,
     ("POST", f"{API}/plans"): PlanCheckShape,
     ("GET", f"{API}/plans"): PlanList,
     ("GET", f"{API}/plans/{{digest}}"): PlanWithConsents,
     ("GET", f"{API}/plans/{{digest}}/cost"): PlanCheckShape,
+    ("GET", f"{API}/plans/{{digest}}/measured"): MeasuredRuns,
     ("GET", f"{API}/plans/{{digest}}/starting-weights"): Bytes,
     ("POST", f"{API}/plans/{{digest}}/consents"): Consents,
+    ("POST", f"{API}/plans/{{digest}}/withdraw"): PlanWithConsents,
     ("POST", f"{API}/plans/{{digest}}/runs"): RunShape,
     ("GET", f"{API}/runs"): RunList,
     ("GET", f"{API}/runs/{{run_id}}"): RunWithRounds,
@@ -290,5 +294,8 @@ ANSWERS: Mapping[Route, type] = {
     ("POST", f"{API}/runs/{{run_id}}/pause"): RunShape,
     ("POST", f"{API}/runs/{{run_id}}/resume"): RunShape,
     ("POST", f"{API}/runs/{{run_id}}/stop"): RunShape,
+    ("GET", f"{API}/runs/{{run_id}}/progress"): Progress,
     ("POST", f"{API}/runs/{{run_id}}/releases"): Published,
+    ("POST", f"{API}/runs/{{run_id}}/publishing"): PublishJob,
+    ("GET", f"{API}/runs/{{run_id}}/publishing"): Publishing,
 }

@@ -2,6 +2,7 @@
 
 /api/v1/…     the control plane: enrolment, members, plans, runs, releases, bulk transfer
 /             the pages: what people see and do in a browser
+/api/models…, /NAME/EXTRACTOR/resolve/…   the releases as a read-only model hub, for the tools of others
 /v1/fleet/…   Flower's Fleet API with node authentication; nothing else of Flower exists here
 """
 
@@ -29,11 +30,17 @@ from coordinator.members.routes_account import router as account_router
 from coordinator.members.status import PresenceWatch
 from coordinator.openapi import router as openapi_router
 from coordinator.problems import install_error_handlers, problem_response
+from coordinator.registry.channels import router as channels_router
+from coordinator.registry.hub_routes import router as hub_router
+from coordinator.registry.hub_shelf import HubShelf
 from coordinator.registry.release_routes import router as releases_router
 from coordinator.registry.routes import router as registry_router
 from coordinator.registry.service import ReleaseService
 from coordinator.runs.driver import RunDriver
-from coordinator.runs.publishing import Publisher, publish_routes
+from coordinator.runs.progress_routes import router as progress_router
+from coordinator.runs.publish_jobs import PublishJobs
+from coordinator.runs.publish_routes import router as publish_router
+from coordinator.runs.publishing import Publisher
 from coordinator.runs.round_routes import router as rounds_router
 from coordinator.runs.routes import router as runs_router
 from coordinator.runs.service import RunService
@@ -76,13 +83,14 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     every_member: Callable[[], list[Member]] = members.members.every
     driver = RunDriver(store, checkpoints, carrier, every_member, home / "starting", home / "scratch")
     presence = PresenceWatch(members.status, clock, carrier.online)
+    publisher = Publisher(home, store, driver, every_member, PublishJobs(engine, clock), clock)
     control = FastAPI(
         title="Commonlens coordinator",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,  # such a redirect names the host that the sender wrote into its request
-        lifespan=_lifespan(driver, presence, carrier),
+        lifespan=_lifespan(driver, presence, carrier, publisher),
     )
     control.state.home = home
     control.state.config = config
@@ -92,9 +100,11 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     control.state.runs = RunService(config.consortium, store, every_member, home / "starting")
     control.state.releases = ReleaseService(home, engine, clock)
     control.state.downloads = control.state.releases.downloads
-    control.state.publisher = Publisher(home, store, driver, every_member, clock)
+    control.state.hub = HubShelf(control.state.releases)
+    control.state.publisher = publisher
     _add_routes(control, bulk)
     add_dashboard(control, engine, carrier.online)
+    control.router.routes.extend(hub_router.routes)  # after the pages, none of whose addresses it takes
     api_rules(control.routes)  # raises for a route that checks nobody
     # Fleet bodies too: Flower reads a whole body before it looks at who signed it.
     limited = limit_body(split_by_path(control, fleet), config.limits.max_body_bytes)
@@ -102,10 +112,11 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
 
 
 def _lifespan(
-    driver: RunDriver, presence: PresenceWatch, carrier: FlowerCarrier
+    driver: RunDriver, presence: PresenceWatch, carrier: FlowerCarrier, publisher: Publisher
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        publisher.settle()
         driver.start()
         presence.start()
         yield
@@ -128,7 +139,9 @@ def _add_routes(control: FastAPI, bulk: BulkTransfers) -> None:
         runs_router,
         registry_router,
         releases_router,
-        publish_routes(control.state.publisher),
+        channels_router,
+        progress_router,
+        publish_router,
         bulk_routes(bulk),
         openapi_router,
     ):

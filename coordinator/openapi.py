@@ -48,9 +48,16 @@ _REFUSALS: Mapping[int, str] = {
     404: "What was named does not exist.",
     409: "Right request, wrong time.",
     422: "The request does not have the right form, or cannot be carried out as it stands.",
-    429: "Too many attempts failed in a short time.",
+    429: "Too many attempts failed in a short time, or more in an hour than one member may.",
 }
 _TAKES_A_SECRET = {("POST", f"{API}/enrolments"), ("POST", f"{API}/sessions")}
+_RATIONED = {
+    ("POST", f"{API}/audit/countersignatures"),
+    ("POST", f"{API}/node/report"),
+    ("POST", f"{API}/node/sign-in-link"),
+    ("POST", f"{API}/plans/{{digest}}/consents"),
+}
+"""So often in an hour (members/allowance.py)."""
 _INTRODUCTION = (
     "Everything that the dashboard and the commands do. Errors are problem documents (RFC 9457). Whoever reads an "
     "answer passes over keys that it does not know: within one version of the API, keys are only added."
@@ -139,6 +146,7 @@ def _describe(operation: dict[str, Any], route: Route, name: str, roles: frozens
     refused |= {409} if method != "GET" else set()
     refused |= {400} if "requestBody" in operation or route in TAKES else set()
     refused |= {401, 429} if route in _TAKES_A_SECRET else set()
+    refused |= {429} if route in _RATIONED else set()
     answers = operation.setdefault("responses", {})
     for status in sorted(refused):
         answers[str(status)] = {

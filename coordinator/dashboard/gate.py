@@ -12,15 +12,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
-from coordinator.audit.log import FORM_DONE, FORM_SENT, append
+from coordinator.audit.acts import FORM, READING, Act, around
 from coordinator.dashboard.frame import HEADERS
 from coordinator.dashboard.rules import ANYBODY, CALCULATES, roles_of
 from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, check_proof, check_sender, viewer_of
 from coordinator.members.access import room_of
-from coordinator.storage.database import writing
-from shared.domain.errors import CommonlensError, InvalidMessage, NotAllowed, SignInFailed
-
-READING = ("GET", "HEAD")
+from shared.domain.errors import InvalidMessage, NotAllowed, SignInFailed
 
 
 class SignInNeeded(Exception):  # noqa: N818 - it is no error, it is a way to the sign-in page
@@ -52,20 +49,10 @@ async def gate(request: Request) -> AsyncIterator[None]:
     if (request.method, path) in CALCULATES:
         yield
         return
-    await run_in_threadpool(_note, request, viewer, FORM_SENT, "")
-    try:
+    room, caller = room_of(request), viewer.caller
+    act = Act(FORM, caller.actor, caller.id, request.method, request.url.path)
+    async with around(room.engine, room.clock, act, lambda: _shown(request)):
         yield
-    except CommonlensError as error:
-        await run_in_threadpool(_note, request, viewer, "form.refused", error.code)
-        raise
-    except Exception:
-        await run_in_threadpool(_note, request, viewer, "form.failed", "")
-        raise
-    shown = getattr(request.state, "page_status", 200)
-    if shown >= 400:  # the page that has the form was shown again, with what is wrong
-        await run_in_threadpool(_note, request, viewer, "form.refused", f"http-{shown}")
-    else:
-        await run_in_threadpool(_note, request, viewer, FORM_DONE, "")
 
 
 async def _form(request: Request) -> FormData:
@@ -84,11 +71,10 @@ def _viewer(request: Request) -> Viewer:
         raise
 
 
-def _note(request: Request, viewer: Viewer, action: str, code: str) -> None:
-    room = room_of(request)
-    detail = {"path": request.url.path[:200]} | ({"code": code} if code else {})
-    with writing(room.engine) as connection:
-        append(connection, room.clock, viewer.caller.actor, action, viewer.caller.id, detail)
+def _shown(request: Request) -> int:
+    """400 or more where the page that has the form was shown again, with what is wrong."""
+    status: int = getattr(request.state, "page_status", 200)
+    return status
 
 
 async def to_sign_in(request: Request, _error: Exception) -> Response:

@@ -65,6 +65,7 @@ class PlanLine:
 
     plan: Plan
     consented: bool
+    withdrawn: bool
     run: RunRow | None
 
 
@@ -197,7 +198,7 @@ def _step(member: Member, status: MemberStatus, online: bool, missing: Sequence[
 
 
 def _consents_waiting(request: Request) -> dict[str, list[Plan]]:
-    """Member id → plans that wait for its consent: no run began from them, and a quorum is still in."""
+    """Member id → plans that wait for its consent, of those that are still open."""
     runs: RunService = request.app.state.runs
     room = room_of(request)
     revoked = frozenset(m.id for m in room.members.every() if m.state is MemberState.REVOKED)
@@ -219,7 +220,8 @@ def _plans_of(request: Request, member: Member) -> list[PlanLine]:
     for one in reversed(every_plan(engine)):
         if one.plan.member(member.id) is not None:
             of_plan: Sequence[RunRow | None] = begun.get(one.digest) or [None]
-            found += [PlanLine(one.plan, one.digest in consented, run) for run in of_plan]
+            mine = one.digest in consented
+            found += [PlanLine(one.plan, mine, one.withdrawn, run) for run in of_plan]
     return found
 
 

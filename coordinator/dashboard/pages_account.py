@@ -15,6 +15,8 @@ from coordinator.dashboard.frame import page, then
 from coordinator.dashboard.gate import Seeing, gate
 from coordinator.dashboard.sessions import Viewer, close_session, open_session
 from coordinator.members.access import address_of, origin_of, room_of
+from coordinator.members.accounts import Account
+from coordinator.members.own_tokens import WITHOUT_PASSWORD_DAYS
 from coordinator.members.totp import NewFactor
 from shared.domain.errors import (
     AlreadyExists,
@@ -60,14 +62,23 @@ def end_session(request: Request, viewer: Seeing, token_id: str) -> Response:
 
 @router.post("/account/tokens")
 def make_token(
-    request: Request, viewer: Seeing, name: Text = "", days: Annotated[int, Form()] = 30
+    request: Request,
+    viewer: Seeing,
+    name: Text = "",
+    days: Annotated[int, Form()] = WITHOUT_PASSWORD_DAYS,
+    current: Text = "",
 ) -> Response:
-    """A token for a program, shown in this answer and never again."""
-    caller = viewer.caller
+    """A token for a program, shown in this answer and never again; a long one takes the password."""
+    room, caller = room_of(request), viewer.caller
+
+    def check_password() -> None:
+        room.check_own_password(caller.id, caller.name, current, address_of(request))
+
+    check = check_password if current else None
     try:
-        token, _ = room_of(request).own_tokens.make(caller.id, caller.actor, name, days, caller.token_id)
+        token, _ = room.own_tokens.make(caller.id, caller.actor, name, days, check, caller.token_id)
     except _WRONG as error:
-        return _page(request, viewer, error, "tokens", token_name=name)
+        return _page(request, viewer, error, "tokens", token_name=name, days=days)
     return _page(request, viewer, new_token=token, token_name=name)
 
 
@@ -105,10 +116,7 @@ def set_up_second_factor(request: Request, viewer: Seeing, current: Text = "") -
     """A new secret for an authenticator app; it is asked for only after its first code was confirmed."""
     room, caller = room_of(request), viewer.caller
     try:
-        with room.sign_in_attempts.attempt(
-            address_of(request), "password", f"name:{caller.name}", subject=caller.id
-        ):
-            room.accounts.check_password(caller.name, current)
+        room.check_own_password(caller.id, caller.name, current, address_of(request))
         factor = room.accounts.second_factors.begin(caller.id, caller.name, room.config.consortium)
     except _WRONG as error:
         return _page(request, viewer, error, "factor")
@@ -168,8 +176,9 @@ def _page(
     **shown_once: Any,
 ) -> Response:
     room, caller = room_of(request), viewer.caller
-    own = room.own_tokens.of(caller.id)
+    own, account = room.own_tokens.of(caller.id), _account(request, viewer)
     facts: dict[str, Any] = {"new_token": "", "token_name": "", "recovery_codes": []}
+    facts["days"] = WITHOUT_PASSWORD_DAYS
     if new_factor is not None:
         facts["qr"] = qr_path(new_factor.uri)
     return page(
@@ -178,18 +187,19 @@ def _page(
         status=200 if error is None else 422,
         problem="" if error is None else error.message,
         wrong=wrong,
-        account=_account(request, viewer),
+        account=account,
         sessions=own.sessions,
         tokens=own.api,
         factor=room.accounts.second_factors.of(caller.id),
         factor_waits=room.accounts.second_factors.waits(caller.id),
         new_factor=new_factor,
-        token_days=TOKEN_DAYS,
+        token_days=[d for d in TOKEN_DAYS if account.has_password or d <= WITHOUT_PASSWORD_DAYS],
+        without_password_days=WITHOUT_PASSWORD_DAYS,
         **facts | shown_once,
     )
 
 
-def _account(request: Request, viewer: Viewer) -> Any:
+def _account(request: Request, viewer: Viewer) -> Account:
     try:
         return room_of(request).accounts.find(viewer.caller.id)
     except NotFound as error:

@@ -19,14 +19,20 @@ from coordinator.registry.release_routes import PATIENCE_S, releases_of
 from coordinator.registry.routes import send_file
 from coordinator.registry.service import MOST_REASON_CHARACTERS, Checked, ReleaseService
 from coordinator.registry.shelf import Shelf
-from shared.domain.errors import CommonlensError, Invalid
-from shared.domain.release import AnyManifest, CatalogueEntry
+from shared.domain.errors import CommonlensError, Invalid, NotFound
+from shared.domain.release import LENS_PICTURE_FILE, AnyManifest, CatalogueEntry
 from shared.release.card import body_of
 from shared.release.envelope import read_bounded
 from shared.release.manifest import card_of
 
 router = APIRouter(dependencies=[Depends(gate)])
 MOST_CARD_BYTES = 256 * 1024
+MOST_PICTURE_BYTES = 1024 * 1024
+ONLY_A_PICTURE = {
+    "Cache-Control": "private, no-cache",
+    # Looked at by itself it is a document of this address: it must not run anything.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+}
 RELEASE = "/extractors/{name}/{number}"
 
 
@@ -44,7 +50,35 @@ def release(request: Request, viewer: Seeing, name: str, number: str) -> Respons
     return page(request, "extractors/release.html", **_facts(request, entry, checked))
 
 
-@router.get(RELEASE + "/files/{file}")
+@router.get(RELEASE + "/lens")
+def lens(request: Request, viewer: Seeing, name: str, number: str) -> Response:
+    """The picture of its lens profile, as the release has it."""
+    service = releases_of(request)
+    entry = service.find(name, number)
+    if LENS_PICTURE_FILE not in service.claimed_extractor(entry).manifest.files:
+        raise NotFound(f"{entry.id} has no lens profile. Nothing was sent.")
+    data = read_bounded(service.folder(entry) / LENS_PICTURE_FILE, MOST_PICTURE_BYTES)
+    return Response(data, media_type="image/svg+xml", headers={**HEADERS, **ONLY_A_PICTURE})
+
+
+@router.post("/extractors/{name}/channels")
+def channel(
+    request: Request,
+    viewer: Seeing,
+    name: str,
+    release: Annotated[str, Form()] = "",
+    channel: Annotated[str, Form()] = "",
+    remove: Annotated[str, Form()] = "",
+) -> Response:
+    """Move a channel to a release of this line, or take it away."""
+    service = releases_of(request)
+    groups(service, name)  # NotFound for a name without releases, whatever was sent with it
+    service.point(name, channel.strip(), "" if remove else release, viewer.caller.actor)
+    said = f"{channel.strip()} is taken away." if remove else f"{channel.strip()} points to {release} now."
+    return then(request, f"/extractors?name={name}", said)
+
+
+@router.get(RELEASE + "/files/{file:path}")
 def file(request: Request, viewer: Seeing, name: str, number: str, file: str) -> Response:
     """One of its files, to be kept on disk."""
     service = releases_of(request)
@@ -53,7 +87,7 @@ def file(request: Request, viewer: Seeing, name: str, number: str, file: str) ->
         request, service.home, room_of(request).clock, (entry.extractor_name, entry.number), file
     )
     answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
-    answer.headers["Content-Disposition"] = f'attachment; filename="{entry.id}-{file}"'
+    answer.headers["Content-Disposition"] = f'attachment; filename="{entry.id}-{file.replace("/", "-")}"'
     return answer
 
 
@@ -112,9 +146,12 @@ def _facts(request: Request, entry: CatalogueEntry, checked: Checked | None) -> 
     facts: dict[str, Any] = {
         "line": line,
         "entry": entry,
-        "claimed": line.claimed,
+        "claimed": line.trained,
+        "kept": line.kept,
         "checked": checked,
         "withdrawal": service.withdrawal(entry),
+        "manifest": None,
+        "has_lens": line.has_lens,
         "card": (),
         "snippets": (),
         "previous": None,
@@ -127,13 +164,14 @@ def _facts(request: Request, entry: CatalogueEntry, checked: Checked | None) -> 
     if line.claimed is None:
         return facts
     trust = Shelf(service.home).trust()
-    previous = before(service, line.claimed)
+    previous = before(service, line.claimed.manifest)
     return facts | {
         "card": _card(service.folder(entry), line.claimed.manifest),
-        "snippets": snippets(request, entry, line.claimed, trust),
+        "manifest": line.claimed.manifest,
+        "snippets": snippets(request, entry, line.claimed.manifest, trust),
         "signed_today": trust.release_key in line.claimed.signed_by,
         "previous": previous,
-        "changes": _changes(service, previous, entry),
+        "changes": _changes(service, previous, entry) if line.trained else (),
     }
 
 

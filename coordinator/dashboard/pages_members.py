@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Path, Request
@@ -13,6 +13,7 @@ from coordinator.dashboard.frame import page, part, then
 from coordinator.dashboard.gate import Seeing, gate
 from coordinator.dashboard.live import stream
 from coordinator.dashboard.members_facts import invitations_open, lifetimes, member_facts, table_facts
+from coordinator.dashboard.members_search import ROWS, STATES, Looking, pages_of, plain
 from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members import views
@@ -24,28 +25,43 @@ from shared.wire.problems import to_problem
 router = APIRouter(dependencies=[Depends(gate)])
 Id = Annotated[str, Path(max_length=40)]
 Text = Annotated[str, Form(max_length=200)]
+Search = Annotated[Looking, Depends()]
 
 
 @router.get("/members")
-def members_page(request: Request, viewer: Seeing) -> Response:
-    """Everybody who belongs, and the invitations that are open."""
-    return page(request, "members/list.html", **_facts(request, viewer))
+def members_page(request: Request, viewer: Seeing, looking: Search) -> Response:
+    """Who belongs, as far as somebody looks for them, and the invitations that are open."""
+    return page(request, "members/list.html", **_facts(request, viewer, looking))
 
 
 @router.get("/members/live")
-def members_live(request: Request, viewer: Seeing) -> Response:
-    """The tables as they change: an organisation that joins appears."""
-    return stream(request, viewer, _parts)
+def members_live(request: Request, viewer: Seeing, looking: Search) -> Response:
+    """The tables as they change: an organisation that joins appears. What was typed is not looked for here."""
+    bounded = looking.without_text(len(room_of(request).members.every()))
+    return stream(request, viewer, partial(_parts, looking=bounded))
 
 
-def _parts(request: Request, viewer: Viewer) -> Parts:
-    facts = _facts(request, viewer)
+def _parts(request: Request, viewer: Viewer, looking: Looking) -> Parts:
+    facts = _facts(request, viewer, looking)
     names = ("table", "invitations") if facts["invitations"] is not None else ("table",)
     return {f"members-{name}": part(request, viewer, f"members/{name}.html", **facts) for name in names}
 
 
-def _facts(request: Request, viewer: Viewer) -> dict[str, Any]:
-    return table_facts(request, viewer) | {"invitations": invitations_open(request, viewer)}
+def _facts(request: Request, viewer: Viewer, looking: Looking) -> dict[str, Any]:
+    facts = table_facts(request, viewer)
+    found = looking.found(facts["rows"])
+    here = looking.within(len(found))
+    first = (here.page - 1) * ROWS
+    return facts | {
+        "rows": found[first : first + ROWS],
+        "everybody": len(facts["rows"]),
+        "found": len(found),
+        "first": first + 1,
+        "pages": pages_of(len(found)),
+        "looking": here,
+        "states": STATES,
+        "invitations": invitations_open(request, viewer),
+    }
 
 
 @router.get("/invitations")
@@ -83,7 +99,7 @@ def _asked(typed: dict[str, str]) -> InvitationRequest:
     try:
         return InvitationRequest.model_validate(
             {
-                "member_name": _plain(typed["name"]),
+                "member_name": plain(typed["name"]),
                 "purpose": typed["purpose"],
                 "lifetime_s": float(typed["lifetime"]) if typed["lifetime"] else None,
                 "needs_approval": bool(typed["approval"]),
@@ -147,7 +163,7 @@ def revoke(request: Request, viewer: Seeing, member_id: Id, name: Text = "") -> 
     """Shut a member out for ever, once its name was typed."""
     room = room_of(request)
     member = room.members.get(member_id)
-    if _plain(name) != _plain(member.name):
+    if plain(name) != plain(member.name):
         problem = (
             f"To revoke it, type the member's name exactly: {member.name}. What was typed is another text. "
             "Nothing was changed."
@@ -157,11 +173,6 @@ def revoke(request: Request, viewer: Seeing, member_id: Id, name: Text = "") -> 
     return then(
         request, f"/members/{member_id}", "The member was revoked. Its node and its token stopped for ever."
     )
-
-
-def _plain(name: str) -> str:
-    """Spelled the one way: keyboards differ in how they compose letters, and a copied name brings spaces along."""
-    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def _member_page(

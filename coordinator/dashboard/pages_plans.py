@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Form, Request
 from starlette.responses import Response
 
 from coordinator.dashboard.frame import page, part, then
 from coordinator.dashboard.gate import Seeing, gate
 from coordinator.dashboard.live import stream
-from coordinator.dashboard.plan_lines import Line, Pair, cost_lines, member_lines, pairs, plan_lines
+from coordinator.dashboard.plan_lines import (
+    Line,
+    Pair,
+    cost_lines,
+    member_lines,
+    pairs,
+    plan_lines,
+    unsound_line,
+)
 from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
@@ -63,7 +71,7 @@ class Row(Choice):
     """A plan in the list, as this viewer may see it."""
 
     given: int
-    """How many of its members consented."""
+    """How many consents count."""
     missing: Sequence[PlanMember]
     """Who did not, where it still matters and this viewer may know."""
     run: RunRow | None
@@ -74,6 +82,8 @@ class Row(Choice):
     @property
     def word(self) -> str:
         """Where it stands."""
+        if self.proposal.withdrawn:
+            return "withdrawn"
         if self.run is not None:
             return self.run.state.value
         return "ready to start" if self.given >= self.proposal.plan.quorum else "waiting for consents"
@@ -81,6 +91,8 @@ class Row(Choice):
     @property
     def look(self) -> str:
         """The colour beside the word."""
+        if self.proposal.withdrawn:
+            return "hollow"
         if self.run is not None:
             return _LOOK[self.run.state]
         return "good" if self.given >= self.proposal.plan.quorum else "warn"
@@ -115,23 +127,24 @@ def compare(request: Request, viewer: Seeing, a: str = "", b: str = "") -> Respo
 @router.get("/plans/{digest}")
 def plan(request: Request, viewer: Seeing, digest: str) -> Response:
     """One plan, whole: what it says, what it costs, who consented."""
-    engine, runs = room_of(request).engine, _runs(request)
-    every = every_plan(engine)
+    return _plan_page(request, viewer, digest)
+
+
+def _plan_page(
+    request: Request, viewer: Viewer, digest: str, status: int = 200, problem: str = ""
+) -> Response:
+    every = every_plan(room_of(request).engine)
     facts = _plan_facts(request, viewer, digest)
     one: Proposal = facts["one"]
     former = _former(every, one)
-    check = runs.cost(digest)
-    measured = measured_before(engine, every, one.plan)
     return page(
         request,
         "plans/plan.html",
+        status=status,
+        problem=problem,
         **facts,
-        check=check,
-        costs=[cost for cost in check.costs if _sees(viewer, one, cost.name)],
-        measured=measured,
-        near=nearest(measured, one.plan.privacy.target_epsilon),
+        **({} if facts["fault"] else _costs(request, viewer, one, every)),
         lines=plan_lines(one.plan),
-        promise=promise(one.plan),
         former=former,
         changes=[] if former is None else _changes(viewer, former, one),
         others=[Choice(other) for other in reversed(every) if other.digest != digest],
@@ -144,6 +157,22 @@ def plan_live(request: Request, viewer: Seeing, digest: str) -> Response:
     """Its consents as they arrive."""
     one_proposal(room_of(request).engine, digest)
     return stream(request, viewer, _plan_parts)
+
+
+@router.post("/plans/{digest}/withdraw")
+def withdraw(
+    request: Request, viewer: Seeing, digest: str, name: Annotated[str, Form(max_length=200)] = ""
+) -> Response:
+    """Take it back for good, once its extractor's name was typed."""
+    expected = _runs(request).plan(digest).extractor_name
+    if name.strip() != expected:
+        problem = (
+            f"To withdraw this plan, type its extractor's name exactly: {expected}. What was typed is another text. "
+            "Nothing was changed."
+        )
+        return _plan_page(request, viewer, digest, 422, problem)
+    _runs(request).withdraw(digest, viewer.caller.actor)
+    return then(request, f"/plans/{digest}", "The plan was withdrawn. No consent to it counts any more.")
 
 
 @router.post("/plans/{digest}/runs")
@@ -178,7 +207,10 @@ def _rows(request: Request, viewer: Viewer) -> list[Row]:
     lacking = [
         one
         for one in every
-        if not own and one.digest not in newest and given.get(one.digest, 0) < len(one.plan.members)
+        if not own
+        and not one.withdrawn
+        and one.digest not in newest
+        and given.get(one.digest, 0) < len(one.plan.members)
     ]
     missing = {one.digest: one.missing for one in with_consents(engine, lacking)}
     signed = consented_by(engine, own) if own else frozenset[str]()
@@ -211,6 +243,7 @@ def _plan_facts(request: Request, viewer: Viewer, digest: str) -> dict[str, Any]
         "one": one,
         "row": Row(one, one.given, () if own else one.missing, going[-1] if going else None, mine),
         "runs": going[::-1],
+        "fault": _runs(request).fault(digest),
         "under_way": any(run.state in (RunState.RUNNING, RunState.PAUSED) for run in going),
         "members": [m for m in one.plan.members if own in ("", m.member_id)],
         "online": request.app.state.online(),
@@ -221,6 +254,21 @@ def _plan_facts(request: Request, viewer: Viewer, digest: str) -> dict[str, Any]
 def _plan_parts(request: Request, viewer: Viewer) -> Parts:
     facts = _plan_facts(request, viewer, request.path_params["digest"])
     return {name: part(request, viewer, f"plans/{name}.html", **facts) for name in ("standing", "consents")}
+
+
+def _costs(request: Request, viewer: Viewer, one: Proposal, every: Sequence[Proposed]) -> dict[str, Any]:
+    """What can be said only of a plan whose privacy argument holds."""
+    check, measured = (
+        _runs(request).cost(one.digest),
+        measured_before(room_of(request).engine, every, one.plan),
+    )
+    return {
+        "check": check,
+        "costs": [cost for cost in check.costs if _sees(viewer, one, cost.name)],
+        "measured": measured,
+        "near": nearest(measured, one.plan.privacy.target_epsilon),
+        "promise": promise(one.plan),
+    }
 
 
 def _former(every: Sequence[Proposed], one: Proposed) -> Proposed | None:
@@ -241,8 +289,13 @@ def _compared(
 ) -> list[tuple[str, list[Pair]]]:
     own = _own(viewer)
     made: list[tuple[str, Callable[[Proposal], list[Line]]]] = [
-        ("What it costs", lambda one: cost_lines(runs.cost(one.digest))),
+        ("What it costs", lambda one: _cost_lines(runs, one.digest)),
         ("What it says", lambda one: plan_lines(one.plan)),
         ("Members and declared sizes", lambda one: member_lines(one.plan, own)),
     ]
     return [(title, pairs(lines(first), lines(second))) for title, lines in made]
+
+
+def _cost_lines(runs: RunService, digest: str) -> list[Line]:
+    fault = runs.fault(digest)
+    return [unsound_line(fault)] if fault else cost_lines(runs.cost(digest))

@@ -9,13 +9,13 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from coordinator.dashboard.audiences import Audience, audiences
 from coordinator.dashboard.frame import HEADERS, page
 from coordinator.dashboard.gate import Seeing, gate
-from coordinator.dashboard.release_facts import PATIENCE_S, Line, groups, line_of
+from coordinator.dashboard.release_facts import Line, groups, line_of
+from coordinator.registry.audiences import Audience, audiences
 from coordinator.registry.claims import Claimed
 from coordinator.registry.gate_report import PICTURES, GateReport, passed_under, read_picture, read_report
-from coordinator.registry.release_routes import releases_of
+from coordinator.registry.release_routes import PATIENCE_S, releases_of
 from coordinator.registry.service import ReleaseService
 from shared.domain.errors import CommonlensError, NotFound
 from shared.domain.privacy import MAXIMUM_DELTA, Mode
@@ -53,7 +53,7 @@ def index(request: Request, viewer: Seeing, name: str = "") -> Response:
     """All releases: who can learn what, and what ε means."""
     found = groups(releases_of(request), name)
     lines = [line for group in found for line in group.lines]
-    shown = [(line, _cells(line.claimed)) for line in lines if line.claimed]
+    shown = [(line, _cells(line.trained)) for line in lines if line.trained]
     offered = [line for line, _ in shown if not line.entry.yanked]
     newest = max(offered, key=lambda line: _made(line), default=None)
     return page(
@@ -63,8 +63,8 @@ def index(request: Request, viewer: Seeing, name: str = "") -> Response:
         damaged=[line for line in lines if not line.claimed],
         more=[group for group in found if group.total > len(group.lines)],
         newest=newest,
-        audiences=audiences(newest.claimed.plan) if newest and newest.claimed else (),
-        claimed=newest.claimed if newest else None,
+        audiences=audiences(newest.trained.plan) if newest and newest.trained else (),
+        claimed=newest.trained if newest else None,
         scale=[reading("", epsilon, MAXIMUM_DELTA) for epsilon in SCALE],
         scale_delta=MAXIMUM_DELTA,
         suspicion=SUSPICION,
@@ -77,9 +77,13 @@ def release(request: Request, viewer: Seeing, name: str, number: str) -> Respons
     service = releases_of(request)
     entry = service.find(name, number)
     line, checked = line_of(service, entry), service.check_within(entry, PATIENCE_S)
-    facts: dict[str, Any] = {"line": line, "entry": entry, "claimed": line.claimed, "checked": checked}
-    if line.claimed is not None:
-        plan = line.claimed.plan
+    facts: dict[str, Any] = {"line": line, "entry": entry, "claimed": line.trained, "checked": checked}
+    if line.kept is not None:
+        raise NotFound(
+            f"{entry.id} was not trained here: no member's records had a part in it, so nobody can learn of one."
+        )
+    if line.trained is not None:
+        plan = line.trained.plan
         facts |= {
             "audiences": audiences(plan),
             "promise": promise(plan),
@@ -89,7 +93,7 @@ def release(request: Request, viewer: Seeing, name: str, number: str) -> Respons
             "readings": readings(checked.facts) if checked and checked.facts else (),
             "suspicion": SUSPICION,
             "you": viewer.caller.id,
-        } | _report(service, entry, line.claimed)
+        } | _report(service, entry, line.trained)
     return page(request, "privacy/release.html", **facts)
 
 
@@ -135,7 +139,7 @@ def _cells(claimed: Claimed) -> tuple[Audience | None, ...]:
 
 
 def _made(line: Line) -> str:
-    return line.claimed.manifest.created_at if line.claimed else ""
+    return line.trained.manifest.created_at if line.trained else ""
 
 
 def _report(service: ReleaseService, entry: CatalogueEntry, claimed: Claimed) -> dict[str, Any]:

@@ -16,15 +16,15 @@ from coordinator.dashboard.frame import HEADERS, TEMPLATES, page, part, then
 from coordinator.dashboard.gate import Seeing, gate
 from coordinator.dashboard.live import stream
 from coordinator.dashboard.pulse import Parts
-from coordinator.dashboard.round_facts import Bar
 from coordinator.dashboard.round_page import round_facts
-from coordinator.dashboard.run_charts import parts_of_seconds
-from coordinator.dashboard.run_epsilon import bound, whole_curve
 from coordinator.dashboard.run_facts import GOING, Asked, row_of, run_and_plan, run_facts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
 from coordinator.runs import history
+from coordinator.runs.epsilon_book import bound, whole_curve
+from coordinator.runs.progress import parts_of_seconds
 from coordinator.runs.proposals import every_plan
+from coordinator.runs.round_facts import Bar
 from coordinator.runs.service import RunService
 from shared.domain.run import RunState
 

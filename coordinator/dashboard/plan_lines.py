@@ -137,6 +137,11 @@ def cost_lines(check: PlanCheck) -> list[Line]:
     return [Line(key, label, text) for key, (label, text) in lines.items()]
 
 
+def unsound_line(fault: str) -> Line:
+    """In place of the costs of a plan whose privacy argument does not hold."""
+    return Line("cost.fault", "Privacy argument", f"fails a check of this version: {fault}")
+
+
 def pairs(first: list[Line], second: list[Line]) -> list[Pair]:
     """Lines side by side, in the order of the first; what only the second has comes last."""
     left, right = ({line.key: line for line in lines} for lines in (first, second))

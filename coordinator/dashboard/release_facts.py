@@ -1,26 +1,18 @@
-"""What the pages show of a release: its line in the catalogue, and what changed since the one before."""
+"""What the pages show of releases: their lines in the catalogue, by extractor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from coordinator.registry.claims import Claimed
+from coordinator.registry.claims import Claimed, ClaimedExtractor
 from coordinator.registry.downloads import Downloads
 from coordinator.registry.service import ReleaseService
 from shared.domain.errors import CommonlensError, NotFound
-from shared.domain.plan import Plan, PlanMember
-from shared.domain.release import WEIGHTS_FILE, CatalogueEntry
-from shared.domain.strict import to_plain
-from shared.release.promise import epsilon_text
+from shared.domain.release import LENS_PICTURE_FILE, CatalogueEntry, KeptManifest
 
 MOST_SHOWN = 20
 """Releases of one extractor on the first page; the rest is a link away."""
-MOST_CHARACTERS = 160
-PATIENCE_S = 1.0
-"""How long a page waits for a verification before it says that one is going on."""
-_NOT_TERMS = ("members", "format", "consortium", "extractor_name")
 
 
 @dataclass(frozen=True)
@@ -28,11 +20,28 @@ class Line:
     """One release in the catalogue."""
 
     entry: CatalogueEntry
-    claimed: Claimed | None
+    claimed: ClaimedExtractor | None
     problem: str
     """Why nothing is claimed: its files do not fit the catalogue."""
     downloads: Downloads
-    newest: bool
+    channels: tuple[str, ...]
+    """Those that point to it; `latest` is the newest that is offered."""
+
+    @property
+    def trained(self) -> Claimed | None:
+        """What is claimed of one that a run trained; None of what nobody trained here."""
+        return self.claimed if isinstance(self.claimed, Claimed) else None
+
+    @property
+    def kept(self) -> KeptManifest | None:
+        """What is claimed of one that nobody trained here."""
+        manifest = self.claimed and self.claimed.manifest
+        return manifest if isinstance(manifest, KeptManifest) else None
+
+    @property
+    def has_lens(self) -> bool:
+        """Whether there is a picture of what it sees."""
+        return self.claimed is not None and LENS_PICTURE_FILE in self.claimed.manifest.files
 
     @property
     def address(self) -> str:
@@ -49,16 +58,6 @@ class Group:
     total: int
 
 
-@dataclass(frozen=True)
-class Change:
-    """One thing that is not what it was in the release before."""
-
-    what: str
-    before: str
-    after: str
-    private: bool = False
-
-
 def groups(service: ReleaseService, only: str = "") -> tuple[Group, ...]:
     """Every extractor's releases, or all of those of `only`. Raises NotFound for a name without any."""
     catalogue, counts = service.catalogue(), service.downloads.every()
@@ -70,95 +69,29 @@ def groups(service: ReleaseService, only: str = "") -> tuple[Group, ...]:
     found = []
     for name in [only] if only else sorted(by_name):
         entries = sorted(by_name[name], key=lambda e: e.number, reverse=True)
-        newest = catalogue.newest(name)
+        pointing = catalogue.channels_of(name)
         shown = entries if only else entries[:MOST_SHOWN]
-        lines = tuple(_line(service, entry, counts, newest) for entry in shown)
+        lines = tuple(_line(service, entry, counts, pointing) for entry in shown)
         found.append(Group(name, lines, len(entries)))
     return tuple(found)
 
 
 def line_of(service: ReleaseService, entry: CatalogueEntry) -> Line:
     """One release by itself."""
-    newest = service.catalogue().newest(entry.extractor_name)
-    return _line(service, entry, {entry.id: service.downloads.of(entry.id)}, newest)
+    pointing = service.catalogue().channels_of(entry.extractor_name)
+    return _line(service, entry, {entry.id: service.downloads.of(entry.id)}, pointing)
 
 
 def _line(
     service: ReleaseService,
     entry: CatalogueEntry,
     counts: Mapping[str, Downloads],
-    newest: CatalogueEntry | None,
+    pointing: Mapping[str, CatalogueEntry],
 ) -> Line:
     claimed, problem = None, ""
     try:
-        claimed = service.claimed(entry)
+        claimed = service.claimed_extractor(entry)
     except CommonlensError as error:
         problem = error.message
-    return Line(entry, claimed, problem, counts.get(entry.id, Downloads()), entry == newest)
-
-
-def before(service: ReleaseService, claimed: Claimed) -> CatalogueEntry | None:
-    """The release that the manifest names as the one before; None for the first of its name."""
-    digest = claimed.manifest.previous
-    return next((e for e in service.catalogue().releases if e.manifest_digest == digest), None)
-
-
-def changes(old: Claimed, new: Claimed) -> tuple[Change, ...]:
-    """What differs: both ε, the plan's terms, who contributes, the digests."""
-    return (
-        *_epsilons(old, new),
-        *_members(old.plan, new.plan),
-        *_terms(old.plan, new.plan),
-        *_files(old, new),
-    )
-
-
-def _epsilons(old: Claimed, new: Claimed) -> Iterator[Change]:
-    for what, was, now in (
-        ("highest ε", old.epsilon, new.epsilon),
-        ("highest ε alone", old.epsilon_alone, new.epsilon_alone),
-    ):
-        if epsilon_text(was) != epsilon_text(now):
-            yield Change(what, epsilon_text(was), epsilon_text(now), private=True)
-
-
-def _members(old: Plan, new: Plan) -> Iterator[Change]:
-    was = {m.member_id: m for m in old.members}
-    now = {m.member_id: m for m in new.members}
-    for member_id in (*was, *(i for i in now if i not in was)):
-        one, other = was.get(member_id), now.get(member_id)
-        if one != other:
-            name = next(m.name for m in (other, one) if m)
-            yield Change(f"member {name}", _seat(one), _seat(other))
-
-
-def _seat(member: PlanMember | None) -> str:
-    return "not a member" if member is None else f"{member.name}, declared size {member.declared_size:,}"
-
-
-def _terms(old: Plan, new: Plan) -> Iterator[Change]:
-    was, now = dict(_flat(to_plain(old))), dict(_flat(to_plain(new)))
-    for key in dict.fromkeys((*was, *now)):
-        if key.split(".")[0] not in _NOT_TERMS and was.get(key) != now.get(key):
-            yield Change(key, was.get(key, "–"), now.get(key, "–"), key.startswith("privacy."))
-
-
-def _files(old: Claimed, new: Claimed) -> Iterator[Change]:
-    pairs = {
-        "weights": [claimed.manifest.files[WEIGHTS_FILE].digest for claimed in (old, new)],
-        "checkpoint": [claimed.manifest.checkpoint_digest for claimed in (old, new)],
-        "plan": [claimed.manifest.plan_digest for claimed in (old, new)],
-        "run": [claimed.manifest.run_id for claimed in (old, new)],
-    }
-    for what, (was, now) in pairs.items():
-        if was != now:
-            yield Change(what, was, now)
-
-
-def _flat(value: Any, under: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _flat(item, f"{under}.{key}" if under else str(key))
-        return
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    yield under, text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
+    channels = tuple(name for name, found in pointing.items() if found.id == entry.id)
+    return Line(entry, claimed, problem, counts.get(entry.id, Downloads()), channels)

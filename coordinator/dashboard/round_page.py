@@ -7,12 +7,12 @@ from typing import Any
 
 from fastapi import Request
 
-from coordinator.dashboard.run_charts import parts_of_seconds
 from coordinator.dashboard.run_facts import run_and_plan
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
 from coordinator.runs import history
 from coordinator.runs.events import ASKED, RoundEvent
+from coordinator.runs.progress import parts_of_seconds
 from shared.domain.consortium import Role
 from shared.domain.errors import NotFound
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from fastapi.routing import APIRoute
 
+from coordinator.api_rules import plain_path
 from shared.domain.consortium import Role
 from shared.domain.errors import Broken
 
@@ -66,6 +67,7 @@ RULES: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/plans/{digest}"): EVERYBODY,
     ("GET", "/plans/{digest}/live"): EVERYBODY,
     ("POST", "/plans/{digest}/runs"): ADMINS,
+    ("POST", "/plans/{digest}/withdraw"): ADMINS,
     ("GET", "/runs"): EVERYBODY,
     ("GET", "/runs/live"): EVERYBODY,
     ("GET", "/runs/{run_id}"): EVERYBODY,
@@ -80,6 +82,8 @@ RULES: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/extractors"): EVERYBODY,
     ("GET", "/extractors/{name}/{number}"): EVERYBODY,
     ("GET", "/extractors/{name}/{number}/files/{file}"): EVERYBODY,
+    ("GET", "/extractors/{name}/{number}/lens"): EVERYBODY,
+    ("POST", "/extractors/{name}/channels"): ADMINS,
     ("POST", "/extractors/{name}/{number}/check"): EVERYBODY,
     ("POST", "/extractors/{name}/{number}/yank"): ADMINS,
     ("GET", "/privacy"): EVERYBODY,
@@ -95,7 +99,7 @@ CALCULATES: frozenset[tuple[str, str]] = frozenset(
 
 def roles_of(method: str, path: str) -> frozenset[Role]:
     """Who may send `method` to the route `path`. Raises KeyError for a route without a rule."""
-    return RULES["GET" if method == "HEAD" else method, path]
+    return RULES["GET" if method == "HEAD" else method, plain_path(path)]
 
 
 def may(role: Role, method: str, path: str) -> bool:
@@ -106,7 +110,10 @@ def may(role: Role, method: str, path: str) -> bool:
 def require_rules(routes: Iterable[object]) -> None:
     """Raise Broken unless every route has a rule and every rule a route."""
     found = {
-        (method, route.path) for route in routes if isinstance(route, APIRoute) for method in route.methods
+        (method, plain_path(route.path))
+        for route in routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
     }
     without, unused = sorted(found - set(RULES)), sorted(set(RULES) - found)
     if without or unused:

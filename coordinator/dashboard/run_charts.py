@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coordinator.dashboard.charts import Axes, Band, Chart, Line, Table, draw
-from coordinator.dashboard.run_epsilon import Spent, bound
 from coordinator.dashboard.words import duration, epsilon_words
+from coordinator.runs.epsilon_book import Spent, bound
 from coordinator.runs.history import RoundLine
+from coordinator.runs.progress import parts_of_seconds
 from shared.domain.plan import Plan
 from shared.domain.privacy import Mode
 from shared.domain.run import RoundState
@@ -32,12 +33,6 @@ class Window:
 
     def __contains__(self, number: int) -> bool:
         return self.first <= number <= self.last
-
-
-def parts_of_seconds(seconds: Mapping[str, float]) -> tuple[float, float, float]:
-    """(training, protocol, waiting): until half of the members answered; everything else; for the other half."""
-    training, waiting = seconds.get("training", 0.0), seconds.get("waiting", 0.0)
-    return training, sum(seconds.values()) - training - waiting, waiting
 
 
 def validation_chart(lines: Sequence[RoundLine], window: Window) -> Chart | None:

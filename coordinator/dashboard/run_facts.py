@@ -3,60 +3,37 @@
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from fastapi import Request
 
 from coordinator.dashboard.charts import Chart
-from coordinator.dashboard.round_facts import (
-    Attendance,
-    Bar,
-    bars_before,
-    bars_of,
-    counts_of,
-    deadline_left_s,
-    phases_of,
-    steps_of,
-)
-from coordinator.dashboard.run_charts import (
-    Window,
-    epsilon_chart,
-    parts_of_seconds,
-    seconds_chart,
-    validation_chart,
-)
-from coordinator.dashboard.run_epsilon import EpsilonBook, bound
-from coordinator.dashboard.run_kept import OVER, RunShelf, last_seen, usual_of
+from coordinator.dashboard.run_charts import Window, epsilon_chart, seconds_chart, validation_chart
+from coordinator.dashboard.run_kept import RunShelf
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
-from coordinator.registry.shelf import Shelf, read_catalogue
 from coordinator.runs import history
+from coordinator.runs.current_round import current_round
+from coordinator.runs.epsilon_book import BOOK, bound
 from coordinator.runs.history import RoundLine
+from coordinator.runs.progress import figures, parts_of_seconds, waits_for
 from coordinator.runs.proposals import one_proposal
+from coordinator.runs.publishing import Publisher, Standing
+from coordinator.runs.round_facts import Bar
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
-from shared.domain.clock import from_text
 from shared.domain.consortium import Role
 from shared.domain.plan import Plan
-from shared.domain.release import MANIFEST_FILE
 from shared.domain.run import RoundState, RunState
-from shared.release import limits
-from shared.release.envelope import read_document
-from shared.release.manifest import parse_manifest
 
-BOOK, SHELF = EpsilonBook(), RunShelf()
+SHELF = RunShelf()
 CALM_S = 4.0
 """About how often pictures and lists of a quick run are drawn anew, but for its first rounds."""
 FIRST_ROUNDS = 16
 """Shown one by one however quick they are."""
 LISTED_ROUNDS = 20
-RECENT_ROUNDS = 10
-"""What the pace of a run is taken from."""
 FOLDED_MEMBERS = 24
 """Above so many members their lines are folded up, and only counts stand open."""
 GOING = (RunState.RUNNING, RunState.PAUSED, RunState.FAILED)
@@ -103,7 +80,7 @@ def run_facts(request: Request, viewer: Viewer, run_id: str, asked: Asked) -> di
         "asked": asked,
         "window": window,
         "over": run.state not in GOING,
-        "waits_for": _waits_for(request, run),
+        "waits_for": waits_for(request.app.state.runs.store, request.app.state.driver.driving, run),
         "spent": spent,
         "spent_together": None if spent is None else bound(spent.together),
         "spent_alone": None if spent is None else bound(spent.alone),
@@ -111,18 +88,10 @@ def run_facts(request: Request, viewer: Viewer, run_id: str, asked: Asked) -> di
         "charts": _charts(engine, run, plan, calm, len(charged), asked),
         "folded": FOLDED_MEMBERS,
         **_current(request, run, plan, lines, mine),
-        **_figures(run, plan, calm),
+        **vars(figures(run, plan, calm)),
         **_listed(calm, asked),
-        **_publishing(request, run, plan),
+        **_publishing(request, run),
     }
-
-
-def _waits_for(request: Request, run: RunRow) -> RunRow | None:
-    """The run whose rounds are driven now, where this one is next: the coordinator drives one at a time."""
-    driving: str | None = request.app.state.driver.driving
-    if run.state is not RunState.RUNNING or driving in (None, run.id):
-        return None
-    return run_and_plan(request, driving)[0]
 
 
 def _calm(run: RunRow, lines: list[RoundLine]) -> list[RoundLine]:
@@ -172,58 +141,9 @@ def _whole(plan: Plan, asked: Asked) -> Window:
 def _current(
     request: Request, run: RunRow, plan: Plan, lines: list[RoundLine], mine: str | None
 ) -> dict[str, Any]:
-    """The newest attempt at a round: its phases, and a bar for each member, or for a member its own."""
-    if not lines:
-        bars = bars_before([m for m in plan.members if mine in (None, m.member_id)])
-        return {"current": None, "phases": (), "bars": bars, "counts": counts_of(bars), "deadline_s": None}
-    room, current = room_of(request), lines[-1]
-    steps = steps_of(history.events_of(room.engine, run.id, current.number, current.attempt))
-    contributed, missing = history.outcome_of(room.engine, run.id, current.number, current.attempt)
-    over = current.state in OVER
-    offline = frozenset(member_id for member_id, why in missing.items() if why == "offline")
-    before = next(
-        (r for r in reversed(lines) if r.state is RoundState.CLOSED and r.number < current.number), None
-    )
-    known = Attendance(
-        missing=missing,
-        contributed=contributed,
-        over=over,
-        last=last_seen(room.engine, run.id, offline, current.number),
-        usual_s={} if before is None else usual_of(room.engine, run.id, before.number, before.attempt),
-        running_s=(room.clock.now() - from_text(current.opened_at)).total_seconds(),
-    )
-    bars = bars_of(plan.members, steps, known, plan.deadline_s)
-    summed = current.state in (RoundState.SUMMED, RoundState.CLOSED)
-    return {
-        "current": current,
-        "phases": phases_of(plan, steps, summed),
-        "bars": [bar for bar in bars if mine is None or bar.member_id == mine],
-        "counts": counts_of([bar for bar in bars if bar.member_id != mine]),
-        "deadline_s": None
-        if over or run.state is not RunState.RUNNING
-        else deadline_left_s(plan, steps, current.opened_at, room.clock.now()),
-    }
-
-
-def _figures(run: RunRow, plan: Plan, lines: list[RoundLine]) -> dict[str, Any]:
-    """Seconds and bytes over all rounds, the pace of the newest, and how long the rest will take at it."""
-    closed = [line for line in lines if line.state is RoundState.CLOSED]
-    totals = [line.total_s for line in closed[-RECENT_ROUNDS:]]
-    pace_s = statistics.median(totals) if totals else math.nan
-    crossed = sum(line.bytes_up + line.bytes_down for line in closed[-RECENT_ROUNDS:])
-    validated = [line for line in closed if line.accuracy is not None]
-    left = plan.rounds - run.current_round
-    return {
-        "closed": len(closed),
-        "abandoned": sum(line.state is RoundState.ABANDONED for line in lines),
-        "bytes_up": sum(line.bytes_up for line in lines),
-        "bytes_down": sum(line.bytes_down for line in lines),
-        "pace_s": pace_s if totals else None,
-        "bytes_per_s": crossed / max(sum(totals), 1e-9) if totals else None,
-        "eta_s": left * pace_s if totals and run.state is RunState.RUNNING else None,
-        "validated": validated[-1] if validated else None,
-        "total_s": sum(line.total_s for line in lines),
-    }
+    room = room_of(request)
+    found = current_round(room.engine, room.clock.now(), run, plan, lines, mine)
+    return {"current": found.line} | {name: value for name, value in vars(found).items() if name != "line"}
 
 
 def _listed(lines: list[RoundLine], asked: Asked) -> dict[str, Any]:
@@ -234,29 +154,10 @@ def _listed(lines: list[RoundLine], asked: Asked) -> dict[str, Any]:
     return {"listed": listed, "older": older, "newer": asked.before is not None, "parts_of": parts_of_seconds}
 
 
-def _publishing(request: Request, run: RunRow, plan: Plan) -> dict[str, Any]:
-    """Releases made of this run, and one that is being made."""
-    if run.state is RunState.RUNNING:
-        return {"job": None, "releases": [], "may_publish": False}
-    job = request.app.state.publisher.job(run.id)
-    shelf, releases, published = Shelf(request.app.state.home), [], set[str]()
-    for entry in read_catalogue(shelf, room_of(request).clock).releases:
-        if entry.extractor_name == plan.extractor_name:
-            folder = shelf.folder(entry.extractor_name, entry.number)
-            of_run, checkpoint = _made_of(folder, entry.manifest_digest)
-            if of_run == run.id:
-                releases.append(entry)
-                published.add(checkpoint)
-    making = job is not None and not job.over
-    may_publish = run.checkpoint_digest is not None and run.checkpoint_digest not in published and not making
-    return {"job": job, "releases": releases, "may_publish": may_publish}
-
-
-@lru_cache(maxsize=200)
-def _made_of(folder: Path, _manifest_digest: str) -> tuple[str, str]:
-    """(run, checkpoint) that a release was made of; a manifest is known by its digest, so this never changes."""
-    claimed = parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES)).claimed
-    return claimed.run_id, claimed.checkpoint_digest
+def _publishing(request: Request, run: RunRow) -> dict[str, Any]:
+    """Releases made of this run, and one that is being made. While rounds close, a page is drawn without them."""
+    publisher: Publisher = request.app.state.publisher
+    return vars(Standing() if run.state is RunState.RUNNING else publisher.standing(run))
 
 
 def row_of(bar: Bar) -> str:

@@ -8,18 +8,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from coordinator.dashboard.round_facts import steps_of, usual_seconds
 from coordinator.runs import history
+from coordinator.runs.current_round import OVER
 from coordinator.runs.history import RoundLine
-from shared.domain.run import RoundState
 
 Kept = TypeVar("Kept")
-OVER = (RoundState.CLOSED, RoundState.ABANDONED)
 MOST_RUNS = 16
 MOST_DRAWN = 200
 
@@ -60,15 +57,3 @@ class RunShelf:
             shelf.move_to_end(key)
             while len(shelf) > most:
                 shelf.popitem(last=False)
-
-
-@lru_cache(maxsize=8)
-def usual_of(engine: sa.Engine, run_id: str, number: int, attempt: int) -> dict[str, float]:
-    """How long each member's contribution took in a round that is over."""
-    return usual_seconds(steps_of(history.events_of(engine, run_id, number, attempt)))
-
-
-@lru_cache(maxsize=32)
-def last_seen(engine: sa.Engine, run_id: str, members: frozenset[str], before: int) -> dict[str, int]:
-    """The last round before this one that each contributed to; rounds below the newest are over."""
-    return history.last_contributed(engine, run_id, members, before)

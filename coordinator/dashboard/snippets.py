@@ -9,8 +9,7 @@ from fastapi import Request
 
 from coordinator.config import Config
 from coordinator.members.access import room_of
-from coordinator.registry.claims import Claimed
-from shared.domain.release import WEIGHTS_FILE, CatalogueEntry
+from shared.domain.release import WEIGHTS_FILE, AnyManifest, CatalogueEntry, Manifest
 from shared.release.trust import Trust
 
 
@@ -24,7 +23,9 @@ class Snippet:
     text: str
 
 
-def snippets(request: Request, entry: CatalogueEntry, claimed: Claimed, trust: Trust) -> tuple[Snippet, ...]:
+def snippets(
+    request: Request, entry: CatalogueEntry, manifest: AnyManifest, trust: Trust
+) -> tuple[Snippet, ...]:
     """For each tool the lines that get or use this very release."""
     config: Config = room_of(request).config
     fingerprint = room_of(request).authority.fingerprint()
@@ -35,7 +36,8 @@ def snippets(request: Request, entry: CatalogueEntry, claimed: Claimed, trust: T
     sent = "" if config.public_releases else ' -H "Authorization: Bearer $COMMONLENS_TOKEN"'
     pull = f"commonlens pull {config.url} {entry.id} --ca-fingerprint {fingerprint} --to ."
     address = f"{config.url}/api/v1/releases/{entry.extractor_name}/{entry.number}/files/{WEIGHTS_FILE}"
-    weights = claimed.manifest.files[WEIGHTS_FILE].digest.removeprefix("sha256:")
+    weights = manifest.files[WEIGHTS_FILE].digest.removeprefix("sha256:")
+    explain = " --explain" if isinstance(manifest, Manifest) else ""
     curl = token + _curl(config.url, fingerprint, f"{sent} {address}", weights)
     return (
         Snippet(
@@ -45,7 +47,7 @@ def snippets(request: Request, entry: CatalogueEntry, claimed: Claimed, trust: T
             "verify",
             "commonlens verify",
             "Checks every proof offline, and says what each number means.",
-            f"commonlens verify {entry.id} --root {root} --explain",
+            f"commonlens verify {entry.id} --root {root}{explain}",
         ),
         Snippet(
             "embed",

@@ -17,6 +17,7 @@ from coordinator.dashboard.sessions import Viewer
 from coordinator.dashboard.words import duration
 from coordinator.members.access import room_of
 from coordinator.runs.proposals import (
+    STILL_IN,
     Proposed,
     consent_counts,
     consented_by,
@@ -88,7 +89,7 @@ def _plans(
 ) -> tuple[list[Waiting], list[Waiting]]:
     """(plans that an admin can start, plans that lack consents), newest first; to a member those that name it.
 
-    The consents of a member that was revoked since count for nothing: no round will ask it.
+    Whoever was revoked since is not waited for; what somebody signed who is suspended counts once it is resumed.
     """
     room, now = room_of(request), room_of(request).clock.now()
     revoked = frozenset(m.id for m in room.members.every() if m.state is MemberState.REVOKED)
@@ -96,16 +97,13 @@ def _plans(
     own = viewer.caller.id if viewer.caller.role is Role.MEMBER else ""
     signed = consented_by(room.engine, own) if own else frozenset[str]()
     plans = [one for one in plans if not own or one.plan.member(own) is not None]
-    given = consent_counts(room.engine, but_revoked=True)
+    given, kept = consent_counts(room.engine), consent_counts(room.engine, of=STILL_IN)
     lacking = {
-        one.digest: sum(m.member_id not in revoked for m in one.plan.members) - given.get(one.digest, 0)
+        one.digest: sum(m.member_id not in revoked for m in one.plan.members) - kept.get(one.digest, 0)
         for one in plans
     }
     few = [] if own else [one for one in plans if 0 < lacking[one.digest] <= NAMED]
-    names = {
-        one.digest: [m.name for m in one.missing if m.member_id not in revoked]
-        for one in with_consents(room.engine, few)
-    }
+    names = {one.digest: [m.name for m in one.missing] for one in with_consents(room.engine, few)}
     ready: list[Waiting] = []
     incomplete: list[Waiting] = []
     for one in plans:
@@ -127,6 +125,8 @@ def _words(startable: bool, lacking: int, mine: bool) -> str:
     consents = f"{lacking} consent{'' if lacking == 1 else 's'} missing"
     said = ["ready to start"] if startable else []
     said += [f"{consents}, yours among them" if mine else consents] if lacking else []
+    if not said:
+        said = ["all consented, and too few of them are active: resume them"]
     return ", ".join(said)
 
 

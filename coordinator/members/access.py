@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 
+from coordinator.audit.acts import API, READING, Act, around
 from coordinator.members.accounts import find_account_by_id
 from coordinator.members.room import MembersRoom
 from coordinator.members.store import find_member
@@ -74,8 +76,16 @@ def caller_with(room: MembersRoom, text: str) -> Caller:
     raise _not_valid()
 
 
-def require(*roles: Role) -> Callable[[Request], Caller]:
-    """A dependency that lets only these roles through. Raises NotAllowed, and what `caller_of` raises."""
+def require(*roles: Role) -> Callable[[Request], AsyncIterator[Caller]]:
+    """A dependency that lets only these roles through, and has what they change written down. Raises as `only`."""
+    return written_down(only(*roles))
+
+
+def only(*roles: Role) -> Callable[[Request], Caller]:
+    """The same, with nothing written down: by itself for what changes nothing, however it is sent.
+
+    Raises NotAllowed, and what `caller_of` raises.
+    """
     needed = " or ".join(role.value for role in roles)
 
     def check(request: Request) -> Caller:
@@ -91,24 +101,43 @@ def require(*roles: Role) -> Callable[[Request], Caller]:
     return check
 
 
+def written_down(check: Callable[[Request], Caller]) -> Callable[[Request], AsyncIterator[Caller]]:
+    """The dependency `check` with an audit line before, and one after, whatever it lets through but reading."""
+
+    async def guard(request: Request) -> AsyncIterator[Caller]:
+        caller = await run_in_threadpool(check, request)
+        if request.method in READING:
+            yield caller
+            return
+        room = room_of(request)
+        act = Act(API, caller.actor, caller.id, request.method, request.url.path)
+        async with around(room.engine, room.clock, act):
+            yield caller
+
+    GUARDS[guard] = GUARDS[check]
+    return guard
+
+
 require_anyone = require(*Role)
 """A dependency that lets every signed-in person and every active member through."""
 
 
 def require_member(request: Request) -> Caller:
-    """A dependency that lets only a member's own node through: no person, and no browser of the member's either."""
+    """A dependency that lets only a member's own node through: no person, and no browser of the member's either.
+
+    What a node says of itself all day is not written down: the services write the lines that it is worth.
+    """
     caller = caller_of(request)
     if caller.kind is not TokenKind.MEMBER or caller.use is not TokenUse.API:
         raise NotAllowed("Only a member's own node may do this. Nothing was done.")
     return caller
 
 
-_require_people = require(*PEOPLE)
+_only_people = only(*PEOPLE)
 
 
-def require_person(request: Request) -> Caller:
-    """A dependency that lets people through who signed in; a token made for a program cannot make another one."""
-    caller = _require_people(request)
+def _only_person(request: Request) -> Caller:
+    caller = _only_people(request)
     if caller.use is not TokenUse.SESSION:
         raise NotAllowed(
             "This needs a session that was opened by signing in, and a token for programs was sent. Nothing was done."
@@ -117,7 +146,9 @@ def require_person(request: Request) -> Caller:
 
 
 GUARDS[require_member] = frozenset({Role.MEMBER})
-GUARDS[require_person] = frozenset(PEOPLE)
+GUARDS[_only_person] = frozenset(PEOPLE)
+require_person = written_down(_only_person)
+"""A dependency that lets people through who signed in; a token made for a program cannot make another one."""
 
 
 _BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrom", "Chrome"), ("Safari", "Safari"))

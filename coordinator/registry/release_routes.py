@@ -1,27 +1,38 @@
-"""HTTP for what people ask of releases, under /api/v1: proofs, downloads, the red team's report; and withdrawing."""
+"""HTTP for what people ask of releases, under /api/v1; and withdrawing.
+
+Proofs, who can learn what, what changed, downloads, the red team's report.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi import Path as InPath
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 
 from coordinator.members.access import Caller, require, require_anyone
+from coordinator.registry.audiences import audiences
+from coordinator.registry.differences import before, changes
 from coordinator.registry.gate_report import read_picture, read_report
 from coordinator.registry.routes import may_read
 from coordinator.registry.service import MOST_REASON_CHARACTERS, ReleaseService
 from shared.domain.consortium import Role
 from shared.domain.release import HIGHEST_NUMBER, CatalogueEntry
 from shared.domain.strict import to_plain
+from shared.release.promise import believed, not_promised, promise
 
 router = APIRouter(prefix="/api/v1")
+PATIENCE_S = 1.0
+"""How long a page or an answer waits for a verification before it says that one is going on."""
+CHECKING = 202
+"""The status of an answer that was not waited for."""
 Json = dict[str, Any]
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 Anybody = Annotated[Caller, Depends(require_anyone)]
 Extractor = Annotated[str, InPath(max_length=64)]
 Number = Annotated[int, InPath(ge=1, le=HIGHEST_NUMBER)]
+Since = Annotated[int | None, Query(ge=1, le=HIGHEST_NUMBER)]
 Reason = Annotated[str, Body(embed=True, max_length=MOST_REASON_CHARACTERS)]
 
 
@@ -47,15 +58,56 @@ def downloads(service: Service) -> Json:
     return {"downloads": to_plain(service.downloads.every())}
 
 
-@router.get("/releases/{extractor}/{number}")
-def release(service: Service, who: Anybody, entry: Entry) -> Json:
+@router.get(
+    "/releases/{extractor}/{number}",
+    responses={CHECKING: {"description": "The same, while its proofs are being checked: ask again."}},
+)
+def release(service: Service, who: Anybody, entry: Entry) -> JSONResponse:
     """One release: what was proven of it here and when, how often it was fetched, why it was withdrawn."""
-    return {
+    checked = service.check_within(entry, PATIENCE_S)
+    shown = {
         "release": entry.id,
         "yanked": entry.yanked,
         "withdrawal": to_plain(service.withdrawal(entry)),
         "downloads": to_plain(service.downloads.of(entry.id)),
-        "checked": to_plain(service.check(entry)),
+        "checking": checked is None,
+        "checked": to_plain(checked),
+    }
+    return JSONResponse(shown, CHECKING if checked is None else 200)
+
+
+@router.get("/releases/{extractor}/{number}/privacy")
+def privacy(service: Service, who: Anybody, entry: Entry) -> Json:
+    """Who can learn what from a release, what is promised to each member, and what nobody can prove; as it claims."""
+    claimed = service.claimed(entry)
+    plan = claimed.plan
+    return {
+        "release": entry.id,
+        "unit": plan.privacy.unit.value,
+        "delta": plan.privacy.delta,
+        "audiences": [
+            to_plain(one) | {"epsilon": one.limit(claimed.epsilon, claimed.epsilon_alone)}
+            for one in audiences(plan)
+        ],
+        "promise": promise(plan),
+        "not_promised": list(not_promised(plan)),
+        "believed": list(believed(plan, pinned=True)),
+    }
+
+
+@router.get("/releases/{extractor}/{number}/changes")
+def differences(service: Service, who: Anybody, entry: Entry, since: Since = None) -> Json:
+    """What is not as in the release before it, or as in number `since` of the same extractor; as both claim."""
+    claimed = service.claimed(entry)
+    if since is None:
+        earlier = before(service, claimed.manifest)
+    else:
+        earlier = service.find(entry.extractor_name, str(since))
+    found = () if earlier is None else changes(service.claimed(earlier), claimed)
+    return {
+        "release": entry.id,
+        "before": None if earlier is None else earlier.id,
+        "changes": [to_plain(change) for change in found],
     }
 
 

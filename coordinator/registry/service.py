@@ -204,7 +204,8 @@ class ReleaseService:
 
     def _verified(self, entry: CatalogueEntry) -> Checked:
         began = time.monotonic()
-        problem, facts, proofs = "", None, ()
+        problem, facts = "", None
+        proofs: tuple[Proof, ...] = ()
         try:
             root = self._shelf.trust().root.fingerprint
             verified = verify_extractor(self.folder(entry), pinned_root=root, clock=self._clock)

@@ -165,6 +165,18 @@ def charged_rounds(engine: sa.Engine, run_id: str, member_id: str | None = None)
         return list(db.execute(query).scalars())
 
 
+def charged_by_member(engine: sa.Engine, run_id: str) -> dict[str, list[int]]:
+    """The same for every member at once: id → rounds, without those that were never asked. Reads every cohort."""
+    c = t.rounds.c
+    query = sa.select(c.number, c.cohort).where(c.run_id == run_id).order_by(c.number)
+    found: dict[str, dict[int, None]] = {}
+    with reading(engine) as db:
+        for row in db.execute(query):
+            for member_id in row.cohort:
+                found.setdefault(member_id, {})[row.number] = None
+    return {member_id: list(numbers) for member_id, numbers in found.items()}
+
+
 def events_of(engine: sa.Engine, run_id: str, number: int, attempt: int) -> list[RoundEvent]:
     """All events of one attempt at a round, in order."""
     c = t.round_events.c

@@ -2,20 +2,24 @@
 
 Live pages look at all plans again and again, and 200 plans of 200 members have 40,000 consents: plans are built once,
 and consents are read only for the plans that somebody asks about.
+
+A consent counts while its member is active: no round asks another (cohort.py). On a withdrawn plan none counts.
 """
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from coordinator.storage import tables as t
 from coordinator.storage.database import reading
 from shared.domain.consortium import MemberState
-from shared.domain.errors import NotFound
+from shared.domain.errors import IllegalMove, NotFound
 from shared.domain.plan import Plan, PlanMember
 from shared.domain.strict import build
 
@@ -24,6 +28,16 @@ MOST_KEPT = 1000
 _AT_ONCE = 500
 """Digests in one query: databases limit how many values a statement may hold."""
 _BUILT: dict[str, Plan] = {}
+_STATES = sa.select(t.members.c.id, t.members.c.state)
+STILL_IN = frozenset(MemberState) - {MemberState.REVOKED}
+"""A member that is suspended or waits for approval may come back, one that was revoked never."""
+
+
+class PlanState(enum.Enum):
+    """Where a plan stands by itself; the rest follows from its consents and runs."""
+
+    PROPOSED = "proposed"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,12 @@ class Proposed:
     plan: Plan
     proposed_by: str
     proposed_at: str
+    state: PlanState
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether an admin took it back, for good."""
+        return self.state is PlanState.WITHDRAWN
 
     @property
     def digest(self) -> str:
@@ -46,31 +66,49 @@ class Proposal(Proposed):
 
     consents: Mapping[str, str]
     """Member id → when it consented."""
+    states: Mapping[str, MemberState]
+    """Member id → state today, of all members of the consortium."""
 
     @property
     def missing(self) -> tuple[PlanMember, ...]:
-        """Members of the plan that have not consented."""
-        return tuple(m for m in self.plan.members if m.member_id not in self.consents)
+        """Members of the plan that have not consented and still can."""
+        return tuple(
+            m
+            for m in self.plan.members
+            if m.member_id not in self.consents and self.states.get(m.member_id) is not MemberState.REVOKED
+        )
+
+    @property
+    def uncounted(self) -> Mapping[str, str]:
+        """Member id → why its consent does not count."""
+        if self.withdrawn:
+            return dict.fromkeys(self._signed, "plan withdrawn")
+        states = {member_id: self.states[member_id] for member_id in self._signed}
+        return {id_: state.value for id_, state in states.items() if state is not MemberState.ACTIVE}
+
+    @property
+    def _signed(self) -> tuple[str, ...]:
+        return tuple(m.member_id for m in self.plan.members if m.member_id in self.consents)
 
     @property
     def given(self) -> int:
-        """How many of its members consented."""
-        return len(self.plan.members) - len(self.missing)
+        """How many consents of its members count."""
+        return len(self._signed) - len(self.uncounted)
 
     @property
     def may_start(self) -> bool:
-        """Whether a quorum of its members consented."""
+        """Whether the consents of a quorum of its members count."""
         return self.given >= self.plan.quorum
 
 
 def every_plan(engine: sa.Engine) -> list[Proposed]:
     """All plans, oldest first, without their consents."""
     c = t.plans.c
-    query = sa.select(c.digest, c.proposed_by, c.proposed_at).order_by(c.proposed_at, c.digest)
+    query = sa.select(c.digest, c.proposed_by, c.proposed_at, c.state).order_by(c.proposed_at, c.digest)
     with reading(engine) as db:
         lines = db.execute(query).all()
-        plans = _plans(db, [digest for digest, _, _ in lines])
-    return [Proposed(plans[digest], by, at) for digest, by, at in lines]
+        plans = _plans(db, [line.digest for line in lines])
+    return [_proposed(plans[line.digest], line) for line in lines]
 
 
 def with_consents(engine: sa.Engine, plans: Sequence[Proposed]) -> list[Proposal]:
@@ -82,7 +120,11 @@ def with_consents(engine: sa.Engine, plans: Sequence[Proposed]) -> list[Proposal
             query = sa.select(c.plan_digest, c.member_id, c.at).where(c.plan_digest.in_(digests))
             for digest, member_id, at in db.execute(query):
                 consents[digest][member_id] = at
-    return [Proposal(one.plan, one.proposed_by, one.proposed_at, consents[one.digest]) for one in plans]
+        states = {id_: MemberState(state) for id_, state in db.execute(_STATES)} if consents else {}
+    return [
+        Proposal(one.plan, one.proposed_by, one.proposed_at, one.state, consents[one.digest], states)
+        for one in plans
+    ]
 
 
 def every_proposal(engine: sa.Engine) -> list[Proposal]:
@@ -94,20 +136,24 @@ def one_proposal(engine: sa.Engine, digest: str) -> Proposal:
     """The plan with this digest. Raises NotFound."""
     c = t.plans.c
     with reading(engine) as db:
-        row = db.execute(sa.select(c.proposed_by, c.proposed_at).where(c.digest == digest)).first()
+        row = db.execute(sa.select(c.proposed_by, c.proposed_at, c.state).where(c.digest == digest)).first()
         if row is None:
-            raise NotFound(f"There is no plan {digest[:80]}. Nothing was done. List the plans there are.")
-        one = Proposed(_plans(db, [digest])[digest], row.proposed_by, row.proposed_at)
+            raise no_plan(digest)
+        one = _proposed(_plans(db, [digest])[digest], row)
     return with_consents(engine, [one])[0]
 
 
-def consent_counts(engine: sa.Engine, but_revoked: bool = False) -> dict[str, int]:
-    """Plan digest → how many consented, or how many of those who are still in; without plans that nobody did."""
+def consent_counts(
+    engine: sa.Engine, of: Collection[MemberState] = frozenset({MemberState.ACTIVE})
+) -> dict[str, int]:
+    """Plan digest → how many members in the states `of` consented; without plans that none of them did."""
     c = t.consents.c
-    query = sa.select(c.plan_digest, sa.func.count()).group_by(c.plan_digest)
-    if but_revoked:
-        revoked = sa.select(t.members.c.id).where(t.members.c.state == MemberState.REVOKED.value)
-        query = query.where(c.member_id.not_in(revoked))
+    query = (
+        sa.select(c.plan_digest, sa.func.count())
+        .join(t.members, t.members.c.id == c.member_id)
+        .where(t.members.c.state.in_([state.value for state in of]))
+        .group_by(c.plan_digest)
+    )
     with reading(engine) as db:
         return {digest: count for digest, count in db.execute(query)}
 
@@ -120,13 +166,31 @@ def consented_by(engine: sa.Engine, member_id: str) -> frozenset[str]:
 
 
 def still_open(plans: Iterable[Proposed], begun: Collection[str], revoked: Collection[str]) -> list[Proposed]:
-    """The plans that wait for somebody: no run began from them, and a quorum of their members is still in."""
+    """The plans that wait for somebody: not withdrawn, no run began, and a quorum of their members is still in."""
     return [
         one
         for one in plans
-        if one.digest not in begun
+        if not one.withdrawn
+        and one.digest not in begun
         and sum(m.member_id not in revoked for m in one.plan.members) >= one.plan.quorum
     ]
+
+
+def no_plan(digest: str) -> NotFound:
+    """What whoever names a plan that does not exist is told."""
+    return NotFound(f"There is no plan {digest[:80]}. Nothing was done. List the plans there are.")
+
+
+def withdrawn_error(digest: str) -> IllegalMove:
+    """What whoever wants something of a withdrawn plan is told."""
+    return IllegalMove(
+        f"Plan {digest} was withdrawn, for good: no consent to it counts and no run begins from it. Nothing was "
+        "changed. Propose another plan; one that differs in any line is another."
+    )
+
+
+def _proposed(plan: Plan, row: Any) -> Proposed:
+    return Proposed(plan, row.proposed_by, row.proposed_at, PlanState(row.state))
 
 
 def _plans(db: sa.Connection, digests: Sequence[str]) -> dict[str, Plan]:

@@ -8,14 +8,26 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Path, Request
 from fastapi.responses import FileResponse, Response
 
-from coordinator.members.access import Caller, require, require_anyone, require_member, room_of
+from coordinator.members.access import (
+    GUARDS,
+    Caller,
+    only,
+    require,
+    require_anyone,
+    require_member,
+    room_of,
+    written_down,
+)
+from coordinator.members.allowance import CONSENTS
 from coordinator.runs.draft import PlanDraft
+from coordinator.runs.measured import measured_before
 from coordinator.runs.planning import PlanCheck
-from coordinator.runs.proposals import Proposal, every_proposal, one_proposal
+from coordinator.runs.proposals import Proposal, every_plan, every_proposal, one_proposal
 from coordinator.runs.round_routes import rendered_round
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.consortium import Role
+from shared.domain.plan import Plan
 from shared.domain.run import RunState
 from shared.domain.strict import build, to_plain
 
@@ -24,10 +36,20 @@ router = APIRouter(prefix="/api/v1")
 Json = dict[str, Any]
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 Anybody = Annotated[Caller, Depends(require_anyone)]
-OwnNode = Annotated[Caller, Depends(require_member)]
 Digest = Annotated[str, Path(max_length=80)]
 Id = Annotated[str, Path(max_length=40)]
 Signature = Annotated[str, Body(embed=True, max_length=128)]
+
+
+def _consenting(request: Request) -> Caller:
+    """A member's own node, so often in an hour: each time leaves two lines of the audit log, refused or not."""
+    who = require_member(request)
+    CONSENTS.take(room_of(request).clock, who.id)
+    return who
+
+
+GUARDS[_consenting] = GUARDS[require_member]
+Consenting = Annotated[Caller, Depends(written_down(_consenting))]
 
 
 def _service(request: Request) -> RunService:
@@ -39,9 +61,15 @@ Service = Annotated[RunService, Depends(_service)]
 
 
 @router.post("/plans/check")
-def check_plan(service: Service, who: Admin, draft: Annotated[Json, Body()]) -> Json:
-    """What a plan would cost; stores nothing."""
-    return _rendered_check(service.check(build(PlanDraft, draft, "plan")))
+def check_plan(
+    request: Request,
+    service: Service,
+    who: Annotated[Caller, Depends(only(Role.ADMIN))],
+    draft: Annotated[Json, Body()],
+) -> Json:
+    """What a plan would cost, and what earlier runs of its extractor measured; stores nothing."""
+    check = service.check(build(PlanDraft, draft, "plan"))
+    return _rendered_check(check) | {"measured": _measured(request, check.plan)}
 
 
 @router.post("/plans", status_code=201)
@@ -59,20 +87,19 @@ def list_plans(request: Request, who: Anybody) -> Json:
 @router.get("/plans/{digest}")
 def show_plan(request: Request, who: Anybody, digest: Digest) -> Json:
     """One plan, whole, with who proposed it and who consented when."""
-    one = one_proposal(room_of(request).engine, digest)
-    return {
-        "plan": to_plain(one.plan),
-        "proposed_by": one.proposed_by,
-        "proposed_at": one.proposed_at,
-        "consents": sorted(one.consents),
-        "consented_at": dict(one.consents),
-    }
+    return _rendered_whole(one_proposal(room_of(request).engine, digest))
 
 
 @router.get("/plans/{digest}/cost")
 def plan_cost(service: Service, who: Anybody, digest: Digest) -> Json:
     """What a proposed plan costs each member, as `check` said; without seconds where the extractor was not timed."""
     return _rendered_check(service.cost(digest))
+
+
+@router.get("/plans/{digest}/measured")
+def measured_runs(request: Request, who: Anybody, digest: Digest) -> Json:
+    """What earlier runs under the plan's extractor name measured, by ε: how accurate a run of it may become."""
+    return {"measured": _measured(request, one_proposal(room_of(request).engine, digest).plan)}
 
 
 @router.get("/plans/{digest}/starting-weights")
@@ -82,10 +109,17 @@ def starting_weights(service: Service, who: Anybody, digest: Digest) -> Response
 
 
 @router.post("/plans/{digest}/consents", status_code=201)
-def consent(service: Service, who: OwnNode, digest: Digest, signature: Signature) -> Json:
+def consent(service: Service, who: Consenting, digest: Digest, signature: Signature) -> Json:
     """A member's signed consent."""
     service.consent(digest, who.id, signature)
     return {"consents": sorted(service.store.consents(digest))}
+
+
+@router.post("/plans/{digest}/withdraw")
+def withdraw_plan(service: Service, who: Admin, digest: Digest) -> Json:
+    """Take a plan back that no run began from, for good; no consent to it counts any more."""
+    service.withdraw(digest, who.actor)
+    return _rendered_whole(service.store.proposal(digest))
 
 
 @router.post("/plans/{digest}/runs", status_code=201)
@@ -140,6 +174,23 @@ def _rendered_check(check: PlanCheck) -> Json:
     return {"digest": str(check.plan.digest)} | plain | {"costs": costs}
 
 
+def _measured(request: Request, like: Plan) -> list[Json]:
+    """The plans of those runs have routes of their own: of each its digest and ε stand here."""
+    engine = room_of(request).engine
+    return [
+        {
+            "run_id": one.run_id,
+            "plan_digest": str(one.plan.digest),
+            "target_epsilon": one.plan.privacy.target_epsilon,
+            "round_number": one.round_number,
+            "accuracy": one.accuracy,
+            "spread": one.spread,
+            "same_extractor": one.same_extractor,
+        }
+        for one in measured_before(engine, every_plan(engine), like)
+    ]
+
+
 def _rendered_plan(one: Proposal) -> Json:
     plan = one.plan
     return {
@@ -147,10 +198,30 @@ def _rendered_plan(one: Proposal) -> Json:
         "extractor_name": plan.extractor_name,
         "proposed_by": one.proposed_by,
         "proposed_at": one.proposed_at,
-        "members": [to_plain(m) | {"consented": m.member_id in one.consents} for m in plan.members],
+        "withdrawn": one.withdrawn,
+        "members": [
+            to_plain(m)
+            | {
+                "consented": m.member_id in one.consents,
+                "counts": m.member_id in one.consents and m.member_id not in one.uncounted,
+            }
+            for m in plan.members
+        ],
         "quorum": plan.quorum,
         "rounds": plan.rounds,
         "target_epsilon": plan.privacy.target_epsilon,
+    }
+
+
+def _rendered_whole(one: Proposal) -> Json:
+    return {
+        "plan": to_plain(one.plan),
+        "proposed_by": one.proposed_by,
+        "proposed_at": one.proposed_at,
+        "withdrawn": one.withdrawn,
+        "consents": sorted(one.consents),
+        "consented_at": dict(one.consents),
+        "uncounted": dict(one.uncounted),
     }
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from coordinator.registry.shelf import Shelf
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.planning import PlanCheck, complete, cost_of
+from coordinator.runs.proposals import Proposal, withdrawn_error
 from coordinator.runs.store import RunRow, RunStore
 from coordinator.workers.kept_probes import KeptProbes
 from coordinator.workers.probe import Probe, find_start
 from shared.domain.consortium import Member
-from shared.domain.errors import ConsentMissing, NotAllowed
+from shared.domain.errors import ConsentMissing, NotAllowed, UnsoundPlan
 from shared.domain.plan import Plan
 from shared.domain.release import EXTRACTOR_NAME, ConsentRecord
 from shared.domain.run import RunState
+from shared.privacy.soundness import check_soundness
 from shared.release.certificate import check_consent
 
 MOST_COSTS = 200
@@ -37,6 +39,7 @@ class RunService:
         self.starting_folder = starting_folder
         self._probes = KeptProbes(starting_folder)
         self._costs: dict[tuple[str, bool], PlanCheck] = {}
+        self._faults: dict[str, str] = {}
 
     def check(self, draft: PlanDraft) -> PlanCheck:
         """What the plan would cost. Raises UnsoundPlan, MixesRecords, InvalidConfig; stores nothing."""
@@ -50,10 +53,11 @@ class RunService:
         return check
 
     def cost(self, digest: str) -> PlanCheck:
-        """What a proposed plan costs, as it was checked. Raises NotFound.
+        """What a proposed plan costs, as it was checked. Raises NotFound, and UnsoundPlan where `fault` says one.
 
         Kept by digest, under which nothing changes: the ε of a long plan take half a second.
         """
+        self._require_sound(digest)
         plan = self.store.plan(digest)
         probe = self._probes.about(self.store.starting_weights(digest))
         known = self._costs.get((digest, probe is None))
@@ -63,6 +67,27 @@ class RunService:
                 self._costs.clear()
             self._costs[digest, probe is None] = known
         return known
+
+    def fault(self, digest: str) -> str:
+        """Which check of its privacy argument a stored plan fails, in words; empty where it holds. Raises NotFound.
+
+        It held when it was proposed, to the software of that day; a later version may look closer. Kept like costs.
+        """
+        if digest not in self._faults:
+            plan, found = self.store.plan(digest), ""
+            try:
+                check_soundness(plan)
+            except UnsoundPlan as error:
+                found = error.message
+            if len(self._faults) >= MOST_COSTS:
+                self._faults.clear()
+            self._faults[digest] = found
+        return self._faults[digest]
+
+    def _require_sound(self, digest: str) -> None:
+        fault = self.fault(digest)
+        if fault:
+            raise UnsoundPlan(fault)
 
     def _probe(self, draft: PlanDraft) -> Probe:
         """Starting weights and speed, from what `starting_from` names. Raises InvalidConfig, a NotTrusted leaf."""
@@ -85,16 +110,20 @@ class RunService:
         check_consent(ConsentRecord(member.id, digest, signature), member.identity_public_key)
         self.store.add_consent(digest, member.id, signature)
 
+    def withdraw(self, digest: str, actor: str) -> None:
+        """Take a plan back that no run began from, for good. Raises NotFound, IllegalMove."""
+        self.store.withdraw_plan(digest, actor)
+
     def start(self, digest: str, actor: str) -> RunRow:
-        """Begin a run. Raises ConsentMissing unless at least a quorum of the plan's members signed it."""
-        plan = self.store.plan(digest)
-        signed = set(self.store.consents(digest))
-        unsigned = [m.name for m in plan.members if m.member_id not in signed]
-        if len(plan.members) - len(unsigned) < plan.quorum:
-            raise ConsentMissing(
-                f"{len(plan.members) - len(unsigned)} of {len(plan.members)} members consented, the plan's "
-                f"quorum is {plan.quorum}. No run was started. Waiting for {', '.join(unsigned)}."
-            )
+        """Begin a run. Raises ConsentMissing unless the consents of a quorum of the plan's members count, UnsoundPlan
+        where its privacy argument does not hold, and IllegalMove for a withdrawn plan.
+        """
+        one = self.store.proposal(digest)
+        if one.withdrawn:
+            raise withdrawn_error(digest)
+        if not one.may_start:
+            raise _too_few(one)
+        self._require_sound(digest)
         return self.store.create_run(digest, actor)
 
     def move(self, run_id: str, wanted: RunState, actor: str) -> RunRow:
@@ -109,3 +138,18 @@ class RunService:
     def plan(self, digest: str) -> Plan:
         """The plan with this digest. Raises NotFound."""
         return self.store.plan(digest)
+
+
+def _too_few(one: Proposal) -> ConsentMissing:
+    said = [
+        f"{one.given} of {len(one.plan.members)} members consented, the plan's quorum is {one.plan.quorum}. "
+        "No run was started."
+    ]
+    if one.missing:
+        said.append(f"Waiting for {', '.join(m.name for m in one.missing)}.")
+    shut_out = [
+        f"{m.name} ({one.uncounted[m.member_id]})" for m in one.plan.members if m.member_id in one.uncounted
+    ]
+    if shut_out:
+        said.append(f"What {', '.join(shut_out)} signed does not count.")
+    return ConsentMissing(" ".join(said))

@@ -14,12 +14,13 @@ import sqlalchemy as sa
 
 from coordinator.audit import log as audit
 from coordinator.runs.events import ABANDONED, CLOSED, OPENED, Journal, RoundEvent
+from coordinator.runs.proposals import PlanState, Proposal, no_plan, one_proposal, withdrawn_error
 from coordinator.runs.round import RoundRecord
 from coordinator.storage import tables as t
 from coordinator.storage.database import reading, writing
 from shared.domain.canonical import canonical_bytes
 from shared.domain.clock import Clock, to_text
-from shared.domain.errors import NotFound
+from shared.domain.errors import IllegalMove, NotFound
 from shared.domain.ids import new_id
 from shared.domain.plan import Plan
 from shared.domain.run import RoundState, RunState, check_round_move, check_run_move
@@ -48,21 +49,41 @@ class RunStore:
         self._clock = clock
 
     def add_plan(self, plan: Plan, actor: str, starting_weights: str) -> None:
-        """Store a proposed plan; the same plan again changes nothing."""
+        """Store a proposed plan; the same plan again changes nothing. Raises IllegalMove for a withdrawn one."""
         with writing(self._engine) as db:
             known = db.execute(sa.select(t.plans.c.digest).where(t.plans.c.digest == plan.digest)).first()
-            if known is None:
+            if known is not None:
+                self._open_plan(db, str(plan.digest))
+            else:
                 db.execute(
                     t.plans.insert().values(
                         digest=str(plan.digest),
                         body=canonical_bytes(to_plain(plan)).decode("utf-8"),
-                        state="proposed",
+                        state=PlanState.PROPOSED.value,
                         proposed_by=actor,
                         proposed_at=to_text(self._clock.now()),
                         starting_weights=starting_weights,
                     )
                 )
                 self._note(db, actor, "plan.propose", str(plan.digest))
+
+    def withdraw_plan(self, digest: str, actor: str) -> None:
+        """For good. Raises NotFound, and IllegalMove where it was withdrawn before or a run began from it."""
+        with writing(self._engine) as db:
+            self._open_plan(db, digest)
+            run = db.execute(sa.select(t.runs.c.id).where(t.runs.c.plan_digest == digest)).first()
+            if run is not None:
+                raise IllegalMove(
+                    f"Run {run.id} began from plan {digest}, and only a plan without a run can be withdrawn. Nothing "
+                    "was changed. Stop the run instead."
+                )
+            withdrawn = t.plans.update().where(t.plans.c.digest == digest)
+            db.execute(withdrawn.values(state=PlanState.WITHDRAWN.value))
+            self._note(db, actor, "plan.withdraw", digest)
+
+    def proposal(self, digest: str) -> Proposal:
+        """The plan with this digest and the consents to it. Raises NotFound."""
+        return one_proposal(self._engine, digest)
 
     def plan(self, digest: str) -> Plan:
         """The plan with this digest. Raises NotFound."""
@@ -79,8 +100,9 @@ class RunStore:
         return [(_plan_of(row.body), row.proposed_at) for row in rows]
 
     def add_consent(self, plan_digest: str, member_id: str, signature: str) -> None:
-        """Store a member's signed consent; the same one again changes nothing."""
+        """Store a member's signed consent; the same one again changes nothing. Raises IllegalMove on a withdrawn plan."""
         with writing(self._engine) as db:
+            self._open_plan(db, plan_digest)
             where = (t.consents.c.plan_digest == plan_digest) & (t.consents.c.member_id == member_id)
             if db.execute(sa.select(t.consents.c.at).where(where)).first() is None:
                 db.execute(
@@ -100,9 +122,10 @@ class RunStore:
             return {row.member_id: row.signature for row in db.execute(query)}
 
     def create_run(self, plan_digest: str, actor: str) -> RunRow:
-        """A new running run of the plan."""
+        """A new running run of the plan. Raises IllegalMove for a withdrawn one."""
         run_id, now = new_id("run"), to_text(self._clock.now())
         with writing(self._engine) as db:
+            self._open_plan(db, plan_digest)
             db.execute(
                 t.runs.insert().values(
                     id=run_id,
@@ -320,11 +343,21 @@ class RunStore:
     ) -> None:
         audit.append(db, self._clock, actor, action, subject, detail)
 
+    @staticmethod
+    def _open_plan(db: sa.Connection, digest: str) -> None:
+        """Raise NotFound or IllegalMove unless there is the plan and it is not withdrawn, until the transaction ends."""
+        query = sa.select(t.plans.c.state).where(t.plans.c.digest == digest).with_for_update()
+        state = db.execute(query).scalar()
+        if state is None:
+            raise no_plan(digest)
+        if PlanState(state) is PlanState.WITHDRAWN:
+            raise withdrawn_error(digest)
+
     def _plan_row(self, digest: str) -> sa.Row[Any]:
         with reading(self._engine) as db:
             row = db.execute(sa.select(t.plans).where(t.plans.c.digest == digest)).first()
         if row is None:
-            raise NotFound(f"There is no plan {digest[:80]}. Nothing was done. List the plans there are.")
+            raise no_plan(digest)
         return row
 
 

@@ -145,7 +145,7 @@ plans = sa.Table(
     _moment("proposed_at"),
     sa.Column("starting_weights", sa.String(200), nullable=False),
 )
-"""`body`: canonical JSON; `state`: proposed, active or retired; `starting_weights`: a path under the home."""
+"""`body`: canonical JSON; `state`: proposed or withdrawn; `starting_weights`: a path under the home."""
 
 consents = sa.Table(
     "consents",
@@ -237,6 +237,7 @@ audit_events = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("prev_hash", sa.String(71), nullable=False),
     sa.Column("hash", sa.String(71), nullable=False),
+    sa.Column("salt", sa.String(32), nullable=False, server_default=""),
 )
 """`detail` is canonical JSON, kept as text: the hash covers exactly these bytes."""
 
@@ -260,6 +261,17 @@ release_downloads = sa.Table(
     sa.Column("fetched", sa.BigInteger, nullable=False),
 )
 """How often a file of a release was fetched: a number, and nothing of who fetched it."""
+
+publish_jobs = sa.Table(
+    "publish_jobs",
+    metadata,
+    sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
+    _moment("since"),
+    _moment("ended_at", nullable=True),
+    sa.Column("release", sa.String(80), nullable=False, server_default=""),
+    sa.Column("problem", sa.Text, nullable=False, server_default=""),
+)
+"""The last of each run: a release that is being made while nobody waits, or what it came to."""
 
 meta = sa.Table(
     "meta",

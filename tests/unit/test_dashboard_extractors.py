@@ -110,7 +110,7 @@ def test_catalogue_lists_the_newest_first_with_both_numbers_and_the_odds(board: 
     page = board.browser("Otto").get("/extractors")
     said = words(page)
     assert said.index("digits-2") < said.index("digits-1")
-    assert "newest" in row(page, "digits-2") and "older" in row(page, "digits-1")
+    assert "latest" in row(page, "digits-2") and "older" in row(page, "digits-1")
     assert "small-gn, secure" in said and "4 numbers, 10 trained" in said
     for epsilon in highest(board, 2):
         right = (math.exp(epsilon) + 1e-5) / (math.exp(epsilon) + 1)
@@ -140,12 +140,12 @@ def test_slow_verification_keeps_no_page_waiting(board: Board, monkeypatch: pyte
     board.coordinator.control.state.releases.check(
         board.coordinator.control.state.releases.find("digits", "2")
     )
-    assert "All 9 proofs hold" in words(otto.get("/privacy/digits/2"))
+    assert "All 10 proofs hold" in words(otto.get("/privacy/digits/2"))
 
 
 def test_release_page_shows_every_proof_that_was_checked_here(board: Board) -> None:
     said = words(board.browser("Otto").get("/extractors/digits/2"))
-    assert "All 9 hold" in said
+    assert "All 10 hold" in said
     assert "ε recomputed from the events is not above what is claimed" in said
     assert "5 members signed this plan's digest" in said
 
@@ -205,7 +205,7 @@ def test_asking_again_keeps_no_thread_while_a_large_release_is_checked(
 
 def test_changed_file_is_noticed_although_the_release_was_verified_before(board: Board) -> None:
     otto = board.browser("Otto")
-    assert "All 9 hold" in words(otto.get("/extractors/digits/1"))
+    assert "All 10 hold" in words(otto.get("/extractors/digits/1"))
     card = board.home / "releases" / "digits" / "1" / "README.md"
     card.write_text(card.read_text(encoding="utf-8").replace("digits", "DIGITS"), encoding="utf-8")
     page = otto.get("/extractors/digits/1")
@@ -275,7 +275,7 @@ def test_withdrawing_needs_the_typed_id_and_a_reason(board: Board) -> None:
         assert "Nothing was withdrawn" in words(refused)
     secret = ada.post("/extractors/digits/2/yank", typed="digits-2", reason="token clt_" + "a" * 30)
     assert secret.status_code == 422
-    assert "newest" in row(ada.get("/extractors"), "digits-2")
+    assert "latest" in row(ada.get("/extractors"), "digits-2")
 
 
 def test_withdrawn_release_stays_listed_with_its_reason_and_is_not_offered(board: Board) -> None:
@@ -286,7 +286,7 @@ def test_withdrawn_release_stays_listed_with_its_reason_and_is_not_offered(board
     assert why in words(page) and "<script>alert" not in page.text
     assert "commonlens pull" not in words(page).replace("commonlens pull brings", "")
     listed = ada.get("/extractors")
-    assert "withdrawn" in row(listed, "digits-2") and "newest" in row(listed, "digits-1")
+    assert "withdrawn" in row(listed, "digits-2") and "latest" in row(listed, "digits-1")
     again = ada.post("/extractors/digits/2/yank", typed="digits-2", reason=why)
     assert again.status_code == 409 and "withdrawn already" in words(again)
     with reading(board.room.engine) as connection:
@@ -308,7 +308,7 @@ def test_api_withdraws_too_and_only_for_admins(board: Board) -> None:
 
 def test_api_says_what_was_proven(board: Board) -> None:
     shown = api(board, "Otto", "GET", "/releases/digits/2").json()
-    assert shown["checked"]["problem"] == "" and len(shown["checked"]["facts"]["proofs"]) == 9
+    assert shown["checked"]["problem"] == "" and len(shown["checked"]["facts"]["proofs"]) == 10
     assert json.dumps(shown, allow_nan=False)
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from coordinator.dashboard.plan_fields import DIAL
-from coordinator.dashboard.plan_form import draft_of, first_typed, typed_of
+from coordinator.dashboard.plan_form import draft_of, first_typed, typed_from, typed_of
 from coordinator.dashboard.sessions import COOKIE
 from coordinator.dashboard.words import odds
 from coordinator.runs.measured import measured_before
@@ -26,9 +26,11 @@ from coordinator.storage.tables import members
 from shared.domain.consortium import BudgetLeft, Purpose
 from shared.domain.plan import Plan
 from shared.domain.run import RoundState
+from shared.domain.strict import to_plain
 from shared.release.signing import SigningKey
 from tests.dashboard_kit import Board, open_board, words
 from tests.desk import enrolment, served
+from tests.full_board import rows
 
 NAMES = ("South", "East", "West")
 SMALL = {
@@ -337,6 +339,22 @@ def test_accuracy_is_what_runs_measured_and_nothing_where_none_did(board: Consor
     another = replace(plan, extractor=replace(plan.extractor, width=9))
     found = measured_before(board.room.engine, every_proposal(board.room.engine), another)
     assert [one.same_extractor for one in found] == [False]
+
+
+def test_api_says_of_a_draft_what_it_costs_and_what_runs_measured_as_the_form_does(board: Consortium) -> None:
+    digest = board.propose(evaluate_every="1")
+    validate(
+        board, board.runs.store.create_run(digest, "account:Ada").id, board.runs.plan(digest), 90.0, 10.0
+    )
+    draft = draft_of(typed_from(form(evaluate_every="1", privacy__target_epsilon="2").items()))
+    headers = {"authorization": f"Bearer {board.room.accounts.issue_token('Ada', 600.0, 'operator')}"}
+    before = rows(board)
+    answer = board.browser().request("POST", "/api/v1/plans/check", headers=headers, json=to_plain(draft))
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert told["plan"]["privacy"]["target_epsilon"] == 2.0 and len(told["costs"]) == 4
+    assert [(one["plan_digest"], one["accuracy"]) for one in told["measured"]] == [(digest, 0.9)]
+    assert rows(board) == before, "nothing is stored, not even a line of the audit log"
 
 
 def test_every_epsilon_of_plans_stands_beside_its_odds(board: Consortium) -> None:

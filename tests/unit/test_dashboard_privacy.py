@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.dashboard.audiences import Bound, audiences
 from coordinator.dashboard.pages_privacy import measured, reading
+from coordinator.registry.audiences import Bound, audiences
 from coordinator.registry.gate_report import REPORT_FORMAT, GateReport, gate_folder
 from participant.redteam import report as red_team
 from shared.domain.plan import Plan, SharedHead
@@ -161,7 +161,7 @@ def test_names_in_the_certificate_stay_text(board: Board) -> None:
 
 
 def test_release_that_does_not_verify_shows_claims_and_says_so(board: Board) -> None:
-    path = board.home / "releases/digits/1/card.md"
+    path = board.home / "releases/digits/1/README.md"
     path.write_bytes(path.read_bytes() + b" ")
     said = words(board.browser("Otto").get("/privacy/digits/1"))
     assert "A proof does not hold" in said and "only what its files claim" in said

@@ -14,8 +14,8 @@ import pytest
 from coordinator.audit.log import entries
 from coordinator.dashboard import run_facts
 from coordinator.dashboard.charts import MOST_POINTS, RIGHT, TOP, WIDTH, Axes, Line, Table, draw, ticks
-from coordinator.dashboard.run_epsilon import EpsilonBook, compute
 from coordinator.dashboard.sessions import COOKIE
+from coordinator.runs.epsilon_book import BOOK, EpsilonBook, compute
 from coordinator.runs.publishing import cohort_rounds
 from coordinator.runs.store import RunRow
 from coordinator.storage import tables
@@ -283,7 +283,7 @@ def test_epsilon_is_computed_beside_the_page_and_there_at_the_next_look(runs: Ru
     run = finished(runs)
     browser = runs.browser()
     browser.get(f"/runs/{run.id}")
-    run_facts.BOOK.wait()
+    BOOK.wait()
     shown = words(browser.get(f"/runs/{run.id}"))
     assert "after 3 charged rounds" in shown and "could be right at most" in shown
 

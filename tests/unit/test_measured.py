@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from coordinator.dashboard.frame import TEMPLATES
@@ -15,6 +18,7 @@ from coordinator.storage.database import writing
 from shared.domain.plan import Plan, PlanMember
 from shared.domain.run import RoundState
 from tests.dashboard_kit import Board, board
+from tests.knock import knock
 from tests.plans import small_plan
 
 assert board  # the fixture
@@ -81,3 +85,34 @@ def test_table_shows_the_nearest_and_says_of_how_many() -> None:
         check=Check, measured=found[:3], near=found[:3]
     )
     assert "Last validation of earlier runs named x;" in whole
+
+
+def test_measured_runs_are_told_as_json(board: Board) -> None:
+    runs: RunService = board.coordinator.control.state.runs
+    like = small_plan(members=(PlanMember(board.member.member_id, "North", 5000),), rounds=9)
+    other = replace(like, extractor=replace(like.extractor, width=like.extractor.width + 1), rounds=8)
+    for plan in (like, other, replace(like, extractor_name="else")):
+        runs.store.add_plan(plan, "operator", "none")
+        run = runs.store.create_run(str(plan.digest), "operator")
+        record = RoundRecord(1, (board.member.member_id,), {})
+        attempt = runs.store.open_round(run.id, record)
+        record.validation = Validation(90.0, 10.0, 2.0)
+        for state in (RoundState.ASKED, RoundState.SUMMED):
+            runs.store.move_round(run.id, 1, attempt, state)
+        runs.store.close_round(run.id, record, attempt, "sha256:c")
+    headers = {"authorization": f"Bearer {board.member.token}"}
+    path = f"/api/v1/plans/{like.digest}/measured"
+    told = json.loads(knock(board.coordinator.asgi, "GET", path, headers).text)["measured"]
+    # Both began within one second, so either may come first.
+    assert sorted(one["same_extractor"] for one in told) == [False, True]
+    one = next(found for found in measured(board, like) if found.same_extractor)
+    assert next(found for found in told if found["same_extractor"]) == {
+        "run_id": one.run_id,
+        "plan_digest": str(like.digest),
+        "target_epsilon": like.privacy.target_epsilon,
+        "round_number": 1,
+        "accuracy": one.accuracy,
+        "spread": one.spread,
+        "same_extractor": True,
+    }
+    assert knock(board.coordinator.asgi, "GET", "/api/v1/plans/sha256:0/measured", headers).status == 404

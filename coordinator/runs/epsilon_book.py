@@ -1,7 +1,7 @@
-"""ε after so many rounds, for pages: computed beside the requests, kept by plan, never waited for.
+"""ε after so many rounds, for pages and the API: computed beside the requests, kept by plan, never waited for.
 
 The accountant takes tens of milliseconds for one number, and a chart shows dozens. What is not there yet is said
-to be on its way; the page that looks again finds it.
+to be on its way; whoever looks again finds it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ _Key = tuple[str, int, int]
 
 
 class EpsilonBook:
-    """What the accountant has said so far, for all pages of a process."""
+    """What the accountant has said so far: one, `BOOK`, for everybody who asks a process."""
 
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="epsilon")
@@ -59,16 +59,26 @@ class EpsilonBook:
 
     def spent(self, plan: Plan, numbers: Sequence[int]) -> Spent | None:
         """After the rounds with these numbers; until that is computed, what is known of fewer, or None."""
+        return self.spent_each(plan, [numbers])[0]
+
+    def spent_each(self, plan: Plan, each: Sequence[Sequence[int]]) -> list[Spent | None]:
+        """The same for several members at once, who were asked in different rounds."""
         digest = str(plan.digest)
-        key = (digest, len(numbers), sum(plan.evaluates(n) for n in numbers))
-        if not numbers or key in self._spent:
-            return self._spent.get(key, NOTHING)
-        known = [
-            spent for (of, rounds, _), spent in list(self._spent.items()) if of == digest and rounds < key[1]
-        ]
-        if not known or time.monotonic() - self._looked.get(digest, -math.inf) >= LEAST_PAUSE_S:
-            self._begin(f"spent {digest}", lambda: self._add(plan, numbers, key))
-        return max(known, key=lambda spent: spent.rounds, default=None)
+        known = {key: spent for key, spent in list(self._spent.items()) if key[0] == digest}
+        found: list[Spent | None] = []
+        missing: dict[_Key, Sequence[int]] = {}
+        for numbers in each:
+            key = (digest, len(numbers), sum(plan.evaluates(n) for n in numbers))
+            if numbers and key not in known:
+                missing[key] = numbers
+                fewer = (spent for (_, rounds, _), spent in known.items() if rounds < key[1])
+                found.append(max(fewer, key=lambda spent: spent.rounds, default=None))
+            else:
+                found.append(known.get(key, NOTHING))
+        late = time.monotonic() - self._looked.get(digest, -math.inf) >= LEAST_PAUSE_S
+        if missing and (late or None in found):
+            self._begin(f"spent {digest}", lambda: self._add(plan, missing))
+        return found
 
     def wait(self) -> None:
         """Until everything that was begun is computed; for tests."""
@@ -94,11 +104,15 @@ class EpsilonBook:
             self._curves.clear()
         self._curves[str(plan.digest)] = whole_curve(plan)
 
-    def _add(self, plan: Plan, numbers: Sequence[int], key: _Key) -> None:
-        if len(self._spent) >= MOST_KEPT:
+    def _add(self, plan: Plan, missing: Mapping[_Key, Sequence[int]]) -> None:
+        if len(self._spent) + len(missing) > MOST_KEPT:
             self._spent.clear()
-        self._spent[key] = compute(plan, numbers)
-        self._looked[key[0]] = time.monotonic()
+        for key, numbers in missing.items():
+            self._spent[key] = compute(plan, numbers)
+        self._looked[str(plan.digest)] = time.monotonic()
+
+
+BOOK = EpsilonBook()
 
 
 def whole_curve(plan: Plan) -> tuple[Spent, ...]:
@@ -108,7 +122,7 @@ def whole_curve(plan: Plan) -> tuple[Spent, ...]:
 
 
 def bound(epsilon: float) -> float | None:
-    """As templates, charts and CSV take it: None where there is no useful bound."""
+    """As templates, charts, CSV and JSON take it: None where there is no useful bound."""
     return epsilon if math.isfinite(epsilon) else None
 
 

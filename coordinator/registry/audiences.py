@@ -32,6 +32,10 @@ class Audience:
     why: str
     """What the bound rests on, in a sentence."""
 
+    def limit(self, together: float, alone: float) -> float | None:
+        """Which of a release's two ε bounds what it learns; None where neither does."""
+        return {Bound.CONSORTIUM: together, Bound.ALONE: alone}.get(self.bound)
+
 
 def audiences(plan: Plan) -> tuple[Audience, ...]:
     """Everybody whom the argument of the protocol is about, from the most powerful to the least."""

@@ -1,0 +1,190 @@
+"""A release that nobody waits for: kept in the database, told by the API, and never lost by a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.audit.log import entries
+from coordinator.runs import publishing
+from coordinator.runs.publish_jobs import PublishJobs
+from coordinator.runs.publishing import Publisher
+from coordinator.runs.store import RunRow
+from coordinator.storage.database import reading
+from coordinator.workers.redteam import Gate
+from shared.domain.errors import IllegalMove
+from shared.domain.plan import Plan
+from tests.dashboard_kit import words
+from tests.knock import Answer, knock
+from tests.runs_kit import RunBoard, runs
+
+assert runs  # the fixture
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands for the red team's process, which takes 20 s; everything around it is the real code."""
+
+    def passes(plan: Plan, weights: Path, folder: Path) -> Gate:
+        return Gate(True, (), folder / "redteam.json")
+
+    monkeypatch.setattr(publishing, "require_gate", passes)
+
+
+def send(runs: RunBoard, method: str, path: str, token: str = "") -> Answer:
+    token = token or runs.board.room.accounts.issue_token("Ada", 600.0, "operator")
+    headers = {"authorization": f"Bearer {token}"}
+    return knock(runs.board.coordinator.asgi, method, f"/api/v1{path}", headers)
+
+
+def status(runs: RunBoard, run: RunRow, token: str = "") -> dict[str, Any]:
+    answer = send(runs, "GET", f"/runs/{run.id}/publishing", token)
+    assert answer.status == 200, answer.text
+    found: dict[str, Any] = json.loads(answer.text)
+    return found
+
+
+def completed(runs: RunBoard) -> RunRow:
+    return runs.sim.drive(runs.sim.start(runs.sim.plan(rounds=1)))
+
+
+def publisher(runs: RunBoard) -> Publisher:
+    found: Publisher = runs.board.coordinator.control.state.publisher
+    return found
+
+
+def jobs(runs: RunBoard) -> PublishJobs:
+    """As another process sees them: over the same database, with nothing in memory."""
+    return PublishJobs(runs.board.room.engine, runs.board.room.clock)
+
+
+def restarted(runs: RunBoard) -> Publisher:
+    """The publisher of a coordinator that was started anew over the same home."""
+    sim, room = runs.sim, runs.board.room
+    return Publisher(runs.board.home, sim.store, sim.driver, sim.every_member, jobs(runs), room.clock)
+
+
+def wait(runs: RunBoard, run: RunRow) -> None:
+    pause = threading.Event()
+    for _ in range(6000):
+        if status(runs, run)["job"]["ended_at"] is not None:
+            return
+        pause.wait(0.01)
+    raise AssertionError("the job did not end")
+
+
+def actions(runs: RunBoard) -> list[tuple[str, str, Any]]:
+    with reading(runs.board.room.engine) as db:
+        return [(line.actor, line.action, line.detail) for line in entries(db, limit=1000)]
+
+
+def test_release_is_begun_by_the_api_and_its_status_leads_to_it(runs: RunBoard) -> None:
+    run = completed(runs)
+    assert status(runs, run) == {"job": None, "releases": [], "may_publish": True}
+    begun = send(runs, "POST", f"/runs/{run.id}/publishing")
+    assert begun.status == 202 and json.loads(begun.text)["ended_at"] is None
+    wait(runs, run)
+    found = status(runs, run)
+    assert found["job"]["release"] == "tiny-1" and found["job"]["problem"] == ""
+    assert found["releases"] == ["tiny-1"] and not found["may_publish"]
+    assert ("account:Ada", "release.publish", {"run": run.id}) in actions(runs)
+    assert "Published as tiny-1" in words(runs.browser().get(f"/runs/{run.id}"))
+
+
+def test_release_that_cannot_be_made_says_why(runs: RunBoard) -> None:
+    run = completed(runs)
+    (runs.sim.starting / runs.sim.store.starting_weights(run.plan_digest)).unlink()
+    send(runs, "POST", f"/runs/{run.id}/publishing")
+    wait(runs, run)
+    found = status(runs, run)
+    assert found["job"]["problem"] and found["job"]["release"] == "" and found["may_publish"]
+    assert "release.refused" in [action for _, action, _ in actions(runs)]
+
+
+def test_no_second_one_is_begun_meanwhile_and_none_of_a_run_that_goes_on(runs: RunBoard) -> None:
+    run = completed(runs)
+    jobs(runs).begin(run.id)
+    refused = send(runs, "POST", f"/runs/{run.id}/publishing")
+    assert refused.status == 409 and "No second one was begun" in refused.text
+    going = runs.sim.start(runs.sim.plan(rounds=2))
+    assert not status(runs, going)["may_publish"]
+    refused = send(runs, "POST", f"/runs/{going.id}/publishing")
+    assert refused.status == 409 and "Nothing was published" in refused.text
+    assert status(runs, going)["job"] is None
+    assert send(runs, "POST", "/runs/run_none/publishing").status == 404
+    assert send(runs, "GET", "/runs/run_none/publishing").status == 404
+
+
+def test_member_and_auditor_read_the_status(runs: RunBoard) -> None:
+    run = completed(runs)
+    jobs(runs).begin(run.id)
+    otto = runs.board.room.accounts.issue_token("Otto", 600.0, "operator")
+    for token in (runs.token(0), otto):
+        assert status(runs, run, token)["job"]["run_id"] == run.id
+        assert send(runs, "POST", f"/runs/{run.id}/publishing", token).status == 403
+
+
+def test_how_a_job_ended_is_known_after_a_restart(runs: RunBoard) -> None:
+    run = completed(runs)
+    publisher(runs).begin(run.id, "account:Ada")
+    wait(runs, run)
+    after = restarted(runs)
+    after.settle()
+    job = after.job(run.id)
+    assert job is not None and job == publisher(runs).job(run.id) and job.release == "tiny-1"
+
+
+def test_job_that_was_under_way_when_the_coordinator_stopped_was_interrupted(runs: RunBoard) -> None:
+    run = completed(runs)
+    jobs(runs).begin(run.id)
+    restarted(runs).settle()
+    found = status(runs, run)
+    assert "It was interrupted" in found["job"]["problem"] and found["job"]["ended_at"] is not None
+    assert "Publish again" in found["job"]["problem"] and found["may_publish"]
+    page = words(runs.browser().get(f"/runs/{run.id}"))
+    assert "No release was made. It was interrupted" in page and "Publish a release" in page
+    restarted(runs).settle()
+    assert actions(runs).count(("system", "release.refused", {"code": "interrupted"})) == 1
+    publisher(runs).begin(run.id, "account:Ada")
+    wait(runs, run)
+    assert status(runs, run)["releases"] == ["tiny-1"]
+
+
+def test_release_that_was_finished_before_the_coordinator_stopped_is_no_interruption(runs: RunBoard) -> None:
+    run = completed(runs)
+    publisher(runs).publish(run.id, "account:Ada")
+    jobs(runs).begin(run.id)
+    restarted(runs).settle()
+    found = status(runs, run)["job"]
+    assert found["release"] == "tiny-1" and found["problem"] == ""
+
+
+def test_coordinator_settles_the_jobs_when_it_starts(runs: RunBoard) -> None:
+    run = completed(runs)
+    jobs(runs).begin(run.id)
+
+    async def start_and_stop() -> None:
+        control = runs.board.coordinator.control
+        async with control.router.lifespan_context(control):
+            pass
+
+    asyncio.run(start_and_stop())
+    assert "It was interrupted" in status(runs, run)["job"]["problem"]
+
+
+def test_jobs_of_two_runs_are_two(runs: RunBoard) -> None:
+    one, other = completed(runs), completed(runs)
+    kept = jobs(runs)
+    kept.begin(one.id)
+    kept.begin(other.id)
+    with pytest.raises(IllegalMove, match="is being made since"):
+        kept.begin(one.id)
+    kept.end(one.id, problem="A finding.")
+    assert [job.run_id for job in kept.open()] == [other.id]
+    begun = kept.begin(one.id)
+    assert begun.problem == "" and not begun.over and kept.last(one.id) == begun
