@@ -47,6 +47,7 @@ from coordinator.runs.service import RunService
 from coordinator.runs.store import RunStore
 from coordinator.storage.checkpoints import CheckpointStore
 from coordinator.storage.database import migrate, open_database
+from coordinator.workers.export import run_export
 from shared.domain.clock import Clock, SystemClock
 from shared.domain.consortium import Member
 from shared.domain.errors import InvalidMessage
@@ -83,7 +84,7 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     every_member: Callable[[], list[Member]] = members.members.every
     driver = RunDriver(store, checkpoints, carrier, every_member, home / "starting", home / "scratch")
     presence = PresenceWatch(members.status, clock, carrier.online)
-    publisher = Publisher(home, store, driver, every_member, PublishJobs(engine, clock), clock)
+    publisher = Publisher(home, store, driver, every_member, PublishJobs(engine, clock), clock, run_export)
     control = FastAPI(
         title="Commonlens coordinator",
         docs_url=None,
@@ -98,7 +99,7 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     control.state.engine = nodes
     control.state.driver = driver
     control.state.runs = RunService(config.consortium, store, every_member, home / "starting")
-    control.state.releases = ReleaseService(home, engine, clock)
+    control.state.releases = ReleaseService(home, engine, clock, run_export)
     control.state.downloads = control.state.releases.downloads
     control.state.hub = HubShelf(control.state.releases)
     control.state.publisher = publisher

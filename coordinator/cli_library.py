@@ -39,7 +39,10 @@ def add(
     from coordinator.registry.service import ReleaseService
     from coordinator.registry.standard import standard_names
     from coordinator.storage.database import open_database
+    from coordinator.workers.export import run_export
 
-    service = ReleaseService(home, open_database(Operator(home).config.database(home)), SystemClock())
+    service = ReleaseService(
+        home, open_database(Operator(home).config.database(home)), SystemClock(), run_export
+    )
     for name in names or standard_names():
         typer.echo(service.keep_standard(name, "operator"))

@@ -56,18 +56,24 @@ def fit(
 @app.command()
 def predict(
     name: Annotated[str, typer.Argument(help="Name of the head.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILES...",
+            help="Image files; for an extractor of texts, files with one text a line, or - for standard input.",
+        ),
+    ],
     home: HomeOption = Path(),
 ) -> None:
-    """Classify images: the likeliest class and its probability, one line an image."""
+    """Classify images or texts: the likeliest class and its probability, one line each."""
     from participant.heads.fitting import predict_files
     from participant.heads.store import load_head
     from participant.releases import open_release_of
 
     head = load_head(home, name)
     release = open_release_of(Home(home), head.release_digest)
-    for path, label, probability in predict_files(Home(home), head, release, images):
-        typer.echo(f"{path}\t{label}\t{probability:.3f}")
+    for what, label, probability in predict_files(Home(home), head, release, files):
+        typer.echo(f"{what}\t{label}\t{probability:.3f}")
 
 
 @app.command()
@@ -102,6 +108,26 @@ def compare(
             typer.echo(
                 f"{way.replace('_', ' '):<24}{accuracy[0]:.3f}  ({accuracy[1]:.3f} to {accuracy[2]:.3f})"
             )
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="Name of the head.")],
+    to: Annotated[Path, typer.Option(help="JSON file to write, in place of what is there.")],
+    home: HomeOption = Path(),
+) -> None:
+    """Write a head as one JSON file that any language can apply (docs/formats.md).
+
+    It was fitted on this member's records without noise: hand it to nobody who may not learn of them.
+    """
+    from participant.heads.head_file import head_file, write_head_file
+    from participant.heads.store import load_head
+    from participant.releases import open_release_of
+
+    head = load_head(home, name)
+    release = open_release_of(Home(home), head.release_digest)
+    write_head_file(to, head_file(head, release))
+    typer.echo(f"{name}: {len(head.classes)} labels on {release.manifest.release}, in {to}")
 
 
 @app.command("list")

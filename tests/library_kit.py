@@ -43,10 +43,11 @@ def keep_both(kit: Kit, folder: Path) -> None:
     for name, embed in (("colours", mean_colour), ("thumbnails", thumbnail)):
         source = Source(SourceKind.CLASSICAL, ABOUT[name], "Apache-2.0", "this software")
         request = KeepRequest(name, source, folder / "w.safetensors")
-        publish(kit.home, request, kit.clock, export=lambda f, n=name, e=embed: _lens(f, n, e))
+        publish(kit.home, request, kit.clock, export=lambda f, n, e=embed: _lens(f, n, e))
 
 
-def _lens(folder: Path, name: str, embed: Embed) -> None:
+def _lens(folder: Path, name: str, embed: Embed) -> dict[str, str]:
     profile = measure(embed, 3, 16, 16)
     write_json(folder / LENS_FILE, plain_profile(profile), 0o644)
     write_atomically(folder / LENS_PICTURE_FILE, draw([(name, profile)]).encode("utf-8"), 0o644)
+    return {}

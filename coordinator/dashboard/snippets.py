@@ -9,6 +9,7 @@ from fastapi import Request
 
 from coordinator.config import Config
 from coordinator.members.access import room_of
+from coordinator.registry.hub_shelf import namespace
 from shared.domain.release import WEIGHTS_FILE, AnyManifest, CatalogueEntry, Manifest
 from shared.release.trust import Trust
 
@@ -39,6 +40,7 @@ def snippets(
     weights = manifest.files[WEIGHTS_FILE].digest.removeprefix("sha256:")
     explain = " --explain" if isinstance(manifest, Manifest) else ""
     curl = token + _curl(config.url, fingerprint, f"{sent} {address}", weights)
+    hub = _hub(config, fingerprint, entry, trust)
     return (
         Snippet(
             "pull", "commonlens pull", "Downloads, checks every proof, and only then shows it.", token + pull
@@ -61,6 +63,13 @@ def snippets(
             "Pulls with the member's own token and pinned root, ready for a head.",
             f"commonlens-participant head pull {entry.id}",
         ),
+        Snippet("hf", "hf download", "Hugging Face's own command, unmodified; every file.", hub),
+        Snippet(
+            "openssf",
+            "model_signing",
+            "OpenSSF's own tool checks every file, offline.",
+            _openssf(entry),
+        ),
         Snippet("python", "Python", "Reads the tensors, without this software.", _python(entry)),
         Snippet("curl", "curl", "One file, under the consortium's own CA.", curl),
         Snippet(
@@ -80,12 +89,38 @@ def _python(entry: CatalogueEntry) -> str:
 
 
 def _curl(url: str, fingerprint: str, file: str, weights: str) -> str:
+    return (
+        f"{_ca(url, fingerprint)}"
+        f"curl -fO --cacert ca.pem{file}\n"
+        f'echo "{weights}  {WEIGHTS_FILE}" | sha256sum -c'
+    )
+
+
+def _hub(config: Config, fingerprint: str, entry: CatalogueEntry, trust: Trust) -> str:
+    token = "" if config.public_releases else "export HF_TOKEN=…    # from Account, or your operator\n"
+    repository = f"{namespace(trust.consortium)}/{entry.extractor_name}"
+    return (
+        f"{_ca(config.url, fingerprint)}"
+        f"export HF_ENDPOINT={config.url} SSL_CERT_FILE=$PWD/ca.pem\n{token}"
+        f"hf download {repository} --revision v{entry.number} --local-dir {entry.id}"
+    )
+
+
+def _openssf(entry: CatalogueEntry) -> str:
+    key = 'json.load(open("trust.json"))["signed"]["openssf_key"]'
+    return (
+        f"cd {entry.id}\n"
+        f"python3 -c 'import json; print({key}, end=\"\")' > ../key.pem\n"
+        "model_signing verify key --public_key ../key.pem --signature model.sig ."
+    )
+
+
+def _ca(url: str, fingerprint: str) -> str:
+    """Fetch the CA's certificate, and say what its fingerprint has to be."""
     colons = ":".join(re.findall("..", fingerprint.removeprefix("sha256:").upper()))
     return (
         f"curl -fsk {url}/api/v1/trust | python3 -c "
         "'import json, sys; print(json.load(sys.stdin)[\"ca_pem\"])' > ca.pem\n"
         "openssl x509 -in ca.pem -noout -fingerprint -sha256    # go on only if it is\n"
         f"# {colons}\n"
-        f"curl -fO --cacert ca.pem{file}\n"
-        f'echo "{weights}  {WEIGHTS_FILE}" | sha256sum -c'
     )

@@ -44,12 +44,14 @@ from shared.release.card import write_card, write_kept_card
 from shared.release.certificate import Spend, spends
 
 _PUBLIC = 0o644
-Export = Callable[[Path], None]
-"""Adds to a folder that holds the weights what other programs read: ONNX, their configuration, measurements."""
+Export = Callable[[Path, str], Mapping[str, str]]
+"""(folder, release) → sections of the card. Adds to a folder that holds the weights what other programs read: ONNX,
+their configuration, a lens profile, measurements."""
 
 
-def weights_only(folder: Path) -> None:
+def weights_only(_folder: Path, _release: str) -> Mapping[str, str]:
     """The `Export` that adds nothing: weights and documents are a whole release."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,13 @@ def _build_trained(
     release = release_id(plan.extractor_name, slot.number)
     certificate = make_certificate(request)
     layout, origin = _write_weights(folder / WEIGHTS_FILE, request)
-    export(folder)
+    measured = export(folder, release)
     write_json(folder / CERTIFICATE_FILE, to_plain(certificate), mode=_PUBLIC)
     write_json(folder / PLAN_FILE, to_plain(plan), mode=_PUBLIC)
     write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
-    card = write_card(release, slot.created_at, plan, request.run_id, certificate, _sentence(origin))
+    card = write_card(
+        release, slot.created_at, plan, request.run_id, certificate, _sentence(origin), measured
+    )
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
     return Manifest(
         consortium=plan.consortium,
@@ -172,9 +176,9 @@ def _build_kept(
     consortium = str(trust["signed"]["consortium"])
     shutil.copyfile(request.weights, folder / WEIGHTS_FILE)
     weights = read_weights(folder / WEIGHTS_FILE, maximum_bytes=limits.WEIGHTS_BYTES)
-    export(folder)
+    measured = export(folder, release)
     write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
-    card = write_kept_card(release, consortium, slot.created_at, request.source, weights.spec)
+    card = write_kept_card(release, consortium, slot.created_at, request.source, weights.spec, measured)
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
     return KeptManifest(
         consortium=consortium,

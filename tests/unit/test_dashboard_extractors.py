@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
 import shlex
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -345,7 +348,7 @@ def test_lines_to_copy_are_what_the_commands_take(
 ) -> None:
     page = board.browser("Otto").get("/extractors/digits/2")
     found = dict(re.findall(r'<pre id="line-(\w+)"[^>]*>(.*?)</pre>', page.text, re.DOTALL))
-    assert set(found) == {"pull", "verify", "embed", "member", "python", "curl", "join"}
+    assert set(found) == {"pull", "verify", "embed", "member", "hf", "openssf", "python", "curl", "join"}
     monkeypatch.chdir(tmp_path)
     token = board.room.accounts.issue_token("Otto", 600, "operator")
     with served(board.coordinator.asgi, board.home) as address:
@@ -354,6 +357,10 @@ def test_lines_to_copy_are_what_the_commands_take(
     assert done.exit_code == 0, done.output
     verified = CliRunner().invoke(cli.app, shlex.split(found["verify"])[1:])
     assert verified.exit_code == 0 and "The root is the one that you gave." in verified.output
+    lines = f'export PATH="{Path(sys.executable).parent}:$PATH"\n{html.unescape(found["openssf"])}'
+    shown = subprocess.run(["bash", "-ec", lines], capture_output=True, text=True, check=False)
+    assert "Verification succeeded" in shown.stdout, shown.stderr
+    assert "hf download testing/digits --revision v2 --local-dir digits-2" in found["hf"]
     assert "sha256sum -c" in found["curl"] and "--cacert ca.pem" in found["curl"]
 
 

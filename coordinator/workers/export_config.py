@@ -1,0 +1,68 @@
+"""config.json and preprocessor_config.json: what an extractor is, in the words that model hubs' tools read.
+
+transformers' image processors read the second as it stands (shortest side resized, centre cut out: what fit_image
+does to a square); `fit` says in a sentence what no key says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.domain.extractor import ExtractorSpec, RecordKind
+from shared.domain.release import ONNX_FILE, WEIGHTS_FILE
+from shared.domain.strict import to_plain
+from shared.exports.fitting import FIT, per_channel
+from shared.exports.onnx_file import OPSET, OUTPUT, input_name
+
+MODEL_TYPE = "commonlens"
+_BILINEAR = 2
+"""Pillow's number for it, which the ecosystem's files use."""
+
+
+def config(spec: ExtractorSpec) -> dict[str, Any]:
+    """config.json. `num_features` and `input_size` are timm's words, `model_type` and `dtype` transformers'."""
+    found: dict[str, Any] = {
+        "model_type": MODEL_TYPE,
+        "kind": spec.kind.value,
+        "architecture": spec.architecture,
+        "options": to_plain(spec.options),
+        "embedding_dim": spec.embedding_dim,
+        "num_features": spec.embedding_dim,
+        "num_classes": 0,
+        "input_size": [spec.channels, spec.height, spec.width],
+        "dtype": "float32",
+        "weights_file": WEIGHTS_FILE,
+        "onnx": {"file": ONNX_FILE, "input": input_name(spec), "output": OUTPUT, "opset": OPSET},
+    }
+    if spec.kind is RecordKind.IMAGE:
+        mean, std = (list(per_channel(values, spec)) for values in (spec.mean, spec.std))
+        found |= {"mean": mean, "std": std, "interpolation": "bilinear"}
+    return found
+
+
+def preprocessor_config(spec: ExtractorSpec) -> dict[str, Any]:
+    """preprocessor_config.json; the processor is named where the ecosystem has one that does the same."""
+    if spec.kind is RecordKind.TEXT:
+        return {"max_bytes": spec.width, "fit": FIT[spec.kind]}
+    size = {"height": spec.height, "width": spec.width}
+    picture: dict[str, Any] = {
+        "do_resize": True,
+        "size": size,
+        "resample": _BILINEAR,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(per_channel(spec.mean, spec)),
+        "image_std": list(per_channel(spec.std, spec)),
+        "channels": spec.channels,
+        "fit": FIT[spec.kind],
+    }
+    if spec.channels == 3 and spec.height == spec.width:
+        picture |= {
+            "image_processor_type": "CLIPImageProcessor",
+            "do_convert_rgb": True,
+            "size": {"shortest_edge": spec.height},
+            "do_center_crop": True,
+            "crop_size": size,
+        }
+    return picture

@@ -1,0 +1,178 @@
+"""The export worker's own process: `python -m coordinator.workers.export_worker FOLDER [COUNTRY [NAME]]`.
+
+Reads FOLDER/model.safetensors and writes beside it what other programs read: config.json,
+preprocessor_config.json, model.onnx, model-int8.onnx, lens.json and lens.svg for pictures, and last measured.json.
+The last line on stdout is JSON: `sections` for the card, or the error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from coordinator.workers.export_config import config, preprocessor_config
+from coordinator.workers.export_energy import energy_of
+from coordinator.workers.export_int8 import Quantised, to_int8
+from coordinator.workers.export_onnx import opset_of, to_onnx
+from shared.domain.canonical import digest_of_file
+from shared.domain.errors import Broken, CommonlensError
+from shared.domain.extractor import ExtractorSpec, RecordKind
+from shared.domain.files import write_atomically, write_json
+from shared.domain.release import (
+    CONFIG_FILE,
+    LENS_FILE,
+    LENS_PICTURE_FILE,
+    MEASURED_FILE,
+    ONNX_FILE,
+    ONNX_INT8_FILE,
+    PREPROCESSOR_FILE,
+    WEIGHTS_FILE,
+)
+from shared.domain.strict import to_plain
+from shared.exports.card_sections import card_sections
+from shared.exports.comparison import parity
+from shared.exports.measured import Energy, Measured, Parity, PublicSet, Speed
+from shared.exports.onnx_file import OnnxFile
+from shared.exports.public_records import PublicRecords, public_records
+from shared.exports.speed import (
+    BATCHES,
+    THREADS,
+    Run,
+    example_of,
+    processor_name,
+    records_per_s,
+    run_for,
+)
+from shared.extractors import architectures
+from shared.extractors.files import read_weights
+from shared.lens.card_section import lens_section
+from shared.lens.picture import draw
+from shared.lens.profile import measure, plain_profile
+
+_PUBLIC = 0o644
+
+
+def main() -> None:
+    """One export, one line of JSON."""
+    torch.set_num_threads(THREADS)
+    try:
+        answer: dict[str, Any] = {"sections": export_all(Path(sys.argv[1]), *sys.argv[2:4])}
+    except CommonlensError as error:
+        answer = {"error": error.code, "message": error.message}
+    print(json.dumps(answer))
+
+
+def export_all(folder: Path, country: str = "", name: str = "") -> dict[str, str]:
+    """Everything that a release has beside its weights; what the card says of it. Raises as `export`."""
+    spec = read_weights(folder / WEIGHTS_FILE).spec
+    measured = export(folder, country)
+    seen: dict[str, str] = {}
+    if spec.kind is RecordKind.IMAGE:
+        session = OnnxFile(folder / ONNX_FILE)
+        profile = measure(lambda x: session.embed(x, spec), spec.channels, spec.height, spec.width)
+        write_json(folder / LENS_FILE, plain_profile(profile), _PUBLIC)
+        picture = draw([(name or spec.architecture, profile)])
+        write_atomically(folder / LENS_PICTURE_FILE, picture.encode("utf-8"), _PUBLIC)
+        seen = lens_section(profile)
+    return seen | card_sections(measured)
+
+
+def export(folder: Path, country: str = "") -> Measured:
+    """What measured.json says. Raises InvalidWeights, InvalidConfig, DigestMismatch, OutOfSpace; Broken, and
+    writes nothing, where torch cannot write ONNX or it is further from torch than Parity.bound.
+    """
+    weights = read_weights(folder / WEIGHTS_FILE)
+    spec = weights.spec
+    module = architectures.load(spec, weights)
+    public = public_records(spec)
+    model = to_onnx(module, spec)
+    with tempfile.TemporaryDirectory(prefix="commonlens-export-") as scratch:
+        fp32 = Path(scratch) / ONNX_FILE
+        fp32.write_bytes(model.SerializeToString(deterministic=True))
+        session = OnnxFile(fp32)
+        found = parity(module, session, public, spec)
+        check_parity(found, spec)
+        int8, missing = to_int8(fp32, spec, public, Path(scratch))
+        write_atomically(folder / ONNX_FILE, fp32.read_bytes(), _PUBLIC)
+    _write_or_remove(folder / ONNX_INT8_FILE, int8)
+    write_json(folder / CONFIG_FILE, config(spec), _PUBLIC)
+    write_json(folder / PREPROCESSOR_FILE, preprocessor_config(spec), _PUBLIC)
+    speed, energy = _speed_and_energy(module, session, int8, spec, country)
+    names = (WEIGHTS_FILE, ONNX_FILE, *([ONNX_INT8_FILE] if int8 else []))
+    measured = Measured(
+        weights_digest=digest_of_file(folder / WEIGHTS_FILE),
+        opset=opset_of(model),
+        versions={
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+        public=_about(public),
+        parity=found,
+        int8=int8.measured if int8 else None,
+        int8_missing=missing,
+        sizes_bytes={name: (folder / name).stat().st_size for name in names},
+        processor=processor_name(),
+        threads=THREADS,
+        speed=speed,
+        energy=energy,
+    )
+    write_json(folder / MEASURED_FILE, to_plain(measured), _PUBLIC)
+    return measured
+
+
+def check_parity(found: Parity, spec: ExtractorSpec) -> None:
+    """Raise Broken unless ONNX is as close to torch as `found.bound` says."""
+    if not found.largest_difference <= found.bound:
+        raise Broken(
+            f"ONNX may differ from torch by {found.bound:g} in an embedding, and that of {spec.architecture!r} "
+            f"differs by {found.largest_difference:g}. Nothing was exported. Report it with the extractor's options."
+        )
+
+
+def _write_or_remove(path: Path, int8: Quantised | None) -> None:
+    if int8 is None:
+        path.unlink(missing_ok=True)  # of an export before this one
+    else:
+        write_atomically(path, int8.model, _PUBLIC)
+
+
+def _about(public: PublicRecords) -> PublicSet:
+    return PublicSet(
+        set_name=public.set_name,
+        digest=public.digest,
+        learned=len(public.learned),
+        held_out=len(public.held_out),
+        labels=public.labels,
+    )
+
+
+def _speed_and_energy(
+    module: nn.Module, fp32: OnnxFile, int8: Quantised | None, spec: ExtractorSpec, country: str
+) -> tuple[tuple[Speed, ...], Energy]:
+    programs: dict[str, Run] = {
+        "torch eager": lambda records: module(torch.from_numpy(records)),
+        "onnx fp32": fp32.run,
+    }
+    if int8 is not None:
+        programs["onnx int8"] = OnnxFile(int8.model).run
+    with torch.inference_mode():
+        speed = tuple(
+            Speed(program, batch, records_per_s(run, example_of(spec, batch)))
+            for program, run in programs.items()
+            for batch in BATCHES
+        )
+    records = example_of(spec, max(BATCHES))
+    return speed, energy_of(lambda: run_for(fp32.run, records)[0], country)
+
+
+if __name__ == "__main__":
+    main()

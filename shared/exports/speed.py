@@ -1,0 +1,55 @@
+"""Records a second on one thread, measured for a moment: numbers of one run on one machine, to be compared there."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.domain.extractor import ExtractorSpec
+
+BATCHES = (1, 32)
+THREADS = 1
+TIMED_S = 0.7
+_PROCESSORS = Path("/proc/cpuinfo")
+
+Run = Callable[[npt.NDArray[np.float32]], object]
+
+
+def example_of(spec: ExtractorSpec, batch: int) -> npt.NDArray[np.float32]:
+    """float32 [batch, C, H, W]: the time depends on no value."""
+    generator = np.random.Generator(np.random.PCG64(batch))
+    shape = (batch, spec.channels, spec.height, spec.width)
+    return generator.standard_normal(shape, dtype=np.float32)
+
+
+def run_for(run: Run, records: npt.NDArray[np.float32], seconds: float = TIMED_S) -> tuple[int, float]:
+    """(records, seconds) of running `records` again and again for `seconds`, at least once."""
+    started, done = time.perf_counter(), 0
+    while True:
+        run(records)
+        done += len(records)
+        taken = time.perf_counter() - started
+        if taken >= seconds:
+            return done, taken
+
+
+def records_per_s(run: Run, records: npt.NDArray[np.float32]) -> float:
+    """After one run that does not count."""
+    run(records)
+    done, taken = run_for(run, records)
+    return done / taken
+
+
+def processor_name() -> str:
+    """The CPU as the operating system names it."""
+    if _PROCESSORS.is_file():
+        for line in _PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
