@@ -30,6 +30,7 @@ from coordinator.members.routes_account import router as account_router
 from coordinator.members.status import PresenceWatch
 from coordinator.openapi import router as openapi_router
 from coordinator.problems import install_error_handlers, problem_response
+from coordinator.registry.build import weights_only
 from coordinator.registry.channels import router as channels_router
 from coordinator.registry.hub_routes import router as hub_router
 from coordinator.registry.hub_shelf import HubShelf
@@ -84,7 +85,8 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     every_member: Callable[[], list[Member]] = members.members.every
     driver = RunDriver(store, checkpoints, carrier, every_member, home / "starting", home / "scratch")
     presence = PresenceWatch(members.status, clock, carrier.online)
-    publisher = Publisher(home, store, driver, every_member, PublishJobs(engine, clock), clock, run_export)
+    export = run_export if config.exports else weights_only
+    publisher = Publisher(home, store, driver, every_member, PublishJobs(engine, clock), clock, export)
     control = FastAPI(
         title="Commonlens coordinator",
         docs_url=None,
@@ -99,7 +101,7 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     control.state.engine = nodes
     control.state.driver = driver
     control.state.runs = RunService(config.consortium, store, every_member, home / "starting")
-    control.state.releases = ReleaseService(home, engine, clock, run_export)
+    control.state.releases = ReleaseService(home, engine, clock)
     control.state.downloads = control.state.releases.downloads
     control.state.hub = HubShelf(control.state.releases)
     control.state.publisher = publisher

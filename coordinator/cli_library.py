@@ -36,13 +36,14 @@ def add(
     home: Home = Path(),
 ) -> None:
     """Make standard extractors on this machine, and publish each as a signed release with card and lens profile."""
+    from coordinator.registry.build import weights_only
     from coordinator.registry.service import ReleaseService
     from coordinator.registry.standard import standard_names
     from coordinator.storage.database import open_database
     from coordinator.workers.export import run_export
 
-    service = ReleaseService(
-        home, open_database(Operator(home).config.database(home)), SystemClock(), run_export
-    )
+    config = Operator(home).config
+    service = ReleaseService(home, open_database(config.database(home)), SystemClock())
+    export = run_export if config.exports else weights_only
     for name in names or standard_names():
-        typer.echo(service.keep_standard(name, "operator"))
+        typer.echo(service.keep_standard(name, "operator", export))

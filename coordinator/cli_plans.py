@@ -1,4 +1,4 @@
-"""`commonlens-coordinator plan`: check what a plan costs, propose it, see who consented."""
+"""`commonlens-coordinator plan`: check what a plan costs, propose it, see who consented, withdraw it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coordinator.operator import PATIENCE_S, Operator
 from coordinator.runs.draft import PlanDraft
 from shared.domain.strict import read_toml, to_plain
 
-app = typer.Typer(no_args_is_help=True, help="Check, propose and list plans.")
+app = typer.Typer(no_args_is_help=True, help="Check, propose, list and withdraw plans.")
 Home = Annotated[
     Path,
     typer.Option("--home", envvar="COMMONLENS_COORDINATOR_HOME", help="The coordinator's folder."),
@@ -41,11 +41,19 @@ def propose(plan: PlanFile, home: Home = Path()) -> None:
 def list_plans(home: Home = Path()) -> None:
     """All plans, with who consented."""
     for plan in Operator(home).client().get("/plans")["plans"]:
-        signed = sum(m["consented"] for m in plan["members"])
+        signed = sum(m["counts"] for m in plan["members"])
+        standing = "withdrawn" if plan["withdrawn"] else f"{signed} of {len(plan['members'])} consented"
         typer.echo(
             f"{plan['digest']}  {plan['extractor_name']}  {plan['rounds']} rounds  "
-            f"target ε {plan['target_epsilon']:g}  {signed} of {len(plan['members'])} consented"
+            f"target ε {plan['target_epsilon']:g}  {standing}"
         )
+
+
+@app.command()
+def withdraw(digest: Annotated[str, typer.Argument(help="The plan's digest.")], home: Home = Path()) -> None:
+    """Take a plan back that no run began from, for good. No consent to it counts any more."""
+    Operator(home).client().post(f"/plans/{digest}/withdraw")
+    typer.echo(f"Withdrew {digest}.")
 
 
 def _draft(path: Path) -> Any:

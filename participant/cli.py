@@ -128,10 +128,19 @@ def dashboard(home: HomeOption = Path()) -> None:
 
 @data_app.command("add")
 def data_add(
-    path: Annotated[Path, typer.Argument(help="Folder of images per class, folder with a CSV, or Parquet.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="Folder of images per class, folder with a CSV, Parquet, or a CSV of texts."),
+    ],
     name: Annotated[str, typer.Option(help="Name of the data set here.")],
     labels: Annotated[Path | None, typer.Option(help="CSV with the columns path and label.")] = None,
     person: Annotated[str | None, typer.Option(help="Column that names the person of a record.")] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of texts in a CSV or in Parquet, beside the column label: the records are texts."
+        ),
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -165,6 +174,7 @@ def data_add(
             skip_bad,
             lambda done, total: progress.update(task, completed=done, total=total),
             classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
+            text_column=text_column,
         )
     if epsilon is not None:
         write_default_policy(Home(home).policy, name, epsilon)
@@ -186,7 +196,8 @@ def data_list(home: HomeOption = Path()) -> None:
 
     for data_set in list_data_sets(home):
         typer.echo(
-            f"{data_set.name}  {data_set.id}  {data_set.findings.records} records  {data_set.unit.value}"
+            f"{data_set.name}  {data_set.id}  {data_set.findings.records} {data_set.kind.value} records  "
+            f"{data_set.unit.value}"
         )
 
 
@@ -196,10 +207,9 @@ def plan_list(home: HomeOption = Path()) -> None:
     from participant.control import MemberControl
 
     for plan in MemberControl(Home(home)).client.get("/plans")["plans"]:
-        signed = sum(member["consented"] for member in plan["members"])
-        typer.echo(
-            f"{plan['digest']}  {plan['extractor_name']}  {signed} of {len(plan['members'])} consented"
-        )
+        signed = sum(member.get("counts", member["consented"]) for member in plan["members"])
+        standing = "withdrawn" if plan.get("withdrawn") else f"{signed} of {len(plan['members'])} consented"
+        typer.echo(f"{plan['digest']}  {plan['extractor_name']}  {standing}")
 
 
 @plan_app.command("review")

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from participant.enrol import read_link
 from participant.home import Home
-from shared.domain.errors import DigestMismatch, InvalidMessage
+from shared.domain.errors import DigestMismatch, IllegalMove, InvalidMessage
 from shared.domain.plan import Plan
 from shared.domain.strict import build
 from shared.release import limits
@@ -25,8 +25,13 @@ class MemberControl:
         self.client = ControlClient(link.url, link.ca_pem, link.token)
 
     def plan(self, digest: str) -> Plan:
-        """The plan with this digest, recomputed from its content. Raises DigestMismatch."""
-        plan = build(Plan, self.client.get(f"/plans/{digest}")["plan"], "plan")
+        """The plan with this digest, recomputed from its content. Raises DigestMismatch, IllegalMove if withdrawn."""
+        answer = self.client.get(f"/plans/{digest}")
+        if answer.get("withdrawn"):  # a coordinator of an earlier version does not say
+            raise IllegalMove(
+                f"Plan {digest} was withdrawn: no run will begin from it. Nothing was kept or signed. List the plans."
+            )
+        plan = build(Plan, answer["plan"], "plan")
         if plan.digest != digest:
             raise DigestMismatch(
                 f"Plan {digest} was asked for, the one that came has digest {plan.digest}. Nothing was kept. "

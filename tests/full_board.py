@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from coordinator.api_rules import API
+from coordinator.api_rules import API, takes_tokens
 from coordinator.config import Config
 from coordinator.dashboard.gate import gate
 from coordinator.dashboard.room import PAGES
@@ -30,6 +30,7 @@ from shared.release.signing import SigningKey
 from shared.wire.enrolment import EnrolmentReply
 from tests.dashboard_kit import Board, open_board
 from tests.desk import CONSORTIUM, enrolment
+from tests.knock import Answer, form, knock, session
 from tests.release_kit import make_kit
 
 CHECKPOINT = "sha256:" + "c4" * 32
@@ -141,6 +142,22 @@ def session_of(board: Board, role: Role | None) -> str:
         return board.room.links.spend(code, 600.0)[1]
     account = next(a for a in board.room.accounts.every() if a.role is role and a.has_password)
     return board.room.accounts.open_session(account, 600.0, "password")[0]
+
+
+def ask(
+    board: Board, route: tuple[str, str], role: Role | None, values: dict[str, object] | None = None
+) -> Answer:
+    """The route as this role calls it; each time with a session of its own, as some calls end it."""
+    method, path = route[0], with_values(route[1], values)
+    token = session_of(board, role)
+    if takes_tokens(path):
+        token = board.member.token if role is Role.MEMBER else token
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return knock(board.coordinator.asgi, method, path, headers)
+    if method == "GET":
+        return knock(board.coordinator.asgi, method, path, session(token))
+    headers, body = form(token) if token else ({}, b"")
+    return knock(board.coordinator.asgi, method, path, headers, body)
 
 
 def with_another_gate(board: Board, gate_instead: Callable[..., None]) -> FastAPI:

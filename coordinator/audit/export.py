@@ -1,7 +1,8 @@
 """The audit log as files: CSV for a spreadsheet, JSON lines to recompute the chain somewhere else.
 
-A JSON line has the fields of AuditEvent. Its hash is SHA-256 over the canonical JSON (shared/domain/canonical.py)
-of all of them but `hash`; `prev_hash` is the hash of the line before, and of line 1 sixty-four zeros.
+A JSON line has the fields of AuditEvent; `salt` only where the line was written with one. Its hash is SHA-256 over
+the canonical JSON (shared/domain/canonical.py) of all of them but `hash`; `prev_hash` is the hash of the line
+before, and of line 1 sixty-four zeros. Whoever is given an export can tell what its lines say by their hashes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from shared.domain.canonical import canonical_bytes
 from shared.domain.strict import to_plain
 
 _BATCH = 1000
-_COLUMNS = ("seq", "at", "actor", "action", "subject", "detail", "prev_hash", "hash")
+_COLUMNS = ("seq", "at", "actor", "action", "subject", "detail", "prev_hash", "hash", "salt")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -34,7 +35,7 @@ def csv_lines(engine: sa.Engine, wanted: Wanted) -> Iterator[bytes]:
     """The same for a spreadsheet. A cell that it would take for a formula begins with an apostrophe."""
     yield _row(_COLUMNS)
     for event in _events(engine, wanted):
-        fields = to_plain(event) | {"detail": canonical_bytes(event.detail).decode()}
+        fields = vars(event) | {"detail": canonical_bytes(event.detail).decode()}
         yield _row(str(fields[name]) for name in _COLUMNS)
 
 

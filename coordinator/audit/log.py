@@ -4,11 +4,15 @@ Line n carries the hash of line n-1, so a changed, missing or reordered line bre
 (number and hash of the last line) is kept in `meta`, so that cutting off the end shows too. Whoever can
 rewrite the whole database can rewrite both, with right hashes everywhere: what then gives them away are the heads
 that members countersigned (countersignatures.py), and exports that somebody kept elsewhere.
+
+Members learn hashes and not what the lines say. There are few things that a line can say, so each hash covers a
+random salt of its own: without it nobody can tell by a hash whether a guess at the line is right.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,12 +23,11 @@ from coordinator.storage.tables import audit_events, meta
 from shared.domain.canonical import canonical_bytes, digest_of
 from shared.domain.clock import Clock, to_text
 from shared.domain.errors import BrokenChain, InvalidMessage
+from shared.domain.strict import later, to_plain
 
 HEAD_KEY = "audit_head"
 FIRST_HASH = "sha256:" + "0" * 64
-FORM_SENT, FORM_DONE = "form.sent", "form.done"
-FORM_ACTIONS = (FORM_SENT, FORM_DONE)
-"""Written around whatever a page's form does, which writes lines of its own. A refused form stays in view."""
+SALT_BYTES = 16
 Detail = Mapping[str, str | int | float | bool | None]
 
 
@@ -40,6 +43,14 @@ class AuditEvent:
     detail: dict[str, str | int | float | bool | None]
     prev_hash: str
     hash: str
+    salt: str = later("")
+    """Random, hex; lines written before there were salts have none, and their hashes cover none."""
+
+    def hashed(self) -> str:
+        """What `hash` should be: over all that the line has but itself."""
+        fields = to_plain(self)
+        del fields["hash"]
+        return digest_of(fields)
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,7 @@ def append(
         "subject": subject,
         "detail": dict(detail or {}),
         "prev_hash": before.hash,
+        "salt": secrets.token_hex(SALT_BYTES),
     }
     text = canonical_bytes(fields).decode("utf-8")
     if holds_secret(text):
@@ -164,8 +176,7 @@ def _follow(previous: Head, row: sa.Row[tuple[object, ...]]) -> Head:
         event = event_of(row)
     except ValueError as error:
         raise _broken(number, "its detail is not JSON") from error
-    fields = {name: getattr(event, name) for name in event.__dataclass_fields__ if name != "hash"}
-    found = digest_of(fields)
+    found = event.hashed()
     if found != event.hash:
         raise _broken(number, f"expected hash {event.hash}, found {found}")
     return Head(number, event.hash)

@@ -41,7 +41,7 @@ def head(
     """The last line's number and hash, for members to countersign: it says nothing of what the lines say.
 
     With `earlier`, also the hash of that line: a member asks for one that it countersigned itself, and of the others
-    it learns none, because a line that can be guessed can be recognised by its hash.
+    it learns none, because a line without a salt can be guessed and recognised by its hash.
     """
     with reading(room.engine) as connection:
         found = read_head(connection)

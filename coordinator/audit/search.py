@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from coordinator.audit.log import FORM_ACTIONS, AuditEvent, event_of
+from coordinator.audit.acts import AROUND_ACTS
+from coordinator.audit.log import AuditEvent, event_of
 from coordinator.storage.tables import audit_events
 from shared.domain.clock import to_text
 from shared.domain.errors import InvalidMessage
@@ -26,7 +27,7 @@ class Wanted:
     since: str = ""
     until: str = ""
     without_forms: bool = False
-    """Leave out the lines that say that a form was sent and done."""
+    """Leave out the lines that say that a form or a request was sent and done."""
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         """As SQL. What somebody typed is never a pattern."""
@@ -42,7 +43,7 @@ class Wanted:
         if self.until:
             found.append(column.at <= self.until)
         if self.without_forms:
-            found.append(column.action.not_in(FORM_ACTIONS))
+            found.append(column.action.not_in(AROUND_ACTS))
         return found
 
 

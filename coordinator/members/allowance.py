@@ -43,5 +43,6 @@ class Allowance:
 
 SIGN_IN_LINKS = Allowance(30, "sign-in links")
 SOFTWARE_CHANGES = Allowance(12, "changes of software")
+CONSENTS = Allowance(60, "consents")
 COUNTERSIGNATURES = Allowance(60, "countersignatures")
 """A node signs every ten minutes, and once more each time it starts; handing the same one in again is not counted."""

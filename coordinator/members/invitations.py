@@ -8,8 +8,9 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from coordinator.audit.log import append
+from coordinator.members.names import refuse_alike, refuse_mixed
 from coordinator.storage.database import reading, writing
-from coordinator.storage.tables import invitations
+from coordinator.storage.tables import invitations, members
 from shared.domain.clock import Clock, to_text
 from shared.domain.consortium import Purpose
 from shared.domain.errors import IllegalMove, InvitationRejected, NotFound
@@ -42,7 +43,11 @@ class InvitationService:
         lifetime_s: float | None = None,
         needs_approval: bool = False,
     ) -> tuple[Invitation, str]:
-        """(what is kept, the secret: shown this once and known to nobody afterwards)."""
+        """(what is kept, the secret: shown this once and known to nobody afterwards).
+
+        Raises InvalidMessage, AlreadyExists for a name that can be taken for another (names.py).
+        """
+        refuse_mixed(member_name)
         secret = new_secret()
         moment = self._clock.now()
         ends = moment + timedelta(seconds=self._lifetime_s if lifetime_s is None else lifetime_s)
@@ -56,6 +61,7 @@ class InvitationService:
             needs_approval=needs_approval,
         )
         with writing(self._engine) as connection:
+            refuse_alike(member_name, _names_in_use(connection, to_text(moment)))
             insert_invitation(connection, invitation, actor, to_text(moment))
             detail = {
                 "name": member_name,
@@ -98,6 +104,14 @@ class InvitationService:
         """Those that somebody can still join with, newest first."""
         moment = to_text(self._clock.now())
         return [line for line in self.every() if line.invitation.open_at(moment)]
+
+
+def _names_in_use(connection: sa.Connection, moment: str) -> list[str]:
+    """Of members, whatever their state, and of invitations that somebody can still join with."""
+    c = invitations.c
+    still_open = c.spent_at.is_(None) & (c.expires_at > moment)
+    names = sa.union(sa.select(members.c.name), sa.select(c.member_name).where(still_open))
+    return list(connection.execute(names).scalars())
 
 
 def insert_invitation(

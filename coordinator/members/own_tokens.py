@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -21,6 +22,8 @@ from shared.domain.clock import Clock
 from shared.domain.errors import InvalidMessage, NotFound, SignInFailed
 
 LONGEST_LIFETIME_DAYS = 366
+WITHOUT_PASSWORD_DAYS = 30
+"""A session lasts hours: whoever took one must not turn it into an access for a year."""
 MOST_TOKENS = 50
 MOST_NAME_CHARACTERS = 60
 
@@ -50,13 +53,20 @@ class OwnTokenService:
         )
 
     def make(
-        self, account_id: str, actor: str, name: str, lifetime_days: float, session: str = ""
+        self,
+        account_id: str,
+        actor: str,
+        name: str,
+        lifetime_days: float,
+        check_password: Callable[[], None] | None,
+        session: str = "",
     ) -> tuple[str, str]:
         """(the token, shown this once; when it ends). It may do what its owner may, until then.
 
-        Raises InvalidMessage for an empty name or a lifetime that is too long, or where there are MOST_TOKENS; and
-        SignInFailed where `session`, or without it every session of the owner, ended since somebody asked: a change
-        of the password ends every token, and this one would not have been among them.
+        For more than WITHOUT_PASSWORD_DAYS, `check_password` is called first, and what it raises is raised; None says
+        that no password was sent. Raises InvalidMessage for that, for an empty name or a lifetime that is too long, or
+        where there are MOST_TOKENS; and SignInFailed where `session`, or without it every session of the owner, ended
+        since somebody asked: a change of the password ends every token, and this one would not have been among them.
         """
         name = name.strip()
         if not 0 < len(name) <= MOST_NAME_CHARACTERS or not name.isprintable() or holds_secret(name):
@@ -69,6 +79,13 @@ class OwnTokenService:
                 f"A token is good for up to {LONGEST_LIFETIME_DAYS} days; {lifetime_days:g} were asked for. No token "
                 "was made. Choose a shorter time."
             )
+        if lifetime_days > WITHOUT_PASSWORD_DAYS:
+            if check_password is None:
+                raise InvalidMessage(
+                    f"A token for more than {WITHOUT_PASSWORD_DAYS} days needs your password again, and none was sent. "
+                    "No token was made. Send it, or choose a shorter time; who has no password here has only that."
+                )
+            check_password()
         with writing(self._engine) as connection:
             held = tokens_of(connection, self._clock, account_id)
             if not any(t.use is TokenUse.SESSION and session in ("", t.id) for t in held):

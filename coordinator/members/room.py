@@ -13,6 +13,7 @@ from coordinator.members.accounts import AccountService
 from coordinator.members.authority import AuthorityFiles
 from coordinator.members.failures import SignInAttempts
 from coordinator.members.invitations import InvitationService
+from coordinator.members.kept_roll import KEPT_FILE, KeptRoll
 from coordinator.members.member_links import MemberLinks
 from coordinator.members.node_directory import NodeDirectory
 from coordinator.members.oidc import OidcSignIn
@@ -23,6 +24,7 @@ from coordinator.members.seal import Seal
 from coordinator.members.service import MemberService
 from coordinator.members.status import StatusService
 from shared.domain.clock import Clock
+from shared.domain.errors import SignInFailed
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,17 @@ class MembersRoom:
     sign_in_attempts: SignInAttempts
     enrolment_attempts: AttemptLimiter
 
+    def check_own_password(self, account_id: str, name: str, password: str, address: str) -> None:
+        """Have somebody who is signed in prove it again; counted like tries to sign in.
+
+        Raises SignInFailed, TooManyAttempts.
+        """
+        with self.sign_in_attempts.attempt(address, "password", f"name:{name}", subject=account_id):
+            try:
+                self.accounts.check_password(name, password)
+            except SignInFailed as error:
+                raise SignInFailed("Your password is not right. Nothing was changed. Try again.") from error
+
 
 def open_members(
     home: Path,
@@ -58,7 +71,7 @@ def open_members(
     """The services over a migrated database and an authority that exists. Raises NotFound without keys."""
     authority = AuthorityFiles(home)
     limits = config.limits
-    roll = RollService(engine, clock, config.consortium, authority.roll_key())
+    roll = RollService(engine, clock, config.consortium, authority.roll_key(), KeptRoll(home / KEPT_FILE))
     seal = authority.seal()
     sign_ins = AttemptLimiter(clock, limits.sign_in_attempts, limits.attempts_window_s)
     return MembersRoom(

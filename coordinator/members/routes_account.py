@@ -44,10 +44,15 @@ def account(caller: Person, room: Room) -> AccountView:
 
 
 @router.post("/tokens", status_code=201)
-def make_token(body: NewTokenRequest, caller: SignedIn, room: Room) -> NewTokenReply:
-    """A token for a program, shown this once."""
+def make_token(body: NewTokenRequest, caller: SignedIn, request: Request, room: Room) -> NewTokenReply:
+    """A token for a program, shown this once; for more than 30 days the account's password is asked for."""
+
+    def check_password() -> None:
+        room.check_own_password(caller.id, caller.name, body.current, address_of(request))
+
+    check = check_password if body.current else None
     token, expires_at = room.own_tokens.make(
-        caller.id, caller.actor, body.name, body.lifetime_days, caller.token_id
+        caller.id, caller.actor, body.name, body.lifetime_days, check, caller.token_id
     )
     return NewTokenReply(token=token, expires_at=expires_at)
 
@@ -74,8 +79,7 @@ def change_password(body: PasswordRequest, caller: SignedIn, request: Request, r
 @router.post("/second-factor", status_code=201)
 def set_up(body: SecondFactorRequest, caller: SignedIn, request: Request, room: Room) -> SecondFactorReply:
     """A new secret; it is asked for after its first code was confirmed."""
-    with _password(room, request, caller):
-        room.accounts.check_password(caller.name, body.current)
+    room.check_own_password(caller.id, caller.name, body.current, address_of(request))
     factor = room.accounts.second_factors.begin(caller.id, caller.name, room.config.consortium)
     return SecondFactorReply(secret=factor.secret, uri=factor.uri)
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from coordinator.audit.log import append
 from coordinator.members import store
 from coordinator.members.invitations import spend_invitation
+from coordinator.members.names import refuse_alike, refuse_mixed
 from coordinator.members.node_directory import NodeDirectory
 from coordinator.members.roll import RollService
 from coordinator.members.tokens import TokenKind, issue_token, revoke_tokens
@@ -50,7 +51,8 @@ class MemberService:
 
         A member whose reply was lost may use a new invitation of the same name with the same keys: it keeps
         its id, and its old token stops. Raises BadSignature (no proof of the identity key), InvalidMessage
-        (wrong node key, or a contributor that declares no size), InvitationRejected, AlreadyExists.
+        (wrong node key, a contributor that declares no size, or a name of mixed scripts), InvitationRejected,
+        AlreadyExists (also for a name that looks like another member's).
         Where the invitation asks for an admin's approval, the member is pending: neither its token nor its node
         opens anything before `approve`.
         """
@@ -78,6 +80,7 @@ class MemberService:
             if registered is not None:  # the carrier let it in, but the rows were not kept
                 self._nodes.suspend(registered)
             raise
+        self._roll.keep(roll)
         return EnrolmentReply(
             member_id=member.id, token=token, roll=roll, name=member.name, consortium=self._consortium
         )
@@ -139,6 +142,8 @@ class MemberService:
         if known is not None:
             self._admit_again(connection, known, invitation, request, node_key)
             return known, "member.enrolled-again"
+        refuse_mixed(invitation.member_name)
+        refuse_alike(invitation.member_name, [m.name for m in store.every_member(connection)])
         member = Member(
             id=MemberId(new_id("mem")),
             name=invitation.member_name,
@@ -197,9 +202,11 @@ class MemberService:
             store.set_state(connection, member.id, wanted)
             if wanted is MemberState.REVOKED:
                 revoke_tokens(connection, self._clock, owner_id=member.id)
-            self._roll.sign(connection)
+            roll = self._roll.sign(connection)
             append(connection, self._clock, actor, action, member.id, {"was": member.state.value})
-            return store.get_member(connection, member.id)
+            moved = store.get_member(connection, member.id)
+        self._roll.keep(roll)
+        return moved
 
 
 def refuse_unsized(invitation: Invitation, request: EnrolmentRequest) -> None:

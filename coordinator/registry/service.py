@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from coordinator.audit.log import append
 from coordinator.audit.masking import holds_secret
-from coordinator.registry.build import Export, weights_only
+from coordinator.registry.build import Export
 from coordinator.registry.claims import Claimed, ClaimedExtractor, other_manifest, read_claims
 from coordinator.registry.downloads import DownloadCounts
 from coordinator.registry.kept import Kept, stamp
@@ -68,9 +68,8 @@ class Withdrawal:
 class ReleaseService:
     """One instance per coordinator; may be asked from several threads."""
 
-    def __init__(self, home: Path, engine: sa.Engine, clock: Clock, export: Export = weights_only) -> None:
+    def __init__(self, home: Path, engine: sa.Engine, clock: Clock) -> None:
         self.home = home
-        self._export = export
         self.downloads = DownloadCounts(engine)
         self._shelf = Shelf(home)
         self._engine = engine
@@ -171,9 +170,9 @@ class ReleaseService:
             append(connection, self._clock, actor, "channel.move", subject, {"release": release[:80]})
             point_channel(self.home, extractor_name, channel, release, self._clock)
 
-    def keep_standard(self, name: str, actor: str) -> ReleaseId:
+    def keep_standard(self, name: str, actor: str, export: Export) -> ReleaseId:
         """Put a standard extractor into the library; its release. Raises as `keep_standard` of standard.py."""
-        release = keep_standard(self.home, name, self._clock, self._export)
+        release = keep_standard(self.home, name, self._clock, export)
         with writing(self._engine) as connection:
             append(connection, self._clock, actor, "release.keep", str(release), {"standard": name[:64]})
         return release
@@ -208,7 +207,8 @@ class ReleaseService:
         proofs: tuple[Proof, ...] = ()
         try:
             root = self._shelf.trust().root.fingerprint
-            verified = verify_extractor(self.folder(entry), pinned_root=root, clock=self._clock)
+            with self._shelf.large.whole(self.folder(entry)) as complete:
+                verified = verify_extractor(complete, pinned_root=root, clock=self._clock)
             if verified.manifest_digest != entry.manifest_digest:
                 raise other_manifest(entry, verified.manifest_digest)
             proofs = verified.proofs

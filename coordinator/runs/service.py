@@ -93,10 +93,12 @@ class RunService:
         """Starting weights and speed, from what `starting_from` names. Raises InvalidConfig, a NotTrusted leaf."""
         wanted = draft.starting_from
         name, _, number = wanted.rpartition("-")
-        if EXTRACTOR_NAME.match(name) and number.isdecimal():
-            shown = Shelf(self.starting_folder.parent).folder(name, int(number))
-            wanted = str(shown) if shown.is_dir() else wanted
-        return self._probes.probe(draft.extractor, draft.starting_seed, find_start(wanted))
+        shelf = Shelf(self.starting_folder.parent)
+        shown = shelf.folder(name, int(number)) if EXTRACTOR_NAME.match(name) and number.isdecimal() else None
+        if shown is None or not shown.is_dir():
+            return self._probes.probe(draft.extractor, draft.starting_seed, find_start(wanted))
+        with shelf.large.whole(shown) as complete:
+            return self._probes.probe(draft.extractor, draft.starting_seed, find_start(str(complete)))
 
     def consent(self, digest: str, member_id: str, signature: str) -> None:
         """Record a member's signed consent (clause 8.2). Raises NotFound, NotAllowed, BadSignature."""

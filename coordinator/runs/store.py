@@ -100,7 +100,7 @@ class RunStore:
         return [(_plan_of(row.body), row.proposed_at) for row in rows]
 
     def add_consent(self, plan_digest: str, member_id: str, signature: str) -> None:
-        """Store a member's signed consent; the same one again changes nothing. Raises IllegalMove on a withdrawn plan."""
+        """Store a member's signed consent; the same one again changes nothing. Raises as `_open_plan`."""
         with writing(self._engine) as db:
             self._open_plan(db, plan_digest)
             where = (t.consents.c.plan_digest == plan_digest) & (t.consents.c.member_id == member_id)
@@ -345,7 +345,7 @@ class RunStore:
 
     @staticmethod
     def _open_plan(db: sa.Connection, digest: str) -> None:
-        """Raise NotFound or IllegalMove unless there is the plan and it is not withdrawn, until the transaction ends."""
+        """Raise NotFound, or IllegalMove for a withdrawn plan; held until the transaction ends."""
         query = sa.select(t.plans.c.state).where(t.plans.c.digest == digest).with_for_update()
         state = db.execute(query).scalar()
         if state is None:

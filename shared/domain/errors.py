@@ -261,6 +261,12 @@ class Unreachable(Conflict):
     exit_code = 4
 
 
+class StoreUnreachable(Unreachable):
+    """The object store with the large files of releases did not answer; small files of releases are still sent."""
+
+    code = "conflict.store-unreachable"
+
+
 # --- NotTrusted ------------------------------------------------------------------------------------
 
 
@@ -322,6 +328,12 @@ class CertificateWrong(NotTrusted):
     """The privacy certificate claims less ε than its own events recompute to."""
 
     code = "not-trusted.certificate"
+
+
+class KeyReplaced(NotTrusted):
+    """A member in the database is not the one on the roll that was signed before: another key or name, or gone."""
+
+    code = "not-trusted.key-replaced"
 
 
 class Revoked(NotTrusted):

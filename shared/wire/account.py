@@ -34,10 +34,11 @@ class AccountView(Body):
 
 
 class NewTokenRequest(Body):
-    """POST /account/tokens."""
+    """POST /account/tokens. `current`, the account's password, is asked for where the token is to last over 30 days."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=60)]
     lifetime_days: Annotated[float, Field(gt=0, le=366)] = 30.0
+    current: Annotated[str, StringConstraints(max_length=200)] = Field("", repr=False)
 
 
 class NewTokenReply(Body):

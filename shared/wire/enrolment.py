@@ -210,6 +210,8 @@ class AuditView(Body):
     detail: dict[str, Any]
     prev_hash: str
     hash: str
+    salt: str = ""
+    """Random, and part of what the hash covers; empty, and not covered, in lines written before there were salts."""
 
 
 class MemberDetail(MemberView):

@@ -21,6 +21,7 @@ from shared.domain.errors import (
     NotFound,
     NotTrusted,
     Refused,
+    StoreUnreachable,
     TooManyAttempts,
     Unreachable,
     every_error,
@@ -37,6 +38,7 @@ CLASS_OF_CODE: Mapping[str, type[CommonlensError]] = {kind.code: kind for kind i
 
 _STATUS: tuple[tuple[type[CommonlensError], int], ...] = (
     (TooManyAttempts, 429),
+    (StoreUnreachable, 503),
     (NotFound, 404),
     (Refused, 403),
     (Invalid, 422),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coordinator.api_rules import API, api_rules
+from coordinator.api_rules import api_rules
 from coordinator.config import Config
 from coordinator.dashboard.rules import RULES
 from shared.domain.consortium import Role
 from tests.desk import CONSORTIUM
-from tests.full_board import FullBoard, full_board, session_of, with_values
-from tests.knock import Answer, knock, session
+from tests.full_board import ask, full_board
 
 WITHOUT_END = ("/live", "/stream")
 
@@ -20,19 +19,10 @@ def test_everything_that_is_read_answers(prepared_home: Path, tmp_path: Path, ur
         allowed = {**RULES, **api_rules(board.coordinator.control.routes)}
         asked = 0
         for role in (Role.ADMIN, Role.AUDITOR, Role.MEMBER):
-            token = session_of(board, role)
             for (method, path), roles in sorted(allowed.items()):
                 if method == "GET" and role in roles and not path.endswith(WITHOUT_END):
-                    answer = read(board, role, token, path)
+                    answer = ask(board, (method, path), role, board.values())
                     # 403 is what a member gets of another member, 404 of a red team that never ran.
                     assert answer.status in (200, 303, 403, 404), (role, path, answer.text[-300:])
                     asked += 1
         assert asked > 60
-
-
-def read(board: FullBoard, role: Role, token: str, path: str) -> Answer:
-    address = with_values(path, board.values())
-    if not path.startswith(API):
-        return knock(board.coordinator.asgi, "GET", address, session(token))
-    token = board.member.token if role is Role.MEMBER else token
-    return knock(board.coordinator.asgi, "GET", address, {"authorization": f"Bearer {token}"})

@@ -360,7 +360,7 @@ def test_lines_to_copy_are_what_the_commands_take(
     lines = f'export PATH="{Path(sys.executable).parent}:$PATH"\n{html.unescape(found["openssf"])}'
     shown = subprocess.run(["bash", "-ec", lines], capture_output=True, text=True, check=False)
     assert "Verification succeeded" in shown.stdout, shown.stderr
-    assert "hf download testing/digits --revision v2 --local-dir digits-2" in found["hf"]
+    assert "hf download test-consortium/digits --revision v2 --local-dir digits-2" in found["hf"]
     assert "sha256sum -c" in found["curl"] and "--cacert ca.pem" in found["curl"]
 
 

@@ -14,6 +14,7 @@ import pytest
 from coordinator.app import build_coordinator
 from coordinator.audit.log import entries
 from coordinator.config import Config
+from coordinator.dashboard.members_search import Looking
 from coordinator.dashboard.sessions import COOKIE
 from coordinator.storage.database import reading, writing
 from coordinator.storage.tables import members
@@ -78,12 +79,79 @@ def test_table_says_who_is_there_and_what_comes_next(board: Board) -> None:
     assert f"/members/{west}" in board.browser("Otto").get("/members").text
 
 
-def test_two_hundred_members_are_one_page_drawn_in_good_time(board: Board) -> None:
+def rows(page: httpx.Response) -> list[str]:
+    """The names in the table."""
+    return re.findall(r'<th scope="row"><a href="/members/mem_\w+" dir="auto">([^<]+)</a>', page.text)
+
+
+def test_two_hundred_members_come_by_pages_that_name_each_once(board: Board) -> None:
     for number in range(200):
         join(board, f"Hospital {number:03d}")
-    page = board.browser("Otto").get("/members")
-    assert page.text.count('scope="row"') == 201
-    assert len(page.content) < 300_000
+    browser, path, seen = board.browser("Otto"), "/members", list[str]()
+    while path:
+        page = browser.get(path)
+        assert len(page.content) < 300_000 and "201 members" not in words(page)
+        seen += rows(page)
+        found = re.search(r'href="([^"]+)" rel="next"', page.text)
+        path = html.unescape(found[1]) if found else ""
+    assert len(seen) == len(set(seen)) == 201
+    last = browser.get("/members?page=9000")
+    assert rows(last) == seen[200:] and "201 to 201 of 201" in words(last)
+    assert html.unescape(re.findall(r'href="([^"]+)" rel="prev"', last.text)[0]) == "/members?page=2"
+    assert "0 online 201 offline" in re.sub(r"\s+", " ", words(last)), "counts are everybody's"
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("name=HOSP", ["Hospital A", "Hospital B"]),
+        ("name=hospital++b", ["Hospital B"]),
+        ("name=%C3%A9toile", ["Clinique \N{LATIN SMALL LETTER E WITH ACUTE}toile"]),
+        ("name=e%CC%81toile", ["Clinique \N{LATIN SMALL LETTER E WITH ACUTE}toile"]),
+        ("name=.*", []),
+        ("name=%25", []),
+        ("state=suspended", ["Hospital B"]),
+        ("name=hospital&state=active", ["Hospital A"]),
+        ("state=nonsense", []),
+    ],
+)
+def test_members_are_found_by_a_part_of_their_name_and_by_state(
+    board: Board, query: str, names: list[str]
+) -> None:
+    join(board, "Hospital A")
+    board.room.members.suspend(join(board, "Hospital B"), "operator")
+    join(board, "Clinique \N{LATIN SMALL LETTER E WITH ACUTE}toile")
+    page = board.browser("Otto").get(f"/members?{query}")
+    assert page.status_code == 200 and rows(page) == names
+    if names:
+        assert f"1 to {len(names)} of {len(names)} that fit, of 4 members" in words(page)
+    else:
+        assert "No member fits." in words(page) and "Show all 4" in words(page)
+
+
+def test_what_was_looked_for_stays_in_the_fields_and_is_never_markup(board: Board) -> None:
+    join(board, "Hospital A")
+    page = board.browser("Otto").get("/members?name=%22%3E%3Cscript%3E1%3C/script%3E&state=active")
+    assert "<script>1" not in page.text and 'value="&#34;&gt;&lt;script&gt;1' in page.text
+    assert "<option selected>active</option>" in page.text
+    assert 'href="/members"' in page.text and "data-live" not in page.text
+
+
+def test_live_pages_are_bounded_by_states_and_pages_and_not_by_what_was_typed(board: Board) -> None:
+    everyone = Looking(name="x", state="active", page=9000).without_text(250)
+    assert everyone == Looking(state="active", page=3)
+    assert Looking(name="y", state="nonsense", page=9000).without_text(250) == Looking(page=3)
+    page = board.browser("Otto").get("/members?state=active")
+    assert 'data-live="/members/live?state=active"' in page.text
+
+
+def test_member_that_looks_finds_nobody_but_itself(board: Board) -> None:
+    join(board, "South")
+    north = as_member(board, board.member.member_id)
+    for query in ("?name=south", "?state=active", "?page=2"):
+        said = words(north.get(f"/members{query}"))
+        assert "South" not in said and "2 members" not in said
+    assert "Find" not in words(north.get("/members"))
 
 
 def test_member_sees_its_own_row_only_and_no_invitation(board: Board) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from coordinator.runs import proposals
 from coordinator.runs.proposals import (
+    STILL_IN,
     consent_counts,
     consented_by,
     every_plan,
@@ -89,13 +90,18 @@ def test_full_store_of_built_plans_keeps_what_it_has(
 
 def test_counts_and_consents_are_those_of_the_rows(board: Board, digests: list[str]) -> None:
     engine, north = board.room.engine, board.member.member_id
-    assert consent_counts(engine) == consent_counts(engine, but_revoked=True) == {digests[1]: 1}
+    assert consent_counts(engine) == consent_counts(engine, of=STILL_IN) == {digests[1]: 1}
     assert consented_by(engine, north) == {digests[1]}
     by_digest = {one.digest: one for one in every_proposal(engine)}
     assert [by_digest[digest].given for digest in digests] == [0, 1, 0]
     assert one_proposal(engine, digests[1]).consents == by_digest[digests[1]].consents
+    board.room.members.suspend(north, "operator")
+    assert consent_counts(engine) == {} and consent_counts(engine, of=STILL_IN) == {digests[1]: 1}
     board.room.members.revoke(north, "operator")
-    assert consent_counts(engine, but_revoked=True) == {} and consent_counts(engine) == {digests[1]: 1}
+    assert consent_counts(engine) == consent_counts(engine, of=STILL_IN) == {}
+    found = one_proposal(engine, digests[1])
+    assert (found.given, found.uncounted, list(found.consents)) == (0, {north: "revoked"}, [north])
+    assert north not in {m.member_id for m in one_proposal(engine, digests[0]).missing}
     with pytest.raises(NotFound):
         one_proposal(engine, "sha256:no")
 
@@ -103,6 +109,9 @@ def test_counts_and_consents_are_those_of_the_rows(board: Board, digests: list[s
 def test_plan_is_open_while_no_run_began_and_a_quorum_is_still_in(board: Board, digests: list[str]) -> None:
     every = every_plan(board.room.engine)
     left = still_open(every, {digests[1]}, ())
+    board.coordinator.control.state.runs.withdraw(digests[2], "operator")
+    now = still_open(every_plan(board.room.engine), {digests[1]}, ())
+    assert [one.digest for one in now] == [digests[0]]
     assert sorted(one.digest for one in left) == sorted([digests[0], digests[2]])
     assert still_open(every, (), {m.member_id for m in every[0].plan.members}) == []
 

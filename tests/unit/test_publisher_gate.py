@@ -10,7 +10,8 @@ import pytest
 
 from coordinator.registry.shelf import Shelf, read_catalogue
 from coordinator.runs import publishing
-from coordinator.runs.publishing import Publisher, PublishJob
+from coordinator.runs.publish_jobs import PublishJob, PublishJobs
+from coordinator.runs.publishing import Publisher
 from coordinator.workers.redteam import Gate, require_gate
 from shared.domain.errors import ExceedsClaim
 from shared.domain.plan import Plan
@@ -63,7 +64,14 @@ def gated(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GatedR
     sim = ConsortiumSimulator(desk, tmp_path, sizes=(6,) * 3)
     plan = sim.plan(rounds=1)
     run = sim.drive(sim.start(plan))
-    publisher = Publisher(desk.home, sim.store, sim.driver, sim.every_member, desk.clock)
+    publisher = Publisher(
+        desk.home,
+        sim.store,
+        sim.driver,
+        sim.every_member,
+        PublishJobs(desk.room.engine, desk.clock),
+        desk.clock,
+    )
     made = GatedRun(sim, publisher, run.id, plan)
 
     def at_once(plan: Plan, weights: Path, folder: Path) -> Gate:

@@ -1,0 +1,174 @@
+"""What a plan's page says of consents that do not count, of a withdrawn plan, and of one that fails a check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from coordinator.audit.log import about
+from coordinator.runs.service import RunService
+from coordinator.storage.database import reading
+from shared.domain.consortium import Purpose
+from shared.domain.plan import Plan, PlanMember
+from tests.dashboard_kit import Board, open_board, words
+from tests.desk import enrolment
+from tests.plans import small_plan
+
+NAMES = ("South", "East")
+
+
+@dataclass
+class PlanBoard(Board):
+    """Three members, and a plan to which two of them consented; two are its quorum."""
+
+    plan: Plan
+
+    @property
+    def runs(self) -> RunService:
+        runs: RunService = self.coordinator.control.state.runs
+        return runs
+
+    @property
+    def path(self) -> str:
+        return f"/plans/{self.plan.digest}"
+
+    def id_of(self, name: str) -> str:
+        return next(m.id for m in self.room.members.every() if m.name == name)
+
+    def add(self, plan: Plan, *names: str) -> Plan:
+        self.runs.store.add_plan(plan, "account:Ada", "none")
+        for name in names:
+            self.runs.store.add_consent(str(plan.digest), self.id_of(name), "ab" * 64)
+        return plan
+
+
+@pytest.fixture
+def board(prepared_home: Path, tmp_path: Path) -> Iterator[PlanBoard]:
+    opened = open_board(prepared_home, tmp_path / "coordinator")
+    for name in NAMES:
+        secret = opened.room.invitations.invite(name, Purpose.CONTRIBUTE, "operator")[1]
+        opened.room.members.enrol(enrolment(secret))
+    members = tuple(PlanMember(m.id, m.name, 5000) for m in opened.room.members.every())
+    plan = small_plan(
+        members=members,
+        quorum=2,
+        noise_multiplier=2.0,
+        sampling_rate=0.1,
+        extractor_name="tiny",
+        trainable_coordinates=10,
+    )
+    made = PlanBoard(**vars(opened), plan=plan)
+    made.add(plan, *NAMES)
+    yield made
+    made.coordinator.carrier.stop()
+    made.coordinator.engine.dispose()
+
+
+@pytest.mark.parametrize("state", ["suspended", "revoked"])
+def test_consent_of_a_member_that_was_shut_out_is_shown_as_not_counting_and_why(
+    board: PlanBoard, state: str
+) -> None:
+    ada = board.browser("Ada")
+    assert (
+        "2 of 3 consented; quorum 2" in words(ada.get(board.path))
+        and "Start the run" in ada.get(board.path).text
+    )
+    members = board.room.members
+    {"suspended": members.suspend, "revoked": members.revoke}[state](board.id_of("East"), "operator")
+    page = ada.get(board.path)
+    said = words(page)
+    assert "1 of 3 consented; quorum 2" in said and "start-button" not in page.text
+    assert f"East ( {state} ) consented too; that does not count" in said.replace(
+        f"({state})", f"( {state} )"
+    )
+    assert f"does not count {state}; consented" in said
+    assert "1 of 3" in words(ada.get("/plans")) and "ready to start" not in words(ada.get("/plans"))
+    refused = ada.post(f"{board.path}/runs")
+    assert refused.status_code == 403 and f"What East ({state}) signed does not count" in words(refused)
+
+
+def test_revoked_member_that_never_consented_is_not_waited_for(board: PlanBoard) -> None:
+    board.room.members.revoke(board.id_of("South"), "operator")
+    board.room.members.revoke(board.member.member_id, "operator")
+    said = words(board.browser("Ada").get(board.path))
+    assert "A run can start when 1 more consents." in said and "Waiting for" not in said
+    assert "none revoked" in said
+
+
+def test_plan_is_withdrawn_once_its_extractors_name_is_typed(board: PlanBoard) -> None:
+    ada, north = board.browser("Ada"), board.member_browser()
+    for typed in ("", "Tiny", "tiny2", str(board.plan.digest)):
+        refused = ada.post(f"{board.path}/withdraw", name=typed)
+        assert refused.status_code == 422 and "type its extractor's name exactly: tiny" in words(refused)
+    assert "waits for you" in words(north.get("/plans"))
+    answer = ada.post(f"{board.path}/withdraw", name="tiny")
+    assert answer.headers["location"] == board.path
+    page = ada.get(board.path)
+    assert "withdrawn No consent to it counts, and no run can begin from it" in words(page)
+    for gone in ("start-button", "/withdraw", "progress"):
+        assert gone not in page.text
+    assert "plan withdrawn; consented" in words(page)
+    with reading(board.room.engine) as connection:
+        (line,) = [e for e in about(connection, str(board.plan.digest)) if e.action == "plan.withdraw"]
+    assert line.actor == "account:Ada"
+
+
+def test_members_see_that_a_plan_was_withdrawn_and_are_asked_for_nothing(board: PlanBoard) -> None:
+    north = board.member_browser()
+    assert "consent to plan tiny" in words(board.browser("Ada").get("/members"))
+    board.runs.withdraw(str(board.plan.digest), "account:Ada")
+    listed, page = words(north.get("/plans")), words(north.get(board.path))
+    assert "withdrawn" in listed and "waits for you" not in listed
+    assert "withdrawn No consent to it counts" in page and "Your consent is missing" not in page
+    for path in ("/", f"/members/{board.member.member_id}"):
+        said = words(north.get(path))
+        assert "consent to plan" not in said and "consents missing" not in said, path
+    assert "plan withdrawn" in words(north.get(f"/members/{board.member.member_id}"))
+    for browser in (north, board.browser("Otto")):
+        assert browser.post(f"{board.path}/withdraw", name="tiny").status_code == 403
+
+
+def test_plan_that_a_run_began_from_has_no_form_to_withdraw_it_and_stays(board: PlanBoard) -> None:
+    ada, run = board.browser("Ada"), board.runs.start(str(board.plan.digest), "account:Ada")
+    assert f'action="{board.path}/withdraw"' not in ada.get(board.path).text
+    refused = ada.post(f"{board.path}/withdraw", name="tiny")
+    assert refused.status_code == 409 and f"Run {run.id} began from plan" in words(refused)
+
+
+def test_api_says_whose_consent_counts_and_withdraws(board: PlanBoard) -> None:
+    board.room.members.suspend(board.id_of("East"), "operator")
+    token = board.room.accounts.issue_token("Ada", 600.0, "operator")
+    api, headers = board.browser(), {"authorization": f"Bearer {token}"}
+    (listed,) = api.get("/api/v1/plans", headers=headers).json()["plans"]
+    counts = {m["name"]: (m["consented"], m["counts"]) for m in listed["members"]}
+    assert counts == {"North": (False, False), "South": (True, True), "East": (True, False)}
+    shown = api.request("POST", f"/api/v1{board.path}/withdraw", headers=headers)
+    assert shown.status_code == 200 and shown.json()["withdrawn"] is True
+    assert set(shown.json()["uncounted"].values()) == {"plan withdrawn"}
+    again = api.request("POST", f"/api/v1{board.path}/withdraw", headers=headers)
+    assert again.status_code == 409 and "was withdrawn, for good" in again.json()["detail"]
+
+
+def test_plan_that_fails_a_check_of_today_has_a_page_that_says_which_and_starts_no_run(
+    board: PlanBoard,
+) -> None:
+    terms = replace(board.plan.privacy, noise_multiplier=0.05)
+    bad = board.add(replace(board.plan, privacy=terms), *NAMES)
+    path = f"/plans/{bad.digest}"
+    for browser in (board.browser("Ada"), board.browser("Otto"), board.member_browser()):
+        page = browser.get(path)
+        assert page.status_code == 200
+        said = words(page)
+        assert "The noise multiplier must be from 0.3 to 10000, the plan has 0.05" in said
+        assert "No run can start" in said and "start-button" not in page.text
+        assert "What it costs" not in said and "What it promises" not in said
+    ada = board.browser("Ada")
+    compared = words(ada.get(f"/plans/compare?a={board.plan.digest}&b={bad.digest}"))
+    assert "fails a check of this version: The noise multiplier" in compared
+    refused = ada.post(f"{path}/runs")
+    assert refused.status_code == 403 and "noise multiplier must be from 0.3" in words(refused)
+    assert ada.post(f"{path}/withdraw", name="tiny").status_code == 303
+    assert board.runs.store.runs() == []

@@ -1,0 +1,82 @@
+"""`plan list` and `plan withdraw` on both sides, against a coordinator that is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from coordinator.cli import app as coordinator_app
+from coordinator.config import CONFIG_FILE, Config, config_text
+from coordinator.members.accounts import bootstrap_admin
+from coordinator.runs.service import RunService
+from participant.cli import app as participant_app
+from participant.enrol import COORDINATOR_FILE, CoordinatorLink
+from shared.console import run_arguments
+from shared.domain.files import write_json
+from shared.domain.plan import PlanMember
+from shared.domain.strict import to_plain
+from tests.dashboard_kit import Board, board
+from tests.desk import CONSORTIUM, served
+from tests.plans import small_plan
+
+assert board  # the fixture
+
+
+@pytest.fixture
+def digest(board: Board) -> str:
+    """A plan for North, which consented to it."""
+    runs: RunService = board.coordinator.control.state.runs
+    north = PlanMember(board.member.member_id, "North", 5000)
+    plan = small_plan(members=(north,), extractor_name="tiny")
+    runs.store.add_plan(plan, "operator", "none")
+    runs.store.add_consent(str(plan.digest), north.member_id, "ab" * 64)
+    return str(plan.digest)
+
+
+def member_home(board: Board, folder: Path, url: str) -> Path:
+    folder.mkdir()
+    link = CoordinatorLink(
+        url=url,
+        ca_pem=board.room.authority.ca_pem(),
+        ca_sha256=board.room.authority.fingerprint(),
+        root_public_key="00" * 32,
+        trust=board.room.authority.trust_envelope(),
+        consortium=CONSORTIUM,
+        member_id=board.member.member_id,
+        name="North",
+        token=board.member.token,
+        declared_size=5000,
+        roll_version=1,
+    )
+    write_json(folder / COORDINATOR_FILE, to_plain(link))
+    return folder
+
+
+def test_withdrawn_plan_is_listed_as_such_and_not_reviewed(
+    board: Board, digest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bootstrap_admin(board.home, board.room.accounts)
+    with served(board.coordinator.asgi, board.home) as url:
+        config = Config(CONSORTIUM, host="127.0.0.1", port=int(urlsplit(url).port or 0))
+        (board.home / CONFIG_FILE).write_text(config_text(config))
+        member = member_home(board, tmp_path / "member", url)
+
+        def call(app: object, *words: str) -> tuple[int, str]:
+            home = board.home if app is coordinator_app else member
+            code = run_arguments(app, [*words, "--home", str(home)])  # type: ignore[arg-type]
+            said = capsys.readouterr()
+            return code, " ".join((said.out + said.err).split())
+
+        for app in (coordinator_app, participant_app):
+            assert "1 of 1 consented" in call(app, "plan", "list")[1]
+        assert call(coordinator_app, "plan", "withdraw", digest) == (0, f"Withdrew {digest}.")
+        for app in (coordinator_app, participant_app):
+            code, said = call(app, "plan", "list")
+            assert code == 0 and f"{digest} tiny" in said and "withdrawn" in said and "consented" not in said
+        code, said = call(coordinator_app, "plan", "withdraw", digest)
+        assert code == 1 and "was withdrawn, for good" in said
+        code, said = call(participant_app, "plan", "consent", digest)
+        assert code == 1 and "was withdrawn: no run will begin from it. Nothing was kept or signed" in said
+    assert not (member / "plans").exists()
