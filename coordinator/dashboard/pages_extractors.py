@@ -61,7 +61,7 @@ def lens(request: Request, viewer: Seeing, name: str, number: str) -> Response:
     return Response(data, media_type="image/svg+xml", headers={**HEADERS, **ONLY_A_PICTURE})
 
 
-@router.post("/extractors/{name}/channels")
+@router.post("/channels/{name}")
 def channel(
     request: Request,
     viewer: Seeing,

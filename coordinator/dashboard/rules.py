@@ -83,7 +83,7 @@ RULES: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/extractors/{name}/{number}"): EVERYBODY,
     ("GET", "/extractors/{name}/{number}/files/{file}"): EVERYBODY,
     ("GET", "/extractors/{name}/{number}/lens"): EVERYBODY,
-    ("POST", "/extractors/{name}/channels"): ADMINS,
+    ("POST", "/channels/{name}"): ADMINS,
     ("POST", "/extractors/{name}/{number}/check"): EVERYBODY,
     ("POST", "/extractors/{name}/{number}/yank"): ADMINS,
     ("GET", "/privacy"): EVERYBODY,

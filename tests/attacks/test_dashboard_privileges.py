@@ -38,7 +38,7 @@ GET     /audit/verify                                               u a
 GET     /extractors                                                 m u a
 GET     /extractors/{name}/{number}                                 m u a
 POST    /extractors/{name}/{number}/check                           m u a
-POST    /extractors/{name}/channels                                 a
+POST    /channels/{name}                                            a
 GET     /extractors/{name}/{number}/files/{file}                    m u a
 GET     /extractors/{name}/{number}/lens                            m u a
 POST    /extractors/{name}/{number}/yank                            a

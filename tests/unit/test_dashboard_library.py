@@ -71,18 +71,18 @@ def test_privacy_pages_speak_of_what_was_trained_only(board: Board) -> None:
 def test_an_admin_moves_a_channel_and_takes_it_away(board: Board) -> None:
     ada = board.browser("Ada")
     assert "A channel is a signed pointer" in words(ada.get("/extractors?name=digits"))
-    done = ada.post("/extractors/digits/channels", channel="stable", release="digits-1")
+    done = ada.post("/channels/digits", channel="stable", release="digits-1")
     assert done.headers["location"] == "/extractors?name=digits"
     assert channels(board) == {"latest": "digits-2", "stable": "digits-1"}
     assert "stable" in words(ada.get("/extractors/digits/1"))
-    ada.post("/extractors/digits/channels", channel="stable", release="digits-1", remove="yes")
+    ada.post("/channels/digits", channel="stable", release="digits-1", remove="yes")
     assert channels(board) == {"latest": "digits-2"}
 
 
 def test_whoever_may_not_move_a_channel_sees_no_form_and_cannot_send_one(board: Board) -> None:
     otto = board.browser("Otto")
-    assert "/channels" not in otto.get("/extractors?name=digits").text
-    assert otto.post("/extractors/digits/channels", channel="stable", release="digits-1").status_code == 403
+    assert "/channels/" not in otto.get("/extractors?name=digits").text
+    assert otto.post("/channels/digits", channel="stable", release="digits-1").status_code == 403
     assert channels(board) == {"latest": "digits-2"}
 
 
@@ -98,5 +98,5 @@ def test_whoever_may_not_move_a_channel_sees_no_form_and_cannot_send_one(board: 
 def test_a_channel_that_cannot_be_is_refused(
     board: Board, path: str, channel: str, release: str, status: int
 ) -> None:
-    answer = board.browser("Ada").post(f"/extractors/{path}/channels", channel=channel, release=release)
+    answer = board.browser("Ada").post(f"/channels/{path}", channel=channel, release=release)
     assert answer.status_code == status and channels(board) == {"latest": "digits-2"}
