@@ -1,4 +1,4 @@
-"""`commonlens`: what anybody may do with a release — choose, pull, verify offline, embed images with it."""
+"""`commonlens`: what anybody may do with a release — choose, pull, verify offline, embed images or texts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
+from shared.cli_evaluate import add_evaluate_commands
 from shared.cli_library import add_library_commands
+from shared.cli_verified import AllowExpired, Root, say_if_unpinned, verified
 from shared.console import one_line, plain, run
 from shared.domain.clock import SystemClock
-from shared.domain.errors import Invalid, InvalidWeights, ProofFailed
+from shared.domain.errors import Invalid
 from shared.release.promise import alone_text, epsilon_text
 
 if TYPE_CHECKING:
@@ -29,16 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-Root = Annotated[
-    str | None,
-    typer.Option("--root", help="The consortium's root key (64 hex digits) or root fingerprint (sha256:…)."),
-]
-AllowExpired = Annotated[
-    bool,
-    typer.Option(
-        "--allow-expired", help="Accept a trust file whose time is over; all other proofs must hold."
-    ),
-]
 
 
 def main() -> None:
@@ -68,12 +60,12 @@ def verify(
     ] = False,
 ) -> None:
     """Check every proof of a release, offline. Exit code 3 names the proof that failed."""
-    release = _verified(directory, root, allow_expired)
+    release = verified(directory, root, allow_expired)
     if explain or rounds or as_json:
         _explain(release, every_round=rounds, as_json=as_json)
         return
     _show_proofs(release)
-    _say_if_unpinned(release, on_stderr=False)
+    say_if_unpinned(release, on_stderr=False)
 
 
 @app.command()
@@ -138,39 +130,36 @@ def pull(
 @app.command()
 def embed(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of one release.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILES...",
+            help="Image files; for an extractor of texts, files with one text a line, or - for standard input.",
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="FILE.npy (float32, one row an image) or FILE.csv; CSV on stdout if not given."
+            "--out",
+            help="FILE.npy (float32, one row an image or text) or FILE.csv; CSV on stdout if not given.",
         ),
     ] = None,
     root: Root = None,
     allow_expired: AllowExpired = False,
 ) -> None:
-    """Verify a release, then turn images into embeddings with it, on this machine."""
-    from shared.embedding import check_output, embed_files, write_embeddings
+    """Verify a release, then turn images or texts into embeddings with it, on this machine."""
+    from shared.embedding import check_output, embed_given, given_in, write_embeddings
 
     check_output(out)
-    release = _verified(directory, root, allow_expired)
+    release = verified(directory, root, allow_expired)
     if not release.pinned:
-        _say_if_unpinned(release, on_stderr=True)
-    write_embeddings(images, embed_files(release, images), out)
+        say_if_unpinned(release, on_stderr=True)
+    given = given_in(files, release.spec)
+    write_embeddings([one.name for one in given], embed_given(release, given), out)
 
 
 add_library_commands(app)
-
-
-def _verified(directory: Path, root: str | None, allow_expired: bool) -> VerifiedExtractor:
-    from shared.verification import verify_extractor
-
-    if not directory.is_dir():
-        raise Invalid(f"There is no folder {directory}. Nothing was checked. Give the folder of one release.")
-    try:
-        return verify_extractor(directory, pinned_root=root, clock=SystemClock(), allow_expired=allow_expired)
-    except InvalidWeights as error:
-        # To whoever verifies, weights that are none are a proof that failed: exit code 3 like the others.
-        raise ProofFailed(error.message) from error
+add_evaluate_commands(app)
 
 
 def _explain(release: VerifiedExtractor, *, every_round: bool, as_json: bool) -> None:
@@ -210,18 +199,3 @@ def _show_proofs(release: VerifiedExtractor) -> None:
             for r in release.recomputed[member.member_id]
         )
         console.print(Text(f"  {one_line(member.name)}: {numbers} (add or remove one {unit})"))
-
-
-def _say_if_unpinned(release: VerifiedExtractor, *, on_stderr: bool) -> None:
-    console = Console(stderr=on_stderr, highlight=False, soft_wrap=True)
-    if release.pinned:
-        console.print(Text(f"Verified: {release.manifest.release}, under the root that you gave."))
-        return
-    console.print(
-        Text(
-            "No root was given: the folder vouches only for itself. Anybody could have made such a folder. "
-            f"Compare this root with the one your consortium gave you, or give it with --root: "
-            f"{', '.join(release.trust.root.keys)}",
-            style="yellow",
-        )
-    )

@@ -22,6 +22,11 @@ class Estimate:
         """Whether the interval lies on one side of 0; asked of differences."""
         return self.low > 0 or self.high < 0
 
+    def text(self, form: str, scale: float = 1.0) -> str:
+        """`value (low to high)`, each times `scale`."""
+        value, low, high = (format(scale * number, form) for number in (self.value, self.low, self.high))
+        return f"{value} ({low} to {high})"
+
 
 def rounded(measured: Measured) -> tuple[float, float, float]:
     """Value, low and high."""

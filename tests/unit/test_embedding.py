@@ -81,7 +81,7 @@ def test_a_device_that_is_not_here_is_refused(release: VerifiedRelease, picture:
 
 
 def test_a_file_name_that_is_no_text_is_written_as_escapes(tmp_path: Path) -> None:
-    write_embeddings([Path("bad\udcff.png")], np.ones((1, 2), np.float32), tmp_path / "out.csv")
+    write_embeddings(["bad\udcff.png"], np.ones((1, 2), np.float32), tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text("utf-8") == "bad\\udcff.png,1.0,1.0\n"
 
 

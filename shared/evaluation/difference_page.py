@@ -1,0 +1,156 @@
+"""Prints what two releases differ in for people; the facts are those of release_difference.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shared.console import one_line, plain
+from shared.evaluation.epsilon_added import Spent
+from shared.lens.difference import Difference, ToldChange
+from shared.lens.estimate import Estimate
+from shared.release.promise import epsilon_text
+from shared.evaluation.release_difference import ReleaseDifference, Side
+
+
+def print_difference(found: ReleaseDifference, console: Console) -> None:
+    """The sentences first, then what they rest on."""
+    names = one_line(found.before.release), one_line(found.after.release)
+    console.print(Text(f"{names[0]} → {names[1]}", style="bold"))
+    _text(console, found.words)
+    programs = f"{found.before.embedded_by} and {found.after.embedded_by}"
+    _text(
+        console, f"Intervals are of 95 %. Embedded by {programs}; records {found.behaviour.record_set[:23]}…"
+    )
+    _tells(console, found.behaviour)
+    _neighbours(console, found.behaviour)
+    _moves(console, found.behaviour)
+    _spent(console, found)
+    _size_and_speed(console, found)
+
+
+def _tells(console: Console, behaviour: Difference) -> None:
+    first = behaviour.tells[0].what
+    _title(console, "What a linear probe gets right, %")
+    _table(console, ("question", "asked", "before", "after", "difference"), map(_told, behaviour.tells))
+    _title(console, f"The question {first!r}, subject by subject, %")
+    _table(console, ("subject", "asked", "before", "after", "difference"), map(_told, behaviour.subjects))
+
+
+def _told(told: ToldChange) -> list[str]:
+    shares = (told.before.text(".0f", 100.0), told.after.text(".0f", 100.0), _more(told.more, "+.0f", 100.0))
+    return [told.what, str(told.asked), *shares]
+
+
+def _neighbours(console: Console, behaviour: Difference) -> None:
+    found = behaviour.neighbours
+    _title(
+        console, f"The {found.nearest} nearest of {found.among} to each of {found.asked} held-out records, %"
+    )
+    everyone = [
+        "all",
+        found.stayed.text(".0f", 100.0),
+        found.same_before.text(".0f", 100.0),
+        found.same_after.text(".0f", 100.0),
+    ]
+    rows = [
+        [
+            each.subject,
+            each.stayed.text(".0f", 100.0),
+            f"{100 * each.same_before:.0f}",
+            f"{100 * each.same_after:.0f}",
+        ]
+        for each in found.subjects
+    ]
+    _table(console, ("subject", "stayed", "same subject before", "after"), [everyone, *rows])
+    _text(
+        console,
+        f"Of two extractors that agree on nothing, {100 * found.nearest / found.among:.0f} % would stay.",
+    )
+
+
+def _moves(console: Console, behaviour: Difference) -> None:
+    if not behaviour.moves:
+        return
+    _title(console, "How far the embedding moves; 1 is as far as to another photograph")
+    rows = [
+        [move.change, move.before.text(".2f"), move.after.text(".2f"), _more(move.more, "+.2f")]
+        for move in behaviour.moves
+    ]
+    _table(console, ("change", "before", "after", "difference"), rows)
+
+
+def _spent(console: Console, found: ReleaseDifference) -> None:
+    _title(console, "ε of each member; alone, where it is another number: if all others deviate")
+    if found.spent_missing:
+        _text(console, f"Not compared: {found.spent_missing}")
+        return
+    rows = [
+        [each.name, f"{each.delta:g}", *map(_epsilons, (each.before, each.after, each.together))]
+        for each in found.spent
+    ]
+    _table(console, ("member", "δ", "before", "after", "together"), rows)
+    _text(console, "Together: what both releases may show of a record that was in both.")
+
+
+def _epsilons(spent: Spent | None) -> str:
+    if spent is None:
+        return "–"
+    alone = "" if spent.alone == spent.epsilon else f", alone {epsilon_text(spent.alone)}"
+    return f"{epsilon_text(spent.epsilon)}{alone}"
+
+
+def _size_and_speed(console: Console, found: ReleaseDifference) -> None:
+    sides = found.before, found.after
+    _title(console, "Size and speed")
+    files = dict.fromkeys(name for side in sides for name in side.sizes_bytes)
+    rows = [[f"{name}, MB", *(_megabytes(side, name) for side in sides)] for name in files]
+    programs = dict.fromkeys((speed.program, speed.batch) for side in sides for speed in side.speed)
+    rows += [
+        [f"{program}, batch {batch}, records/s", *(_rate(side, program, batch) for side in sides)]
+        for program, batch in programs
+    ]
+    _table(console, ("", "before", "after"), rows)
+    machines = dict.fromkeys(side.measured_on for side in sides if side.measured_on)
+    if len(machines) == 1:
+        _text(
+            console,
+            f"Each speed is of one short run on {next(iter(machines))}: small differences mean nothing.",
+        )
+    elif machines:
+        _text(console, f"Not the same machine: speeds are not to be compared ({'; '.join(machines)}).")
+
+
+def _megabytes(side: Side, name: str) -> str:
+    return f"{side.sizes_bytes[name] / 1e6:.2f}" if name in side.sizes_bytes else "–"
+
+
+def _rate(side: Side, program: str, batch: int) -> str:
+    rates = (s.records_per_s for s in side.speed if (s.program, s.batch) == (program, batch))
+    return next((f"{rate:.1f}" for rate in rates), "–")
+
+
+def _more(more: Estimate, form: str, scale: float = 1.0) -> str:
+    """Marked where it is beyond chance."""
+    return f"{more.text(form, scale)}{' *' if more.beyond_chance else ''}"
+
+
+def _table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for k, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if k else "left")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    console.print(table)
+
+
+def _title(console: Console, words: str) -> None:
+    console.print(Text(f"\n{words}", style="bold"))
+
+
+def _text(console: Console, words: str) -> None:
+    console.print(Text(plain(words)))

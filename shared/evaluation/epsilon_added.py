@@ -1,0 +1,95 @@
+"""What a second release of a line adds to each member's ε: both numbers of clause 3.7, before, after and together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from shared.domain.errors import Invalid
+from shared.domain.privacy import GaussianEvent
+from shared.domain.release import CertificateMember
+from shared.privacy import accountant
+from shared.verification import VerifiedExtractor, VerifiedRelease
+
+
+@dataclass(frozen=True)
+class Spent:
+    """ε, and ε if every other member and the coordinator deviate (clause 3.7)."""
+
+    epsilon: float
+    alone: float
+
+
+@dataclass(frozen=True)
+class MemberSpent:
+    """What one member spent at one δ; None where it had no part in that release."""
+
+    member_id: str
+    name: str
+    delta: float
+    before: Spent | None
+    after: Spent | None
+    together: Spent
+    """For a record that was in both: of one run the later release's, since it has the earlier one's rounds; of two
+    runs all events of both, composed anew."""
+
+
+def spent_in_both(before: VerifiedExtractor, after: VerifiedExtractor) -> tuple[tuple[MemberSpent, ...], str]:
+    """Every member at every δ that both state (1e-6 is always among them), or why there is nothing to compare."""
+    if not isinstance(before, VerifiedRelease):
+        return (), _not_trained(before)
+    if not isinstance(after, VerifiedRelease):
+        return (), _not_trained(after)
+    lines = [(each.manifest.consortium, each.manifest.extractor_name) for each in (before, after)]
+    if lines[0] != lines[1]:
+        names = [f"{name} of {consortium}" for consortium, name in lines]
+        return (), f"{names[0]} and {names[1]} are two lines, each with an ε of its own."
+    units = [each.certificate.unit for each in (before, after)]
+    if units[0] is not units[1]:
+        return (), f"one hides a {units[0].value}, the other a {units[1].value}: two different promises."
+    deltas = [delta for delta in _deltas(before) if delta in _deltas(after)]
+    members = {m.member_id: m.name for each in (before, after) for m in each.certificate.members}
+    return tuple(
+        _member(member_id, name, delta, before, after)
+        for member_id, name in members.items()
+        for delta in deltas
+    ), ""
+
+
+def _not_trained(release: VerifiedExtractor) -> str:
+    return f"{release.manifest.release} was not trained here, so it saw no member's records."
+
+
+def _member(
+    member_id: str, name: str, delta: float, before: VerifiedRelease, after: VerifiedRelease
+) -> MemberSpent:
+    first, second = (_at(release, member_id, delta) for release in (before, after))
+    runs = [(each.manifest.plan_digest, each.manifest.run_id) for each in (before, after)]
+    pair = [each.certificate.member(member_id) for each in (before, after)]
+    if first and second and runs[0] != runs[1]:
+        together = _composed([member for member in pair if member is not None], delta)
+    else:
+        known = [spent for spent in (first, second) if spent is not None]
+        together = Spent(max(each.epsilon for each in known), max(each.alone for each in known))
+    return MemberSpent(member_id, name, delta, first, second, together)
+
+
+def _deltas(release: VerifiedRelease) -> tuple[float, ...]:
+    return tuple(r.delta for r in next(iter(release.recomputed.values())))
+
+
+def _at(release: VerifiedRelease, member_id: str, delta: float) -> Spent | None:
+    every = release.recomputed.get(member_id, ())
+    return next((Spent(r.epsilon, r.alone) for r in every if r.delta == delta), None)
+
+
+def _composed(members: list[CertificateMember], delta: float) -> Spent:
+    events: list[GaussianEvent] = [event for member in members for event in member.events]
+    alone = [event for member in members for event in (member.events_alone or member.events)]
+    found = accountant.epsilon(events, delta), accountant.epsilon(alone, delta)
+    if not all(map(math.isfinite, found)):
+        raise Invalid(
+            "Both releases together have no finite ε. Nothing was compared. Read what each says of itself with "
+            "verify --explain."
+        )
+    return Spent(*found)

@@ -1,0 +1,396 @@
+"""`commonlens diff|reproduce` on real releases: what changed is told, and a publisher that lies and signs is caught."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from coordinator.registry.build import KeepRequest, weights_only
+from coordinator.registry.publish import publish
+from coordinator.registry.shelf import Shelf
+from coordinator.workers.export import run_export
+from coordinator.workers.export_onnx import to_onnx
+from shared.evaluation.claims import measured_again
+from shared.cli import app
+from shared.console import run_arguments
+from shared.domain.clock import SystemClock
+from shared.domain.errors import DigestMismatch
+from shared.domain.extractor import ExtractorSpec, RecordKind
+from shared.domain.release import LENS_FILE, ONNX_FILE, Source, SourceKind
+from shared.embedding import promised_bytes
+from shared.extractors.architectures import load, starting_weights
+from shared.extractors.files import read_weights, write_weights
+from shared.lens.difference import read_difference
+from shared.lens.estimate import Estimate
+from shared.privacy import accountant
+from shared.verification import verify_extractor
+from tests.release_kit import Kit, make_kit
+
+SPEC = ExtractorSpec("small-gn", 3, 16, 16, 8, (0.5,), (0.25,), {"width": 8})
+WORDS = ExtractorSpec("ngram-bag", 1, 1, 48, 16, kind=RecordKind.TEXT)
+RUNS = ("run_000000000001", "run_000000000002")
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """digits-1 with ONNX, measurements and profile; 2 of another run; 3 of the same as 2; some that nobody trained."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    for name, spec in (("start", SPEC), ("words", WORDS)):
+        tensors, layout = starting_weights(spec, seed=3)
+        write_weights(folder / f"{name}.safetensors", tensors, spec, layout)
+    kit = make_kit(folder, SPEC, folder / "start.safetensors", SystemClock().now())
+    publish(kit.home, kit.request("one", run_id=RUNS[0]), kit.clock, export=run_export)
+    rng = np.random.default_rng(5)
+    for checkpoint in ("two", "three"):
+        other = rng.normal(size=kit.plan.extractor_coordinates).astype("<f4").tobytes()
+        kit.publish(checkpoint, run_id=RUNS[1], weights_f32=other)
+    replace(kit, plan=replace(kit.plan, extractor_name="faces")).publish()
+    for name in ("start", "words"):
+        source = Source(SourceKind.RANDOM, "Sees by chance.", "Apache-2.0", "this software")
+        request = KeepRequest(name, source, folder / f"{name}.safetensors")
+        publish(kit.home, request, kit.clock, export=weights_only)
+    return kit
+
+
+def folder(kit: Kit, name: str, number: int = 1) -> Path:
+    return Shelf(kit.home).folder(name, number)
+
+
+@pytest.fixture
+def run(kit: Kit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*words: object) -> tuple[int, str, str]:
+        code = run_arguments(app, [*map(str, words), "--root", kit.root])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def row(out: str, first: str) -> list[str]:
+    return next(line.split() for line in out.splitlines() if line.strip().startswith(first))
+
+
+# diff
+
+
+def test_diff_tells_behaviour_neighbours_epsilon_size_and_speed(kit: Kit, run) -> None:
+    code, out, _ = run("diff", folder(kit, "digits"), folder(kit, "digits", 2))
+    assert code == 0 and out.startswith("digits-1 → digits-2\n")
+    assert "Embedded by model.onnx and torch" in out and "nearest to each record" in out
+    assert row(out, "layout ")[1] == "288" and row(out, "chelsea ")[1] == "24"
+    assert 0 < float(row(out, "all ")[1]) < 90
+    before, after, together = map(float, row(out, "North ")[2:])
+    assert before == after < together < before + after
+    assert row(out, "model.onnx, MB")[-1] == "–" and float(row(out, "onnx int8, batch 32")[-2]) > 0
+
+
+def test_diff_of_a_release_with_itself_finds_nothing(kit: Kit, run) -> None:
+    code, out, _ = run("diff", folder(kit, "digits"), folder(kit, "digits"))
+    assert code == 0 and "100 % stayed" in out and " *" not in out
+    assert "No difference beyond chance in telling content, colour" in out
+    assert len(set(row(out, "North ")[2:])) == 1
+
+
+def test_diff_as_json_can_be_read_back(kit: Kit, run) -> None:
+    code, out, _ = run("diff", folder(kit, "digits"), folder(kit, "digits", 2), "--json")
+    found = json.loads(out)
+    assert code == 0 and found["before"]["release"] == "digits-1" and found["after"]["embedded_by"] == "torch"
+    behaviour = read_difference(found["behaviour"], "behaviour")
+    assert behaviour.before is not None and behaviour.before.embedding_dim == SPEC.embedding_dim
+
+
+def test_epsilon_of_two_runs_composes_and_of_one_run_is_the_later_one(kit: Kit, run) -> None:
+    one, two = (verify_extractor(folder(kit, "digits", k), pinned_root=kit.root) for k in (1, 2))
+    _, out, _ = run("diff", folder(kit, "digits"), folder(kit, "digits", 2), "--json")
+    _, same, _ = run("diff", folder(kit, "digits", 2), folder(kit, "digits", 3), "--json")
+    member = one.certificate.members[0].member_id
+    events = [e for each in (one, two) for e in each.certificate.member(member).events]
+    spent, of_one_run = (
+        [each for each in json.loads(text)["spent"] if each["member_id"] == member] for text in (out, same)
+    )
+    assert [each["delta"] for each in spent] == [kit.plan.privacy.delta, 1e-6]
+    for each in spent:
+        assert each["together"]["epsilon"] == pytest.approx(accountant.epsilon(events, each["delta"]))
+    assert all(each["together"] == each["after"] == each["before"] for each in of_one_run)
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (("start", 1), "start-1 was not trained here, so it saw no member's records."),
+        (("faces", 1), "digits of Test Consortium and faces of Test Consortium are two lines"),
+    ],
+)
+def test_diff_says_why_no_epsilon_are_compared(kit: Kit, run, other, why: str) -> None:
+    code, out, _ = run("diff", folder(kit, "digits", 2), folder(kit, *other))
+    assert code == 0 and f"Not compared: {why}" in out and "North" not in out
+
+
+def test_texts_are_compared_on_names_in_nine_languages(kit: Kit, run) -> None:
+    code, out, _ = run("diff", folder(kit, "words"), folder(kit, "words"), "--json")
+    found = json.loads(out)["behaviour"]
+    assert code == 0 and [each["what"] for each in found["tells"]] == ["language"]
+    assert found["tells"][0]["before"]["low"] > 1 / 9 and len(found["subjects"]) == 9
+    assert found["moves"] == [] and found["before"] is None and found["neighbours"]["stayed"]["value"] == 1.0
+    code, out, _ = run("diff", folder(kit, "words"), folder(kit, "words"))
+    assert code == 0 and "No difference beyond chance in telling language." in out and "rotation" not in out
+
+
+def test_a_picture_extractor_and_a_text_extractor_cannot_be_compared(kit: Kit, run) -> None:
+    code, out, err = run("diff", folder(kit, "digits"), folder(kit, "words"))
+    assert code == 2 and not out and "digits-1 reads images, words-1 texts" in " ".join(err.split())
+
+
+def test_nothing_is_compared_before_both_are_verified(kit: Kit, run, tmp_path: Path) -> None:
+    changed = shutil.copytree(folder(kit, "digits"), tmp_path / "changed")
+    (changed / LENS_FILE).write_text("{}")
+    for pair in ((changed, folder(kit, "digits")), (folder(kit, "digits"), changed)):
+        code, out, err = run("diff", *pair)
+        assert code == 3 and not out and "Proof 3 of 10" in err
+
+
+def test_a_file_that_changed_since_it_was_verified_is_not_used(kit: Kit, tmp_path: Path) -> None:
+    copied = shutil.copytree(folder(kit, "digits"), tmp_path / "copied")
+    release = verify_extractor(copied, pinned_root=kit.root)
+    (copied / LENS_FILE).write_bytes((copied / LENS_FILE).read_bytes().replace(b"1", b"2", 1))
+    with pytest.raises(
+        DigestMismatch, match=r"lens\.json should be .* changed since the folder was verified"
+    ):
+        promised_bytes(release, copied, LENS_FILE)
+    assert promised_bytes(release, copied, "none.json") is None
+
+
+# reproduce
+
+
+def test_what_an_honest_release_states_holds_and_nothing_is_written(kit: Kit, run) -> None:
+    where = folder(kit, "digits")
+    was = {path: path.stat().st_mtime_ns for path in (where, *where.rglob("*"))}
+    code, out, _ = run("reproduce", where)
+    assert code == 0 and "✗" not in out and out.rstrip().endswith("of digits-1 that can be judged here hold.")
+    assert "✓ tells texture, %: claimed " in out and "✓ North: ε alone at δ 1e-05: claimed " in out
+    assert "✓ top-1 lost, points: claimed " in out and "✓ opset of model.onnx: 20" in out
+    assert "✓ numbers under 'What it sees': " in out and "✓ lens.svg: drawn from lens.json" in out
+    assert "· onnx int8, batch 1: " in out and "· torch eager, batch 32: " in out
+    assert was == {path: path.stat().st_mtime_ns for path in (where, *where.rglob("*"))}
+
+
+def lie_about_lens(stated: Any) -> Any:
+    content, colour, texture, layout, orientation = stated["tells"]
+    content["accuracy"] = content["high"] = 0.99
+    # A wide interval must not make room for anything.
+    colour |= {"low": 0.0, "high": 1.0}
+    texture["chance"] = 0.0001
+    orientation |= {name: orientation[name] + 0.004 for name in ("accuracy", "low", "high")}
+    stated["moves"][2] |= {"distance": 0.0, "low": 0.0, "high": 0.0}
+    stated["moves"][6]["what"] = "left as it was"
+    stated["pictures"] = 100_000
+    return stated
+
+
+def lie_about_files(stated: Any) -> Any:
+    stated["weights_digest"] = "sha256:" + "0" * 64
+    stated["sizes_bytes"]["model.safetensors"] = 1
+    stated["opset"] = 21
+    stated["public"]["digest"] = "sha256:" + "1" * 64
+    stated["parity"] |= {"bound": 1.0, "largest_difference": 1e-3}
+    loss = stated["int8"]["loss"]
+    loss |= {"cosine_mean": loss["cosine_mean"] - 0.02, "top1_fp32": 0.97, "bar_points": 50.0}
+    loss["loss_low"] -= 40.0
+    stated["speed"][0]["records_per_s"] *= 1000
+    return stated
+
+
+def wrong_lines(out: str) -> set[str]:
+    return {line[2:].partition(": ")[0] for line in out.splitlines() if line.startswith("✗")}
+
+
+def test_every_lie_is_named_and_nothing_else(kit: Kit, run, tmp_path: Path) -> None:
+    own = kit.copy(tmp_path / "home")
+    where = folder(own, "digits")
+    own.lie(where, LENS_FILE, lie_about_lens)
+    own.lie(where, "measured.json", lie_about_files)
+    code, out, err = run("reproduce", where)
+    assert code == 3
+    assert wrong_lines(out) == {
+        "tells content, %",
+        "tells colour, %",
+        "texture",
+        "moves under blur",
+        "what layout-shuffle is",
+        "pictures",
+        "measured weights",
+        "bytes of model.safetensors",
+        "opset of model.onnx",
+        "digest",
+        "bound",
+        "largest difference in a number",
+        "cosine to fp32, mean",
+        "top-1 of fp32, %",
+        "top-1 lost, points",
+        "bar for the loss, points",
+        # The card was written from the numbers that hold.
+        "numbers under 'For other programs'",
+        "numbers under 'Size and speed'",
+        "numbers under 'What it sees'",
+    }
+    assert "19 do not hold: files, measured weights; files, bytes of model.safetensors; files, opset" in err
+    assert "· torch eager, batch 1: " in out and "not what this version draws from lens.json" in out
+
+
+def test_a_card_that_says_other_numbers_than_its_files_does_not_hold(kit: Kit, run, tmp_path: Path) -> None:
+    own = kit.copy(tmp_path / "home")
+    where = folder(own, "digits")
+    stated = json.loads((where / LENS_FILE).read_text())["tells"][1]
+    share = f"{100 * stated['accuracy']:.0f} %".encode()
+    own.lie(where, "README.md", lambda card: card.replace(b"| colour | " + share, b"| colour | 99 %"))
+    code, out, err = run("reproduce", where)
+    assert code == 3 and wrong_lines(out) == {"numbers under 'What it sees'"}
+    assert ", equal: does not hold" in out and "1 does not hold" in err
+
+
+def test_an_onnx_file_of_other_weights_does_not_hold(kit: Kit, run, tmp_path: Path) -> None:
+    own = kit.copy(tmp_path / "home")
+    where = folder(own, "digits")
+    other = load(SPEC, read_weights(folder(kit, "digits", 2) / "model.safetensors"))
+    own.lie(where, ONNX_FILE, lambda _: to_onnx(other, SPEC).SerializeToString())
+    code, out, _ = run("reproduce", where)
+    assert code == 3
+    assert {"largest difference in a number", "bytes of model.onnx", "moves under crop"} & wrong_lines(
+        out
+    ) >= {
+        "largest difference in a number",
+        "moves under crop",
+    }
+
+
+@pytest.mark.parametrize("command", ["reproduce", "diff"])
+def test_a_model_that_is_none_or_of_another_shape_is_a_proof_that_failed(
+    kit: Kit, run, tmp_path: Path, command: str
+) -> None:
+    own = kit.copy(tmp_path / "home")
+    where = folder(own, "digits")
+    wide = replace(SPEC, embedding_dim=9)
+    tensors, layout = starting_weights(wide, seed=1)
+    write_weights(tmp_path / "wide.safetensors", tensors, wide, layout)
+    model = to_onnx(load(wide, read_weights(tmp_path / "wide.safetensors")), wide).SerializeToString()
+    for data, said in (
+        (model, "model.onnx of digits-1 should give embeddings of the shapes [[1, 8], [2, 8]], and gives"),
+        (b"no model", "model.onnx of digits-1: An ONNX model was expected"),
+    ):
+        own.lie(where, ONNX_FILE, lambda _, data=data: data)
+        code, out, err = run(command, where, *([where] if command == "diff" else []))
+        assert code == 3 and said in " ".join(err.split()) and "Traceback" not in err + out
+
+
+def test_a_release_that_states_nothing_is_told_so(kit: Kit, run) -> None:
+    code, out, err = run("reproduce", folder(kit, "start"))
+    assert code == 2 and not out and "start-1 states no number that could be measured again" in err
+
+
+# reproduce --data
+
+
+def pictures(folder: Path, classes: dict[str, int], count: int) -> Path:
+    """Noise with one bright quarter: the class's."""
+    rng = np.random.default_rng(1)
+    for name, quarter in classes.items():
+        (folder / name).mkdir(parents=True)
+        for k in range(count):
+            pixels = rng.integers(0, 80, (24, 24, 3), dtype=np.uint8)
+            top, left = 12 * (quarter // 2), 12 * (quarter % 2)
+            pixels[top : top + 12, left : left + 12] += 150
+            Image.fromarray(pixels).save(folder / name / f"{k:03d}.png")
+    return folder
+
+
+PLACES = {"north": 0, "east": 1, "south": 2}
+
+
+def test_a_head_on_own_pictures_is_measured_by_torch_onnx_and_int8(kit: Kit, run, tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data", PLACES, 45)
+    code, out, _ = run("reproduce", folder(kit, "digits"), "--data", data)
+    found = dict(
+        line[2:].split(": ", 1) for line in out.partition("your data")[2].splitlines() if ": " in line
+    )
+    assert code == 0 and found["classes"] == "east, north, south" and found["held out"] == "75"
+    assert found["guessing, %"] == "33.3"
+    for name in ("torch", "model.onnx", "model-int8.onnx"):
+        value, low, _, high = found[f"right by {name}, %"].replace("(", "").replace(")", "").split()
+        assert 80 < float(low) <= float(value) <= float(high) <= 100
+    assert found["model.onnx says what torch says, %"].startswith("100.0 (95.1 to 100.0)")
+    assert float(found["model.onnx from torch, largest difference in a number"]) < 1e-4
+
+
+def test_what_says_nothing_about_the_classes_is_right_about_as_often_as_guessing(
+    kit: Kit, run, tmp_path: Path
+) -> None:
+    data = pictures(tmp_path / "data", {"one": 3, "other": 3}, 80)
+    code, out, _ = run("reproduce", folder(kit, "start"), "--data", data)
+    low, high = next(line for line in out.splitlines() if "right by torch" in line).split()[-3::2]
+    assert code == 0 and float(low.strip("(")) < 50 < float(high.strip(")"))
+
+
+def test_own_texts_come_as_folders_of_lines_or_as_a_csv(kit: Kit, run, tmp_path: Path) -> None:
+    texts = {name: [f"{word} {k}" for k in range(40)] for name, word in (("a", "apple"), ("b", "bread"))}
+    for name, lines in texts.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "lines.txt").write_text("\n".join(lines))
+    rows = ["text,label", *(f"{line},{name}" for name, lines in texts.items() for line in lines)]
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    outs = [
+        run("reproduce", folder(kit, "words"), "--data", tmp_path / name) for name in ("data", "rows.csv")
+    ]
+    assert outs[0][:2] == outs[1][:2] and outs[0][0] == 0
+    assert "right by torch, %: 100.0" in outs[0][1] and "held out: 40" in outs[0][1]
+
+
+def test_own_data_that_cannot_be_used_is_told_with_a_next_step(kit: Kit, run, tmp_path: Path) -> None:
+    few = pictures(tmp_path / "few", PLACES, 20)
+    one = pictures(tmp_path / "one", {"north": 0}, 25)
+    broken = pictures(tmp_path / "broken", PLACES, 22)
+    (broken / "north" / "000.png").write_text("no picture")
+    (tmp_path / "rows.csv").write_text("words,label\nx,y\n")
+    for name, data, said in (
+        ("digits", few, "Each class needs more than 20 records"),
+        ("digits", one, "has 1 classes, at least 2 are needed"),
+        ("digits", broken, "66 images were expected, 1 cannot be used"),
+        ("digits", tmp_path / "none", "is not a folder with one folder for each class. Nothing"),
+        ("digits", tmp_path / "rows.csv", "is not a folder with one folder for each class. Nothing"),
+        (
+            "words",
+            tmp_path / "rows.csv",
+            "expected the columns text and label separated by commas, found 'words'",
+        ),
+    ):
+        code, _, err = run("reproduce", folder(kit, name), "--data", data)
+        assert code == 2 and said in " ".join(err.split())
+
+
+# what holds
+
+
+def test_a_claim_holds_within_half_the_interval_that_is_found_and_no_claimed_one_widens_it() -> None:
+    found = Estimate(0.5, 0.4, 0.6)
+
+    def holds(*claimed: float) -> bool | None:
+        return measured_again("part", "what", Estimate(*claimed), found).holds
+
+    assert holds(0.5, 0.4, 0.6) and holds(0.59, 0.49, 0.69)
+    assert not holds(0.61, 0.51, 0.71) and not holds(0.5, 0.0, 1.0)
+    assert not holds(float("nan"), 0.4, 0.6)
+    exact = Estimate(0.5, 0.5, 0.5)
+    near = Estimate(0.5009, 0.5, 0.5)
+    assert measured_again("part", "what", near, exact).holds
+    assert not measured_again("part", "what", Estimate(0.502, 0.5, 0.5), exact).holds
+    assert measured_again("part", "what", Estimate(0.502, 0.5, 0.5), exact, asked=900).holds
