@@ -155,7 +155,7 @@ class Consents:
 
 @dataclass(frozen=True)
 class PlanWithConsents(Consents):
-    """One plan, who proposed it, and which member consented when; `uncounted`: whose consent does not count, and why."""
+    """One plan, who proposed it, who consented when, and why a consent does not count (`uncounted`)."""
 
     plan: Plan
     proposed_by: str

@@ -1,8 +1,9 @@
 """What the consortium is worth to this member, measured on its own records; the numbers stay in its folder.
 
 Four ways to the same task, each with a head fitted on the same labels and measured on the same test set: raw
-pixels, fixed features that nobody trained, an extractor that this member trained alone on the plan's terms,
-and the consortium's release. Then the two that need no training set of one's own: classes nobody trained on.
+pixels (of texts, how often each byte occurs), fixed features that nobody trained (oriented filters; of texts, hashed
+n-grams), an extractor that this member trained alone on the plan's terms, and the consortium's release. Then the two
+that need no training set of one's own: classes nobody trained on.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ from participant.training.head import HeadState
 from participant.training.runtime import RuntimeOptions, apply_threads, read_options
 from participant.training.workbench import Workbench
 from shared.domain.errors import ConsentMissing
-from shared.domain.extractor import ExtractorSpec
+from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.extractors import architectures
 from shared.extractors.device import choose_device
 from shared.extractors.fixed_features import OrientedEnergies
 from shared.extractors.flatten import flatten
+from shared.extractors.text import NgramCounts
 from shared.extractors.vectors import set_flat
 from shared.verification import VerifiedExtractor, VerifiedRelease
 
+_BYTES, _NGRAM_SLOTS = 256, 2048
 _NOT_A_RELEASE = "sha256:" + "0" * 64
 
 
@@ -80,11 +83,11 @@ def compare(
 
     consortium = architectures.load(spec, release.weights)
     fixed, fixed_spec = _fixed_features(spec)
-    pixels = spec.channels * spec.height * spec.width
+    raw, raw_spec = _raw(spec)
 
     progress("raw pixels, fixed features, consortium")
     results = {
-        "raw_pixels": accuracy(own, nn.Flatten(), dataclasses.replace(spec, embedding_dim=pixels)),
+        "raw_pixels": accuracy(own, raw, raw_spec),
         "fixed_features": accuracy(own, fixed, fixed_spec),
         "consortium": accuracy(own, consortium, spec),
         "unseen_fixed_features": None if unseen is None else accuracy(unseen, fixed, fixed_spec),
@@ -101,7 +104,16 @@ def compare(
     )
 
 
+def _raw(spec: ExtractorSpec) -> tuple[nn.Module, ExtractorSpec]:
+    if spec.kind is RecordKind.TEXT:
+        return NgramCounts(_BYTES, longest=1), dataclasses.replace(spec, embedding_dim=_BYTES)
+    pixels = spec.channels * spec.height * spec.width
+    return nn.Flatten(), dataclasses.replace(spec, embedding_dim=pixels)
+
+
 def _fixed_features(spec: ExtractorSpec) -> tuple[nn.Module, ExtractorSpec]:
+    if spec.kind is RecordKind.TEXT:
+        return NgramCounts(_NGRAM_SLOTS, longest=4), dataclasses.replace(spec, embedding_dim=_NGRAM_SLOTS)
     module = OrientedEnergies(spec.channels, scales=2, orientations=8, kernel=7, grid=4)
     return module, dataclasses.replace(spec, embedding_dim=module.features)
 

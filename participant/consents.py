@@ -83,7 +83,7 @@ def review(home: Home, plan: Plan) -> None:
     """Raise PolicyForbids unless the policy allows the whole plan on top of everything spent so far.
 
     Raises UnsoundPlan where the plan's privacy argument does not hold, UnknownClass where its shared training
-    head has no place for a class of this member's data set.
+    head has no place for a class of this member's data set, Invalid where its extractor reads another kind of record.
     """
     member = read_link(home.root)
     if plan.consortium != member.consortium:
@@ -103,6 +103,7 @@ def review(home: Home, plan: Plan) -> None:
         ledger.spent(data_set.id),
         ledger.spent_alone(data_set.id),
     )
+    data_set.check_kind(plan.extractor)
     check_classes(plan, data_set.classes)
 
 

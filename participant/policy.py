@@ -24,6 +24,8 @@ DEFAULT_ARCHITECTURES = (
     "resnet18-gn",
     "vit-tiny",
     "efficientnet-lite0",
+    "ngram-bag",
+    "byte-transformer",
 )
 
 

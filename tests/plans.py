@@ -22,7 +22,7 @@ _PLAN = Plan(
     extractor_name="x",
     extractor=SPEC,
     starting_weights="sha256:00",
-    trainable_coordinates=0,
+    trainable_coordinates=1,
     training=TrainingTerms(local_steps=1, learning_rate=0.5, head_learning_rate=0.25),
     privacy=PrivacyTerms(
         mode=Mode.LOCAL,

@@ -36,7 +36,7 @@ from participant.records.add import add_data_set
 from participant.records.dataset import DataSet, open_data_set
 from participant.roll import refresh_roll
 from shared.domain.canonical import digest_of_file
-from shared.domain.consortium import Member, MemberState
+from shared.domain.consortium import Member, MemberState, round_declared_size
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_json
 from shared.domain.plan import Plan, SecureTerms, least_quorum
@@ -53,6 +53,7 @@ from shared.wire.rounds import (
 from tests.desk import Desk, enrolment
 from tests.memory_carrier import Delivery, MemoryCarrier, MemoryTransfers
 from tests.roll_kit import RollOfDesk, root_of
+from tests.texts import Labelled, write_csv
 
 SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,), {"hidden": 6, "grid": 2, "orientations": 4})
 CLASSES = ("cat", "dog")
@@ -113,8 +114,12 @@ class ConsortiumSimulator:
         classes: Sequence[str] = CLASSES,
         ceiling: float = 1000.0,
         own_classes: Sequence[Sequence[str]] | None = None,
+        texts: Sequence[Labelled] | None = None,
     ) -> None:
-        """`own_classes`: each member's label names, where they are not the same for all."""
+        """`own_classes`: each member's label names, where they are not the same for all.
+
+        With `texts` each member has those (text, label) in place of drawn pictures, and declares their number.
+        """
         self.desk = desk
         self.folder = folder
         self.carrier = MemoryCarrier(desk.home / "staging")
@@ -123,8 +128,14 @@ class ConsortiumSimulator:
         self.starting = desk.home / "starting"
         self.service = RunService("Testing", self.store, desk.room.members.every, self.starting)
         self.driver = self.new_driver()
-        each = own_classes or [classes] * len(sizes)
-        self.members = [self._join(f"Org {n}", size, each[n], ceiling) for n, size in enumerate(sizes)]
+        if texts is None:
+            each = own_classes or [classes] * len(sizes)
+            self.members = [self._join(f"Org {n}", size, each[n], ceiling) for n, size in enumerate(sizes)]
+        else:
+            self.members = [
+                self._join(f"Org {n}", round_declared_size(len(own)), own, ceiling)
+                for n, own in enumerate(texts)
+            ]
         self.approve_everyone()
 
     def approve_everyone(self) -> None:
@@ -259,7 +270,10 @@ class ConsortiumSimulator:
     def states(self) -> dict[str, MemberState]:
         return {m.id: m.state for m in self.every_member()}
 
-    def _join(self, name: str, size: int, classes: Sequence[str], ceiling: float) -> SimulatedMember:
+    def _join(
+        self, name: str, size: int, records: Sequence[str] | Labelled, ceiling: float
+    ) -> SimulatedMember:
+        """`records`: names of classes to draw pictures of, or (text, label) pairs."""
         home = Home(self.folder / name.replace(" ", "-").lower())
         identity, node_pem = make_keys(home.root)
         secret = self.desk.secret(name)
@@ -278,8 +292,12 @@ class ConsortiumSimulator:
             roll_version=int(reply.roll["signed"]["version"]),
         )
         write_json(home.root / COORDINATOR_FILE, to_plain(link))
-        pictures = draw_pictures(home.root.parent / f"pictures of {name}", size, classes)
-        add_data_set(home.root, DATA_SET, pictures)
+        folder = home.root.parent / f"records of {name}"
+        if all(isinstance(record, str) for record in records):
+            add_data_set(home.root, DATA_SET, draw_pictures(folder, size, records))
+        else:
+            table = write_csv(folder / "texts.csv", records)
+            add_data_set(home.root, DATA_SET, table, text_column="text")
         write_default_policy(home.policy, DATA_SET, ceiling)
         member = SimulatedMember(reply.member_id, name, home, identity, self.carrier.transfers())
         self.carrier.connect(member.id, member.answer)

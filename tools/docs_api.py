@@ -57,6 +57,19 @@ true, what happened and one next step. A 5xx has an `incident`, under which the 
 | 429 | too many failed attempts, more in an hour than one member may, or more streams than a token may have open; \
 `detail` says which, and what to wait for |
 
+## What is done leaves lines
+
+Whatever somebody changes by the API stands in the audit log before it is carried out (`api.sent`) and after
+(`api.done`, or `api.refused` with the error's code, or `api.failed`), around the line of the change itself; the pages'
+forms leave `form.sent` and `form.done` in the same way. Where the first line cannot be written, nothing is carried out.
+Reading leaves no line, nor does what a member's node says of itself all day.
+
+## Answers that do not wait
+
+`POST /api/v1/runs/{run_id}/publishing` answers 202 at once, and GET says how it goes; `POST …/releases` waits for the
+release. A release whose proofs are being checked is answered with 202 and `checking`: ask again in some seconds. In a
+run's progress `spent` is null while a member's ε is computed, and an ε in it where there is no useful bound.
+
 ## Long lists
 
 What a consortium has few of (members, plans, runs, releases) comes whole. What grows without end (audit lines, events

@@ -16,7 +16,7 @@ import torch
 
 from participant.training.augment import AUGMENTATIONS
 from shared.domain.extractor import ExtractorSpec, Option
-from shared.extractors.architectures import ARCHITECTURES
+from shared.extractors.architectures import ARCHITECTURES, CLASSICAL, TRAINABLE
 from shared.extractors.layers import Options
 from shared.extractors.scopes import split_scope
 from tools.docs_sentences import OPTIONS
@@ -24,8 +24,15 @@ from tools.docs_sentences import OPTIONS
 INTRODUCTION = """
 ## Architectures
 
-What `extractor.architecture` can be, and the keys of the table `[extractor.options]` for each. An option that an
-architecture does not know is refused by name.
+What `extractor.architecture` can be in a plan, and the keys of the table `[extractor.options]` for each. An option
+that an architecture does not know is refused by name.
+"""
+CLASSICAL_INTRODUCTION = """
+## Classical extractors
+
+Formulas with a clear reading, equal to those of scikit-image. They are released and used like the others, and as they
+have nothing to train, a plan that names one is refused. Their embedding_dim follows from the picture's size and the
+options; another one is refused with the right number.
 """
 AUGMENTATIONS_INTRODUCTION = """
 ## Augmentations
@@ -35,7 +42,7 @@ What `training.augmentations` can list; they are applied in the order given.
 | name | what it does |
 |---|---|
 """
-EVERY = "every architecture"
+EVERY = "every architecture that is trained"
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,8 @@ def options_of(architecture: str) -> list[OptionRead]:
 
 
 def common_options() -> list[OptionRead]:
-    """The options that every architecture knows: its scope."""
-    spec = _spec(next(iter(ARCHITECTURES)))
+    """The options that every architecture of a plan knows: its scope."""
+    spec = _spec(next(iter(TRAINABLE)))
     return _heard(lambda: split_scope(spec))
 
 
@@ -70,18 +77,21 @@ def sentence_of(architecture: str, option: OptionRead) -> str:
 
 
 def architectures_part() -> str:
-    """One section an architecture, then what they share."""
-    parts = [INTRODUCTION]
-    for name in ARCHITECTURES:
-        parts.append(f"\n### {name}\n\n{OPTIONS.get(name, '')}\n{_table(name, options_of(name))}")
-    parts.append(f"\n### Options of {EVERY}\n{_table(EVERY, common_options())}")
-    return "".join(parts)
+    """One section an architecture, what those of a plan share, and the classical ones."""
+    shared = f"\n### Options of {EVERY}\n{_table(EVERY, common_options())}"
+    return "".join(
+        [INTRODUCTION, *map(_section, TRAINABLE), shared, CLASSICAL_INTRODUCTION, *map(_section, CLASSICAL)]
+    )
 
 
 def augmentations_part() -> str:
     """One line an augmentation, from its docstring."""
     rows = (f"| `{name}` | {inspect.getdoc(act)} |\n" for name, act in AUGMENTATIONS.items())
     return AUGMENTATIONS_INTRODUCTION + "".join(rows)
+
+
+def _section(name: str) -> str:
+    return f"\n### {name}\n\n{OPTIONS.get(name, '')}\n{_table(name, options_of(name))}"
 
 
 def _table(architecture: str, options: list[OptionRead]) -> str:

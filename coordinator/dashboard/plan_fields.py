@@ -173,9 +173,31 @@ GROUPS: tuple[tuple[str, tuple[Field, ...]], ...] = (
                 "fixed-mlp",
                 tuple(ARCHITECTURES),
             ),
-            Field("extractor.channels", "Channels", "1 for grey, 3 for colour.", Kind.WHOLE, "1"),
-            Field("extractor.height", "Height (pixels)", "Images are resized to it.", Kind.WHOLE, "28"),
-            Field("extractor.width", "Width (pixels)", "Images are resized to it.", Kind.WHOLE, "28"),
+            Field(
+                "extractor.kind",
+                "Kind of records",
+                "What the architecture reads: all read images but ngram-bag and byte-transformer.",
+                Kind.CHOICE,
+                "image",
+                ("image", "text"),
+            ),
+            Field(
+                "extractor.channels", "Channels", "1 for grey, 3 for colour, 1 for texts.", Kind.WHOLE, "1"
+            ),
+            Field(
+                "extractor.height",
+                "Height (pixels)",
+                "Images are resized to it. 1 for texts.",
+                Kind.WHOLE,
+                "28",
+            ),
+            Field(
+                "extractor.width",
+                "Width (pixels)",
+                "Images are resized to it. Of texts, how many bytes are read.",
+                Kind.WHOLE,
+                "28",
+            ),
             Field("extractor.embedding_dim", "Length of an embedding", "", Kind.WHOLE, "64"),
             Field(
                 "extractor.mean",

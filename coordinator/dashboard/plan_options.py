@@ -98,6 +98,23 @@ ARCHITECTURES: Mapping[str, tuple[str, tuple[Option, ...]]] = {
         "features themselves.",
         (),
     ),
+    "ngram-bag": (
+        "For texts: how often which n-grams of bytes occur, by a table and a small MLP; 0.28 M parameters.",
+        (
+            Option("buckets", "4096", "Slots of the table; buckets × width is at most 1,048,576."),
+            Option("longest", "4", "Bytes of the longest n-grams that are counted; 1 to 8."),
+            Option("width", "64", "Numbers that the table holds for each slot."),
+            Option("hidden", "128", "Width of the MLP's hidden layer."),
+        ),
+    ),
+    "byte-transformer": (
+        "For texts of at most 512 bytes: a small transformer over bytes, 0.12 M parameters.",
+        (
+            Option("width", "64", "Length of a token; heads and 4 must divide it."),
+            Option("depth", "2", "Transformer blocks, at most 64."),
+            Option("heads", "4", "Attention heads of a block."),
+        ),
+    ),
 }
 """What each is, and the options of its own."""
 

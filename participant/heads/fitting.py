@@ -18,7 +18,7 @@ from participant.records.dataset import open_data_set
 from participant.records.reader import RecordReader
 from participant.training.runtime import apply_threads, read_options
 from shared.domain.crash_points import crash_point
-from shared.embedding import embed_files
+from shared.embedding import embed_given, given_in
 from shared.extractors.architectures import load
 from shared.extractors.device import choose_device
 from shared.verification import VerifiedExtractor
@@ -66,15 +66,19 @@ def fit_on_release(home: Home, release: VerifiedExtractor, data: str, test: str 
 
 
 def predict_files(
-    home: Home, head: Head, release: VerifiedExtractor, images: Sequence[Path]
-) -> list[tuple[Path, str, float]]:
-    """(file, likeliest class, its probability) for each image. Raises HeadMismatch, InvalidRecords."""
+    home: Home, head: Head, release: VerifiedExtractor, files: Sequence[Path]
+) -> list[tuple[str, str, float]]:
+    """(path or text, likeliest class, its probability) for each image, or for each line of files of texts.
+
+    Raises HeadMismatch, InvalidRecords.
+    """
     options = read_options(home.settings)
     apply_threads(options)
-    embeddings = embed_files(release, images, options.device)
+    given = given_in(files, release.spec)
+    embeddings = embed_given(release, given, options.device)
     probabilities = head.probabilities(embeddings, release_digest=release.manifest_digest)
     best = probabilities.argmax(axis=1)
     return [
-        (path, head.classes[k], float(row[k]))
-        for path, k, row in zip(images, best, probabilities, strict=True)
+        (one.name, head.classes[k], float(row[k]))
+        for one, k, row in zip(given, best, probabilities, strict=True)
     ]

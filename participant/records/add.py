@@ -31,6 +31,7 @@ from participant.records.source import Rejected, listing
 from participant.records.split import SALT_BYTES
 from shared.domain.clock import Clock, SystemClock, to_text
 from shared.domain.errors import AlreadyExists, InvalidRecords
+from shared.domain.extractor import RecordKind
 from shared.domain.files import atomic_writer, write_atomically, write_json
 from shared.domain.ids import new_id
 from shared.domain.privacy import Unit
@@ -47,16 +48,19 @@ def add_data_set(
     progress: Progress = quiet,
     clock: Clock | None = None,
     classes: tuple[str, ...] | None = None,
+    text_column: str | None = None,
 ) -> DataSet:
-    """Scan `path` (folder per class, folder + CSV, or Parquet) and add it as the data set `name`.
+    """Scan `path` (folder per class, folder + CSV, Parquet, or a CSV) and add it as the data set `name`.
 
-    Every file is decoded once. Files that are no records are all listed with their reason in one
-    InvalidRecords and in data/<name>/rejected.csv; with `skip_bad` they are listed there and left out. With
-    `person_column` the privacy unit is the person (clause 1.1), otherwise the record.
+    With `text_column` the records are the texts in that column of a CSV or of Parquet.
+
+    Every record is decoded once. All that is none is listed with its reason in one InvalidRecords and in
+    data/<name>/rejected.csv; with `skip_bad` it is listed there and left out. With `person_column` the privacy
+    unit is the person (clause 1.1), otherwise the record.
 
     The data set is immutable and its `id` is what the ledger counts under, for life. To train on more
     records later, add only the new ones under another name: the same name raises AlreadyExists, and the same
-    files, pictures or persons under another name raise OverlappingData. Also raises NotFound,
+    files, pictures, texts or persons under another name raise OverlappingData. Also raises NotFound,
     InvalidConfig and OutOfSpace; nothing is added whenever anything is raised.
     """
     folder = dataset_folder(home, name)
@@ -66,14 +70,14 @@ def add_data_set(
                 f'There is a data set "{name}" already. Nothing was added: a data set does not change, '
                 "because its ledger counts for life. Add the new records alone, under another name."
             )
-        source = choose_source(path, labels_csv, person_column)
+        source = choose_source(path, labels_csv, person_column, text_column)
         unit = Unit.RECORD if person_column is None else Unit.PERSON
         salt = secrets.token_bytes(SALT_BYTES)
         index = folder / "index.parquet"
         with atomic_writer(index) as file:
             written = write_index(file, scan(source, progress), unit, salt)
             _list_rejected(folder, written.rejected)
-            _check(name, path, written, skip_bad)
+            _check(name, path, source.kind, written, skip_bad)
             declared = _declared_classes(classes, written)
         try:
             refuse_overlap(name, index, [(other.name, other.index_path) for other in list_data_sets(home)])
@@ -83,9 +87,7 @@ def add_data_set(
         dataset_file = DataSetFile(
             id=new_id("dat"),
             name=name,
-            source=SourceTerms(
-                str(path.resolve()), str(labels_csv.resolve()) if labels_csv else None, person_column
-            ),
+            source=_terms(path, labels_csv, person_column, text_column),
             unit=unit,
             classes=declared,
             salt=salt.hex(),
@@ -96,12 +98,19 @@ def add_data_set(
     return DataSet(home, dataset_file)
 
 
-def _check(name: str, path: Path, written: Written, skip_bad: bool) -> None:
+def _terms(
+    path: Path, labels_csv: Path | None, person_column: str | None, text_column: str | None
+) -> SourceTerms:
+    labels = None if labels_csv is None else str(labels_csv.resolve())
+    return SourceTerms(str(path.resolve()), labels, person_column, text_column)
+
+
+def _check(name: str, path: Path, kind: RecordKind, written: Written, skip_bad: bool) -> None:
     """Raise InvalidRecords where something was rejected and may not be skipped, or where nothing is left."""
     rejected = written.rejected
     if rejected and not skip_bad:
         raise InvalidRecords(
-            f"Expected every file of {path.name} to be a labelled image, found {len(rejected)} that cannot "
+            f"Expected every record of {path.name} to be a labelled {kind.value}, found {len(rejected)} that cannot "
             "be used:\n"
             + listing(rejected)
             + f"\nNothing was added. All are listed in data/{name}/rejected.csv: correct or remove them, or "
@@ -109,7 +118,7 @@ def _check(name: str, path: Path, written: Written, skip_bad: bool) -> None:
         )
     if written.records == 0:
         raise InvalidRecords(
-            f"Expected at least 1 labelled image in {path.name}, found 0. Nothing was added. A folder needs "
+            f"Expected at least 1 labelled {kind.value} in {path.name}, found 0. Nothing was added. A folder needs "
             "one folder per class inside, a CSV of labels, or Parquet files."
         )
 

@@ -1,5 +1,7 @@
 """The pixels of a data set at one size, uint8 [n, H, W, C], in one file that is mapped and never read whole.
 
+A text's pixels are its bytes: H and C are 1 (shared/domain/extractor.py).
+
 Built once per size, by the function that the users of a release call too (shared/extractors/preprocess.py).
 It appears by rename, so it is either whole or not there; a file of any other length or shape is built again.
 Its place is cache/<data set id>/<channels>x<height>x<width>.npy.
@@ -23,7 +25,7 @@ from participant.records.source import Rejected, listing, read_content
 from shared.domain.errors import InvalidRecords
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import atomic_writer
-from shared.extractors.pictures import decode
+from shared.extractors.preprocess import fit_record
 
 Pixels = npt.NDArray[np.uint8]
 _REPORT_EVERY = 64
@@ -94,8 +96,6 @@ def _jobs(dataset: DataSet) -> Iterator[tuple[str, bytes, Any]]:
 
 
 def _fit(job: tuple[ExtractorSpec, str, bytes, Any]) -> Pixels | Rejected:
-    from shared.extractors.preprocess import fit_image
-
     spec, ref, digest, content = job
     if isinstance(content, Rejected):
         return content
@@ -103,7 +103,7 @@ def _fit(job: tuple[ExtractorSpec, str, bytes, Any]) -> Pixels | Rejected:
         data = read_content(content)
         if digest_of_file_bytes(data) != digest:
             return Rejected(ref, "has other bytes than when it was added")
-        fitted = np.ascontiguousarray(fit_image(decode(data), spec))
+        fitted = np.ascontiguousarray(fit_record(data, spec))
     except InvalidRecords as reason:
         return Rejected(ref, reason.message)
     if fitted.dtype != np.uint8 or fitted.shape != (spec.height, spec.width, spec.channels):

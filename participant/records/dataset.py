@@ -18,10 +18,10 @@ from participant.records.scan import Progress, quiet
 from participant.records.source import Source
 from shared.domain.consortium import round_declared_size
 from shared.domain.errors import Invalid, InvalidConfig, NotFound
-from shared.domain.extractor import ExtractorSpec
+from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.files import read_json
 from shared.domain.privacy import Unit
-from shared.domain.strict import build
+from shared.domain.strict import build, later
 
 if TYPE_CHECKING:
     from participant.records.reader import RecordReader
@@ -37,6 +37,8 @@ class SourceTerms:
     path: str
     labels_csv: str | None
     person_column: str | None
+    text_column: str | None = later(None)
+    """Set where the records are texts."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ class Findings:
     skipped: int
     """Listed in rejected.csv."""
     duplicates: int
-    """Records that show the same pixels as an earlier one. Each is a record of its own."""
+    """Records that show the same pixels, or say the same text, as an earlier one. Each is a record of its own."""
     conflicting: int
-    """Pictures that stand there under more than one label."""
+    """Pictures or texts that stand there under more than one label."""
     unlabelled: int
     """Files in the folder that the CSV does not name; they are not used."""
 
@@ -60,7 +62,7 @@ class Findings:
         return (
             f"{self.records} records, {self.training_units} units for training, {self.held_out_units} held out; "
             f"{self.skipped} skipped (rejected.csv lists them), {self.unlabelled} files not named by the CSV and "
-            f"not used; {self.duplicates} duplicates, {self.conflicting} pictures under more than one label"
+            f"not used; {self.duplicates} duplicates, {self.conflicting} pictures or texts under more than one label"
         )
 
 
@@ -91,6 +93,7 @@ class DataSet:
         self.classes = file.classes
         self.unit = file.unit
         self.findings = file.findings
+        self.kind = RecordKind.IMAGE if file.source.text_column is None else RecordKind.TEXT
 
     @property
     def folder(self) -> Path:
@@ -116,16 +119,26 @@ class DataSet:
         """The source that the records came from."""
         terms = self.file.source
         labels = Path(terms.labels_csv) if terms.labels_csv else None
-        return choose_source(Path(terms.path), labels, terms.person_column)
+        return choose_source(Path(terms.path), labels, terms.person_column, terms.text_column)
+
+    def check_kind(self, spec: ExtractorSpec) -> None:
+        """Raise Invalid unless the extractor reads records of this data set's kind."""
+        if spec.kind is not self.kind:
+            raise Invalid(
+                f'The extractor {spec.architecture!r} reads records of kind {spec.kind.value!r}, "{self.name}" has '
+                f"records of kind {self.kind.value!r}. No record was touched. Choose another data set, or another "
+                "extractor."
+            )
 
     def reader(self, spec: ExtractorSpec, progress: Progress = quiet) -> RecordReader:
-        """Records as uint8 images of the spec's size; builds the pixel cache on first use.
+        """Records as uint8 of the spec's size; builds the pixel cache on first use.
 
-        Raises InvalidRecords when a file changed or went since it was added, OutOfSpace when the disk is
-        full.
+        Raises Invalid as `check_kind`, InvalidRecords when a file changed or went since it was added, OutOfSpace
+        when the disk is full.
         """
         from participant.records.reader import RecordReader
 
+        self.check_kind(spec)
         return RecordReader(self, spec, progress)
 
 

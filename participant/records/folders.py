@@ -6,13 +6,14 @@ by name.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from participant.records.source import Entry, Rejected, is_system_file, printable
+from participant.records.tables import csv_rows
 from shared.domain.errors import InvalidRecords
+from shared.domain.extractor import RecordKind
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
@@ -44,6 +45,8 @@ def find_inside(root: Path, ref: str) -> Path:
 
 class _Files:
     """Shared by both forms: find a record's file again."""
+
+    kind = RecordKind.IMAGE
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -142,31 +145,10 @@ class LabelledFolder(_Files):
                 yield _entry(self.root, ref, label, person or None)
 
     def _rows(self) -> Iterator[tuple[int, str, str, str]]:
-        name = self.labels_csv.name
-        try:
-            with self.labels_csv.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file, strict=True)
-                found = reader.fieldnames or []
-                wanted = ["path", "label", *([self.person_column] if self.person_column else [])]
-                if missing := [column for column in wanted if column not in found]:
-                    raise InvalidRecords(
-                        f"{name}: expected the columns {', '.join(wanted)} separated by commas, found "
-                        f"{', '.join(map(repr, found)) or 'none'}; {', '.join(missing)} is missing. Nothing "
-                        "was added. Correct the first line."
-                    )
-                for row in reader:
-                    person = row[self.person_column] if self.person_column else ""
-                    yield (
-                        reader.line_num,
-                        row["path"] or "",
-                        (row["label"] or "").strip(),
-                        (person or "").strip(),
-                    )
-        except (OSError, csv.Error, UnicodeDecodeError) as error:
-            raise InvalidRecords(
-                f"{name} cannot be read as a CSV in UTF-8: {error}. Nothing was added. Save it again as "
-                "UTF-8."
-            ) from error
+        columns = ["path", "label", *([self.person_column] if self.person_column else [])]
+        for line, row, _ in csv_rows(self.labels_csv, columns):
+            person = row[self.person_column] if self.person_column else ""
+            yield line, row["path"], row["label"].strip(), person.strip()
 
 
 def _entry(root: Path, ref: str, label: str, person: str | None) -> Entry | Rejected:

@@ -71,7 +71,7 @@ def references(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def count_duplicates(path: Path) -> tuple[int, int]:
-    """(records that show the same pixels as an earlier one, pictures that carry more than one label).
+    """(records that show or say the same as an earlier one, contents that carry more than one label).
 
     Each stays a record of its own: the unit is the record (clause 1.1). All copies share one side of the
     split.

@@ -20,7 +20,11 @@ def refuse_overlap(name: str, index: Path, others: list[tuple[str, Path]]) -> No
     `others`: (name, index.parquet) pairs. Persons are compared where both data sets name them.
     """
     for other_name, other_index in others:
-        for column, what in (("file_digest", "files"), ("pixel_digest", "pictures"), ("person", "persons")):
+        for column, what in (
+            ("file_digest", "files"),
+            ("pixel_digest", "pictures or texts"),
+            ("person", "persons"),
+        ):
             shared = _shared(index, other_index, column)
             if shared:
                 raise OverlappingData(

@@ -1,5 +1,5 @@
 """Source made of Parquet: columns image (encoded bytes, or Hugging Face's struct of bytes and path), label,
-person.
+person. Of texts, a column of texts stands in place of image.
 
 One file, or a folder of shards. Rows are streamed in small batches: a shard may be larger than memory.
 """
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from participant.records.source import Entry, Rejected, is_system_file, printable
 from shared.domain.errors import InvalidRecords
+from shared.domain.extractor import RecordKind
 
 _ROWS_AT_ONCE = 64
 
@@ -30,10 +31,13 @@ def shards_of(path: Path) -> list[Path]:
 class ParquetShards:
     """A record's reference is `<shard file>#<row>`, rows counted from 0. Whatever lies beside shards is listed."""
 
-    def __init__(self, path: Path, person_column: str | None) -> None:
+    def __init__(self, path: Path, person_column: str | None, text_column: str | None = None) -> None:
         self.shards = shards_of(path)
         self.beside = [child for child in _children(path) if child not in self.shards]
         self.person_column = person_column
+        self.kind = RecordKind.IMAGE if text_column is None else RecordKind.TEXT
+        self._content = text_column or "image"
+        self._columns = [self._content, "label", *([person_column] if person_column else [])]
 
     def count(self) -> int:
         return len(self.beside) + sum(self._open(shard).metadata.num_rows for shard in self.shards)
@@ -53,7 +57,7 @@ class ParquetShards:
         rows = self._every_row()
         for ref in refs:
             found = next((row for at, row in rows if at == ref), None)
-            content = None if found is None else _bytes_of(found["image"])
+            content = None if found is None else _bytes_of(found[self._content])
             yield Rejected(ref, "is no longer in the Parquet source") if content is None else content
 
     def _every_row(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -74,17 +78,17 @@ class ParquetShards:
         text = _text(label)
         if not text:
             return Rejected(ref, "has no label")
-        content = _bytes_of(row["image"])
+        content = _bytes_of(row[self._content])
         if content is None:
-            return Rejected(ref, "holds no image bytes (a path alone is not followed)")
+            missing = "holds no image bytes (a path alone is not followed)"
+            return Rejected(ref, missing if self.kind is RecordKind.IMAGE else "has no text")
         return Entry(ref, text, person, content)
 
     def _rows(self, shard: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-        columns = ["image", "label", *([self.person_column] if self.person_column else [])]
         number = 0
         try:
-            for batch in self._open(shard).iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
-                for row in batch.to_pylist():
+            for batch in self._open(shard).iter_batches(batch_size=_ROWS_AT_ONCE, columns=self._columns):
+                for row in self._as_bytes(batch).to_pylist():
                     yield f"{shard.name}#{number}", row
                     number += 1
         except (pa.ArrowException, OSError) as error:
@@ -93,6 +97,13 @@ class ParquetShards:
                 "file."
             ) from error
 
+    def _as_bytes(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Texts as their bytes: as texts, one that is not UTF-8 would take its whole batch with it."""
+        if self.kind is RecordKind.IMAGE:
+            return batch
+        place = batch.schema.get_field_index(self._content)
+        return batch.set_column(place, self._content, batch[place].cast(pa.binary()))
+
     def _open(self, shard: Path) -> pq.ParquetFile:
         try:
             file = pq.ParquetFile(shard)
@@ -100,11 +111,10 @@ class ParquetShards:
             raise InvalidRecords(
                 f"{shard.name} is not a Parquet file: {error}. Nothing was added."
             ) from error
-        wanted = ["image", "label", *([self.person_column] if self.person_column else [])]
         found = file.schema_arrow.names
-        if missing := [column for column in wanted if column not in found]:
+        if missing := [column for column in self._columns if column not in found]:
             raise InvalidRecords(
-                f"{shard.name}: expected the columns {', '.join(wanted)}, found "
+                f"{shard.name}: expected the columns {', '.join(self._columns)}, found "
                 f"{', '.join(found) or 'none'}; {', '.join(missing)} is missing. Nothing was added. Rename "
                 "the columns."
             )

@@ -1,7 +1,8 @@
-"""Decode every file of a source once: that is how corruption is found, and where digests come from."""
+"""Decode every record of a source once: that is how corruption is found, and where digests come from."""
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections import deque
@@ -12,10 +13,10 @@ from typing import TypeVar
 
 from PIL import Image
 
-from participant.records.digests import digest_of_file_bytes, digest_of_pixels
+from participant.records.digests import digest_of_content, digest_of_file_bytes
 from participant.records.source import Entry, Rejected, Source, read_content
 from shared.domain.errors import InvalidRecords
-from shared.extractors.pictures import decode
+from shared.domain.extractor import RecordKind
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work goes on; shown to the operator, sent to nobody."""
@@ -33,6 +34,7 @@ class Scanned:
     person: str | None
     file_digest: bytes
     pixel_digest: bytes
+    """Of the picture or text that the file's bytes are."""
 
 
 def quiet(done: int, total: int) -> None:
@@ -42,9 +44,9 @@ def quiet(done: int, total: int) -> None:
 def scan(source: Source, progress: Progress = quiet) -> Iterator[Scanned | Rejected]:
     """Each entry of `source`, decoded once, in the source's order. Memory: a few images, whatever the
     size."""
-    total = source.count()
+    total, examine = source.count(), functools.partial(_examine, source.kind)
     progress(0, total)
-    for done, item in enumerate(in_order(_examine, source.entries()), start=1):
+    for done, item in enumerate(in_order(examine, source.entries()), start=1):
         if done % _REPORT_EVERY == 0 or done == total:
             progress(done, total)
         yield item
@@ -65,13 +67,12 @@ def in_order(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
             yield waiting.popleft().result()
 
 
-def _examine(entry: Entry | Rejected) -> Scanned | Rejected:
+def _examine(kind: RecordKind, entry: Entry | Rejected) -> Scanned | Rejected:
     if isinstance(entry, Rejected):
         return entry
     try:
         data = read_content(entry.content)
-        image = decode(data)
-        pixels = digest_of_pixels(image)
+        pixels = digest_of_content(data, kind)
     except InvalidRecords as reason:
         return Rejected(entry.ref, reason.message)
     return Scanned(entry.ref, entry.label, entry.person, digest_of_file_bytes(data), pixels)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from shared.domain.extractor import RecordKind
 from shared.extractors.pictures import read_file
 
 LISTED_AT_MOST = 20
@@ -15,10 +16,10 @@ _SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 @dataclass(frozen=True)
 class Entry:
-    """One record as the source names it. `content` is the encoded image, or the file that holds it."""
+    """One record as the source names it. `content` is the encoded image or text, or the file that holds it."""
 
     ref: str
-    """Path below the data folder, or `shard.parquet#row`; unique in the source."""
+    """Path below the data folder, `shard.parquet#row` or `table.csv#row`; unique in the source."""
     label: str
     person: str | None
     content: Path | bytes
@@ -33,7 +34,10 @@ class Rejected:
 
 
 class Source(Protocol):
-    """A folder of classes, a folder with a CSV, or Parquet."""
+    """A folder of classes, a folder with a CSV, Parquet, or a CSV of texts."""
+
+    kind: RecordKind
+    """Of every record in it."""
 
     def count(self) -> int:
         """Number of items that `entries` will yield; for progress only."""
@@ -54,7 +58,7 @@ class Source(Protocol):
 
 
 def read_content(content: Path | bytes) -> bytes:
-    """The encoded image. Raises InvalidRecords (a reason) when it is too large or cannot be read."""
+    """The encoded image or text. Raises InvalidRecords (a reason) when it is too large or cannot be read."""
     return content if isinstance(content, bytes) else read_file(content)
 
 

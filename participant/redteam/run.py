@@ -25,7 +25,8 @@ from participant.redteam.report import AttackRow, PictureFile, RedteamReport, wr
 from participant.redteam.self_audit import AuditDepth, self_audit
 from participant.training.dp_sgd import make_engine
 from participant.training.head import HeadState, build_head
-from shared.domain.extractor import ExtractorSpec
+from shared.domain.errors import Invalid
+from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.plan import Plan
 from shared.extractors import architectures
 from shared.extractors.architectures import head_inputs
@@ -35,6 +36,7 @@ from shared.privacy.accountant import epsilon
 
 Progress = Callable[[str], None]
 _TIMED = 8
+_STAND_IN = ExtractorSpec("small-gn", 1, 16, 16, 16, options={"width": 8})
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def run_redteam(
     Nothing is raised for a finding: see `RedteamReport.refused`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    agreed, (plan, start, played) = plan, _in_pictures(plan, start)
     audited, start, notes = _extractor_to_audit(plan, start, depth)
     with tempfile.TemporaryDirectory(prefix="redteam-") as scratch:
         progress("imprint")
@@ -107,7 +110,7 @@ def run_redteam(
         "The imprint attack: a record, and the closest to it of what was read out of the sum at each stage."
     )
     report = RedteamReport(
-        plan_digest=plan.digest,
+        plan_digest=agreed.digest,
         mode=plan.privacy.mode.value,
         depth=depth.name,
         epsilon=epsilon(plan.events_of_run(), plan.privacy.delta),
@@ -115,7 +118,7 @@ def run_redteam(
         attacks=(*attacks, *inverted, *coordinators, *more),
         audit=tuple(audit),
         pictures=(PictureFile("imprint.png", caption), picture),
-        notes=(*notes, *_notes(plan, own)),
+        notes=(*played, *notes, *_notes(plan, own)),
     )
     write_report(report, folder)
     return report
@@ -132,11 +135,29 @@ def _show_robberies(path: Path, robberies: Mapping[str, Robbery], victims: Pixel
 
 
 def own_pictures(plan: Plan, reader: Callable[[ExtractorSpec], RecordReader], most: int) -> OwnPictures:
-    """Up to `most` training records of a member, for attacks whose pictures stay with it."""
+    """Up to `most` training records of a member, for attacks whose pictures stay with it. Raises Invalid for texts."""
+    if plan.extractor.kind is not RecordKind.IMAGE:
+        raise Invalid(
+            f"The attacks show pictures, and this plan's records are of kind {plan.extractor.kind.value!r}. Nothing "
+            "was attacked. Leave out --own-records: the attacks are then made on synthetic pictures."
+        )
     large, small = reader(plan.extractor), reader(demonstration_spec(plan))
     return OwnPictures(
         large.load(large.training_indices[:most])[0], small.load(small.training_indices[:1])[0]
     )
+
+
+def _in_pictures(plan: Plan, start: Weights | None) -> tuple[Plan, Weights | None, list[str]]:
+    """The plan as it is, or of texts one that differs in its extractor alone; and a note that says so."""
+    if plan.extractor.kind is RecordKind.IMAGE:
+        return plan, start, []
+    note = (
+        f"The plan's records are of kind {plan.extractor.kind.value!r}, and these attacks are on pictures: all took "
+        f"small-gn on {_STAND_IN.height}x{_STAND_IN.width} pixels in place of {plan.extractor.architecture}. Clip, "
+        "noise, grid, masks and ledger are the plan's, and the member's code. Not attacked is the architecture "
+        "itself; that each of its records is clipped by itself is held by the tests of this software."
+    )
+    return replace(plan, extractor=_STAND_IN), None, [note]
 
 
 def _extractor_to_audit(

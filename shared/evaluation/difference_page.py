@@ -11,10 +11,10 @@ from rich.text import Text
 
 from shared.console import one_line, plain
 from shared.evaluation.epsilon_added import Spent
+from shared.evaluation.release_difference import ReleaseDifference, Side
 from shared.lens.difference import Difference, ToldChange
 from shared.lens.estimate import Estimate
 from shared.release.promise import epsilon_text
-from shared.evaluation.release_difference import ReleaseDifference, Side
 
 
 def print_difference(found: ReleaseDifference, console: Console) -> None:

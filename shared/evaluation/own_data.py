@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.evaluation.claims import Claim, own
 from shared.domain.errors import Invalid, InvalidRecords
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.release import ONNX_FILE, ONNX_INT8_FILE
 from shared.embedding import Given, by_onnx, by_torch, embed_given_by, given_in, onnx_of
+from shared.evaluation.claims import Claim, own
 from shared.lens.estimate import Estimate
 from shared.lens.measures import Mask, share
 from shared.verification import VerifiedExtractor

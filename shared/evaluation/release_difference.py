@@ -13,12 +13,12 @@ from shared.domain.extractor import RecordKind
 from shared.domain.release import ONNX_FILE, ONNX_INT8_FILE, WEIGHTS_FILE
 from shared.embedding import Embed, embed_function
 from shared.evaluation.epsilon_added import MemberSpent, spent_in_both
+from shared.evaluation.release_numbers import measured_of
 from shared.exports.measured import Measured, Speed
 from shared.lens.difference import Difference, difference, difference_of_records
 from shared.lens.probe_set import Question, build_probe_set
 from shared.lens.seen import Seen, look
 from shared.lens.words import describe_difference
-from shared.evaluation.release_numbers import measured_of
 from shared.verification import VerifiedExtractor
 
 COMPARISON_FORMAT = "commonlens-release-difference/1"

@@ -23,10 +23,11 @@ from pathlib import Path
 import onnx
 
 from shared.certificate_proofs import EPSILON_SLACK
-from shared.evaluation.claims import Claim, at_most, equal, measured_again, near, shown
 from shared.domain.extractor import RecordKind
 from shared.domain.release import LENS_PICTURE_FILE, ONNX_FILE, ONNX_INT8_FILE, WEIGHTS_FILE
 from shared.embedding import embed_function, onnx_of, promised_bytes
+from shared.evaluation.claims import Claim, at_most, equal, measured_again, near, shown
+from shared.evaluation.release_numbers import measured_of, profile_in
 from shared.exports.card_sections import card_sections
 from shared.exports.measured import LARGEST_DIFFERENCE, LOSS_BAR_POINTS, Int8Loss, Measured
 from shared.exports.onnx_file import OnnxFile
@@ -36,7 +37,6 @@ from shared.lens.estimate import Estimate
 from shared.lens.picture import draw
 from shared.lens.profile import LensProfile, Movement, Probe, measure
 from shared.release.manifest import card_of
-from shared.evaluation.release_numbers import measured_of, profile_in
 from shared.verification import VerifiedExtractor, VerifiedRelease
 
 _INT8_SLACK = 0.01

@@ -14,7 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig, InvalidWeights
-from shared.domain.extractor import ExtractorSpec, WeightLayout
+from shared.domain.extractor import ExtractorSpec, RecordKind, WeightLayout
+from shared.extractors.classical import Classical, check_classical
+from shared.extractors.classical_colours import colours
+from shared.extractors.classical_edges import edge_layout, hog
+from shared.extractors.classical_texture import lbp
 from shared.extractors.convnets import resnet18_gn, small_gn, wrn_16_4_gn
 from shared.extractors.efficientnet import efficientnet_lite0
 from shared.extractors.files import Weights
@@ -22,11 +26,15 @@ from shared.extractors.fixed_features import FixedMlp, fixed_mlp
 from shared.extractors.flatten import Tensors
 from shared.extractors.layers import LARGEST_OPTION, Extractor, check_layers
 from shared.extractors.scopes import LORA_UP, apply_scope, folded, split_scope
+from shared.extractors.text import byte_transformer, ngram_bag
 from shared.extractors.vectors import get_flat, set_flat, tensors_of, trainable_layout
 from shared.extractors.vit import vit_tiny
 
 __all__ = [
     "ARCHITECTURES",
+    "CLASSICAL",
+    "TEXT",
+    "TRAINABLE",
     "build",
     "check_layers",
     "get_flat",
@@ -37,15 +45,29 @@ __all__ = [
     "trainable_layout",
 ]
 
-ARCHITECTURES: Mapping[str, Callable[[ExtractorSpec], Extractor]] = {
+TEXT: Mapping[str, Callable[[ExtractorSpec], Extractor]] = {
+    "ngram-bag": ngram_bag,
+    "byte-transformer": byte_transformer,
+}
+"""What reads texts; all others read pictures."""
+TRAINABLE: Mapping[str, Callable[[ExtractorSpec], Extractor]] = {
     "fixed-mlp": fixed_mlp,
     "small-gn": small_gn,
     "wrn-16-4-gn": wrn_16_4_gn,
     "resnet18-gn": resnet18_gn,
     "vit-tiny": vit_tiny,
     "efficientnet-lite0": efficientnet_lite0,
+    **TEXT,
 }
-"""Each builds from a spec without scope."""
+"""What a plan can name. Each builds from a spec without scope."""
+CLASSICAL: Mapping[str, Callable[[ExtractorSpec], Classical]] = {
+    "colours": colours,
+    "hog": hog,
+    "lbp": lbp,
+    "edge-layout": edge_layout,
+}
+"""Formulas: released and used like the others, with nothing to train."""
+ARCHITECTURES: Mapping[str, Callable[[ExtractorSpec], Extractor]] = {**TRAINABLE, **CLASSICAL}
 LARGEST_SIDE_PIXELS = 4096
 
 
@@ -139,11 +161,29 @@ def _skeleton(spec: ExtractorSpec) -> nn.Module:
             f"{LARGEST_OPTION}; found {spec.channels}, {spec.height}x{spec.width}, {spec.embedding_dim}. "
             "Nothing was built. Correct the plan's extractor."
         )
+    _check_kind(spec)
     plain, scope = split_scope(spec)
     with torch.device("meta"):
         module = ARCHITECTURES[spec.architecture](plain)
+        if isinstance(module, Classical):
+            check_classical(module, spec, scope.kind)
         apply_scope(module, scope)
     return module
+
+
+def _check_kind(spec: ExtractorSpec) -> None:
+    """Raise InvalidConfig unless the architecture reads what the spec says, in the form that such records have."""
+    wanted = RecordKind.TEXT if spec.architecture in TEXT else RecordKind.IMAGE
+    if spec.kind is not wanted:
+        raise InvalidConfig(
+            f"{spec.architecture!r} reads records of kind {wanted.value!r}, the extractor is said to be of kind "
+            f"{spec.kind.value!r}. Nothing was built. Correct the plan's extractor."
+        )
+    if spec.kind is RecordKind.TEXT and (spec.channels, spec.height) != (1, 1):
+        raise InvalidConfig(
+            f"A text has 1 channel, height 1 and as its width the bytes that are read; found {spec.channels} and "
+            f"{spec.height}x{spec.width}. Nothing was built. Correct the plan's extractor."
+        )
 
 
 def _draw(module: nn.Module, generator: torch.Generator, drawn: dict[str, Tensor]) -> None:

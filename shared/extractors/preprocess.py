@@ -1,4 +1,7 @@
-"""Picture → pixels → network input: the one place that training, daily use and strangers share (no torch)."""
+"""Record → uint8 → network input: the one place that training, daily use and strangers share (no torch).
+
+A record is a picture or a text; which of them an extractor reads, its spec says.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
 from shared.domain.errors import InvalidConfig, InvalidRecords
-from shared.domain.extractor import ExtractorSpec
+from shared.domain.extractor import ExtractorSpec, RecordKind
+from shared.extractors.pictures import decode
+from shared.extractors.texts import decode_text
 
 _MODES = {1: "L", 3: "RGB"}
 _TURNS = {
@@ -20,6 +25,28 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What turns a picture upright, by its EXIF orientation; any other value says that it is."""
+
+
+def fit_record(data: bytes, spec: ExtractorSpec) -> npt.NDArray[np.uint8]:
+    """One record as it lies in a file, as uint8 [height, width, channels] of the spec.
+
+    Raises InvalidRecords (a reason) as `decode` and `decode_text`, InvalidConfig as `fit_image`.
+    """
+    if spec.kind is RecordKind.TEXT:
+        return fit_text(decode_text(data), spec)
+    return fit_image(decode(data), spec)
+
+
+def fit_text(text: str, spec: ExtractorSpec) -> npt.NDArray[np.uint8]:
+    """`text` as uint8 [1, width, 1]: its UTF-8 bytes, then zeros.
+
+    What is too long is cut where a character ends, so up to three bytes before the width. `text` is as `decode_text`
+    gives it.
+    """
+    whole = text.encode("utf-8")[: spec.width].decode("utf-8", "ignore").encode("utf-8")
+    fitted = np.zeros((1, spec.width, 1), dtype=np.uint8)
+    fitted[0, : len(whole), 0] = np.frombuffer(whole, dtype=np.uint8)
+    return fitted
 
 
 def fit_image(picture: Image.Image, spec: ExtractorSpec) -> npt.NDArray[np.uint8]:
@@ -45,15 +72,18 @@ def fit_image(picture: Image.Image, spec: ExtractorSpec) -> npt.NDArray[np.uint8
 def to_input(images_u8: npt.NDArray[np.uint8], spec: ExtractorSpec) -> npt.NDArray[np.float32]:
     """uint8 [B, height, width, channels] → float32 [B, channels, height, width], (x/255 - mean) / std.
 
-    mean and std are the spec's public numbers, one each or one per channel (clause 2.5). B may be 0.
-    Raises InvalidRecords for another shape or dtype, InvalidConfig for a std that is not above 0.
+    mean and std are the spec's public numbers, one each or one per channel (clause 2.5). Of texts, bytes stay what they
+    are: 0…255. B may be 0. Raises InvalidRecords for another shape or dtype, InvalidConfig for a std that is not
+    above 0.
     """
     wanted = (spec.height, spec.width, spec.channels)
     if images_u8.dtype != np.uint8 or images_u8.shape[1:] != wanted:
         raise InvalidRecords(
-            f"Expected pictures of uint8 {list(wanted)}, found {images_u8.dtype} {list(images_u8.shape[1:])}"
-            ". They were not used. Fit them with fit_image first."
+            f"Expected records of uint8 {list(wanted)}, found {images_u8.dtype} {list(images_u8.shape[1:])}"
+            ". They were not used. Fit them with fit_record first."
         )
+    if spec.kind is RecordKind.TEXT:
+        return np.ascontiguousarray(images_u8.astype(np.float32).transpose(0, 3, 1, 2))
     mean, std = _per_channel(spec.mean, spec, "mean"), _per_channel(spec.std, spec, "std")
     if not (std > 0).all():
         raise InvalidConfig(f"The extractor's std must be above 0, found {list(spec.std)}. Nothing was read.")

@@ -26,12 +26,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[B, T, width] → [B, T, width]."""
+    def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
+        """[B, T, width] → [B, T, width]. `seen` bool [B, 1, 1, T]: which tokens are attended to, by default all."""
         batch, count, width = tokens.shape
         split = self.qkv(tokens).reshape(batch, count, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, count, width))
         return out
 
@@ -45,9 +45,9 @@ class Block(nn.Module):
         self.attention = Attention(width, heads)
         self.up, self.down = nn.Linear(width, expansion * width), nn.Linear(expansion * width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[B, T, width] → [B, T, width]."""
-        tokens = tokens + self.attention(self.norm1(tokens))
+    def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
+        """[B, T, width] → [B, T, width]; `seen` as in Attention."""
+        tokens = tokens + self.attention(self.norm1(tokens), seen)
         mixed: Tensor = self.down(F.gelu(self.up(self.norm2(tokens))))
         return tokens + mixed
 

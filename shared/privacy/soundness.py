@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from shared.domain.errors import UnsoundPlan
+from shared.domain.extractor import RecordKind
 from shared.domain.plan import AUGMENTATIONS, SCHEDULES, Plan, SharedHead
 from shared.domain.privacy import REPORTED_DELTA, Mode
 from shared.privacy.accountant import epsilon, highest_delta
@@ -74,6 +75,7 @@ def check_numbers(plan: Plan) -> None:
         "there must be at least one member, each named once": 0 < len(members) == len(ids),
         f"quorum must be 1 to {len(members)} for {len(members)} members": 1 <= plan.quorum <= len(members),
         "rounds must be at least 1": plan.rounds >= 1,
+        "the extractor must have at least 1 trainable coordinate": plan.extractor_coordinates >= 1,
         "training.local_steps must be at least 1": training.local_steps >= 1,
         f"rounds times local_steps must be at most {MOST_STEPS:,}": (
             plan.rounds * training.local_steps <= MOST_STEPS
@@ -87,6 +89,9 @@ def check_numbers(plan: Plan) -> None:
         f"training.schedule must be among {', '.join(SCHEDULES)}": training.schedule in SCHEDULES,
         f"training.augmentations must be among {', '.join(AUGMENTATIONS)}": (
             set(training.augmentations) <= set(AUGMENTATIONS)
+        ),
+        "training.augmentations must be empty for an extractor of texts: they change pictures": (
+            plan.extractor.kind is RecordKind.IMAGE or not training.augmentations
         ),
         f"training.augmentation_multiplicity must be 1 to {MOST_COPIES}, and 1 without augmentations": (
             1 <= training.augmentation_multiplicity <= (MOST_COPIES if training.augmentations else 1)

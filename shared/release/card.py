@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shared.domain.extractor import ExtractorSpec
+from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.plan import Plan
 from shared.domain.privacy import REPORTED_DELTA, Mode, PrivacyGuarantee
 from shared.domain.release import Certificate, CertificateMember, Source
@@ -24,7 +24,8 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+|<>!])")
 Sections = Mapping[str, str]
 """Heading → Markdown: what the export measured, written by whoever understands its numbers."""
 LIBRARY = "commonlens"
-PIPELINE = "image-feature-extraction"
+PIPELINES = {RecordKind.IMAGE: "image-feature-extraction", RecordKind.TEXT: "feature-extraction"}
+"""What hubs call the use of an extractor of each kind."""
 
 
 def write_card(
@@ -52,7 +53,7 @@ A shared feature extractor, trained by the members of **{_escape(plan.consortium
 leaving them.
 
 - Made at {created_at} by run {_escape(run_id)}: {len(certificate.rounds)} rounds, {closed} of them closed.
-- Architecture `{_escape(spec.architecture)}`: image [{spec.channels}, {spec.height}, {spec.width}] to an
+- Architecture `{_escape(spec.architecture)}`: {_takes(spec)} to an
   embedding of {spec.embedding_dim} numbers; {plan.extractor_coordinates} trained coordinates.
 - {_training_head(plan)}
 - Plan {certificate.plan_digest}.{origin}
@@ -102,7 +103,7 @@ def write_kept_card(
 - Kept since {created_at} in the library of **{_escape(consortium)}**. No member's records had a part in it, so there
   is no ε to state.
 - {_KINDS[source.kind.value]}: {_escape(source.origin)}.
-- Architecture `{_escape(spec.architecture)}`: image [{spec.channels}, {spec.height}, {spec.width}] to an
+- Architecture `{_escape(spec.architecture)}`: {_takes(spec)} to an
   embedding of {spec.embedding_dim} numbers.
 - Licence: {_escape(source.licence)}.
 {_written(sections or {})}{_CHECK_IT}"""
@@ -131,8 +132,8 @@ def metadata(licence: str, spec: ExtractorSpec, kind: str, tags: Iterable[str]) 
     facts: dict[str, Any] = {
         "license": licence,
         "library_name": LIBRARY,
-        "pipeline_tag": PIPELINE,
-        "tags": ["image", "feature-extraction", spec.architecture, kind, *tags],
+        "pipeline_tag": PIPELINES[spec.kind],
+        "tags": [spec.kind.value, "feature-extraction", spec.architecture, kind, *tags],
     }
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in facts.items()]
     return "\n".join(["---", *lines, "---"])
@@ -152,6 +153,12 @@ def _written(sections: Sections) -> str:
 
 def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _takes(spec: ExtractorSpec) -> str:
+    if spec.kind is RecordKind.TEXT:
+        return f"text of at most {spec.width} bytes of UTF-8"
+    return f"image [{spec.channels}, {spec.height}, {spec.width}]"
 
 
 def _training_head(plan: Plan) -> str:

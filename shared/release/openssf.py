@@ -68,6 +68,7 @@ def sign_folder(folder: Path, key: Path) -> None:
     """Write `model.sig` into `folder`, over all its other files, with the private key at `key`."""
     from model_signing import signing  # here: whoever only reads documents need not load it
 
+    folder = folder.resolve()  # what the library leaves out is compared with what it finds as absolute paths
     target = folder / SIGNATURE_FILE
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / SIGNATURE_FILE
@@ -84,6 +85,7 @@ def verify_folder(folder: Path, public_pem: str) -> int:
     """
     from model_signing import verifying
 
+    folder = folder.resolve()
     signature = folder / SIGNATURE_FILE
     try:
         with tempfile.TemporaryDirectory() as scratch:

@@ -6,6 +6,7 @@ The rounds are also played on the CPU twice: that keeps these tests themselves r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ from participant.training.runtime import RuntimeOptions
 from participant.training.validation import exact_counts
 from participant.training.workbench import NoiseShare, Workbench
 from shared.domain.errors import InvalidConfig
-from shared.domain.extractor import ExtractorSpec
+from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.plan import Plan, SecureTerms
 from shared.domain.privacy import Budget, Charge, Mode
 from shared.domain.update import NoisyGridSum, Update
-from shared.extractors.architectures import ARCHITECTURES, build
+from shared.extractors.architectures import CLASSICAL, TEXT, TRAINABLE, build
 from shared.extractors.device import choose_device
+from shared.extractors.preprocess import to_input
 from shared.extractors.vectors import get_flat
 from shared.privacy import noise_shares
 from shared.privacy.ledger import Ledger
@@ -41,6 +43,8 @@ OPTIONS = {
     "resnet18-gn": {"width": 8},
     "vit-tiny": {"width": 24, "depth": 2, "heads": 3},
     "efficientnet-lite0": {},
+    "ngram-bag": {"buckets": 256, "width": 16, "hidden": 16},
+    "byte-transformer": {"width": 24, "depth": 2, "heads": 3},
 }
 SPEC = ExtractorSpec("small-gn", 1, 8, 8, 6, (0.5,), (0.25,), {"width": 8})
 CLASSES = ("cat", "dog", "owl")
@@ -93,19 +97,39 @@ def full_precision() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_clipped_sum_on_a_gpu_is_that_of_the_cpu(kind: str, name: str) -> None:
     device = device_or_skip(kind)
     generator = torch.Generator().manual_seed(4)
     x, y = torch.randn(33, 3, 16, 16, generator=generator), torch.randint(0, 5, (33,), generator=generator)
+    spec = ExtractorSpec(name, 3, 16, 16, 12, options=OPTIONS[name])
+    if name in TEXT:
+        spec = ExtractorSpec(name, 1, 1, 16, 12, options=OPTIONS[name], kind=RecordKind.TEXT)
+        x = torch.randint(1, 256, (33, 1, 1, 16), generator=generator).float()
+        x[::2, ..., 7:] = 0.0
     sums = []
     for where in (torch.device("cpu"), device):
-        extractor = build(ExtractorSpec(name, 3, 16, 16, 12, options=OPTIONS[name]), seed=1)
+        extractor = build(spec, seed=1)
         torch.manual_seed(0)
         engine = make_engine(extractor, torch.nn.Linear(12, 5), 8, where)
         sums.append(np.concatenate(engine.clipped_sum(x, y, 0.5)))
     assert sums[1].dtype == np.float32
     assert np.linalg.norm(sums[1] - sums[0]) <= 1e-4 * np.linalg.norm(sums[0])
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_classical_embedding_on_a_gpu_is_that_of_the_cpu(kind: str, name: str) -> None:
+    device = device_or_skip(kind)
+    spec = ExtractorSpec(name, 3, 48, 40, 1)
+    spec = replace(spec, embedding_dim=CLASSICAL[name](spec).features)
+    images = np.random.default_rng(4).integers(0, 256, (9, 48, 40, 3), dtype=np.uint8)
+    # Half of them of few levels, where comparisons of equal numbers are frequent.
+    images[4:] = images[4:] // 64 * 64
+    module, x = build(spec, seed=0), torch.from_numpy(to_input(images, spec))
+    on_cpu = module(x).numpy()
+    on_device = module.to(device)(x.to(device)).cpu().numpy()
+    np.testing.assert_allclose(on_device, on_cpu, rtol=0, atol=1e-4)
 
 
 def make_plan(mode: Mode) -> Plan:

@@ -15,6 +15,7 @@ import torch
 from participant.training.dp_sgd import make_engine
 from participant.training.head import HeadState, build_head
 from participant.training.step import clipped_sum
+from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.plan import Plan
 from shared.extractors.architectures import build
 from shared.extractors.vectors import get_flat
@@ -24,6 +25,11 @@ from shared.secagg.parameters import tolerance
 from tests.desk import Desk
 from tests.secure_noise import base_noise, listened_seeds
 from tests.simulator import SPEC, ConsortiumSimulator, SimulatedMember
+from tests.texts import LANGUAGES, names, split_among
+
+TEXT_SPEC = ExtractorSpec(
+    "ngram-bag", 1, 1, 24, 4, options={"buckets": 32, "width": 4, "hidden": 8}, kind=RecordKind.TEXT
+)
 
 
 @pytest.fixture
@@ -37,8 +43,8 @@ def pooled_sum(plan: Plan, members: list[SimulatedMember]) -> np.ndarray:
     total = np.zeros(plan.trainable_coordinates)
     for member in members:
         reader = member.data_set.reader(plan.extractor)
-        head = build_head(HeadState.zeros(len(reader.classes), SPEC.embedding_dim))
-        engine = make_engine(build(SPEC, 1), head, 16, torch.device("cpu"))
+        head = build_head(HeadState.zeros(len(reader.classes), plan.extractor.embedding_dim))
+        engine = make_engine(build(plan.extractor, 1), head, 16, torch.device("cpu"))
         everything = reader.poisson_draw(NoiseSource(), 1.0)
         total += clipped_sum(engine, reader, everything, plan, NoiseSource())[0]
     return total
@@ -50,16 +56,18 @@ def released_sum(plan: Plan, before: np.ndarray, after: np.ndarray, members: int
     return (before.astype(np.float64) - after) * expected / plan.training.learning_rate
 
 
+@pytest.mark.parametrize("spec", [SPEC, TEXT_SPEC], ids=lambda spec: spec.kind.value)
 def test_secure_round_is_one_step_on_the_pooled_records(
-    desk: Desk, tmp_path: Path, base_seeds: list[bytes]
+    desk: Desk, tmp_path: Path, base_seeds: list[bytes], spec: ExtractorSpec
 ) -> None:
-    sim = ConsortiumSimulator(desk, tmp_path, sizes=(12, 12, 12, 12))
-    plan = sim.secure_plan()
+    texts = split_among(names(LANGUAGES[:4], most=12), members=4, each=2) if spec is TEXT_SPEC else None
+    sim = ConsortiumSimulator(desk, tmp_path, sizes=(12, 12, 12, 12), texts=texts)
+    plan = sim.secure_plan(spec=spec)
     sim.consent(plan)
     record, moved = sim.one_round(plan)
     assert len(record.contributors) == 4
     assert plan.secure is not None
-    found = released_sum(plan, get_flat(build(SPEC, 1)), moved.weights, 4)
+    found = released_sum(plan, get_flat(build(spec, 1)), moved.weights, 4)
     # Nobody dropped out: every step was revealed and taken out, only the base components stayed.
     assert len(base_seeds) == 4
     noise = base_noise(plan, base_seeds) * plan.secure.grid_width

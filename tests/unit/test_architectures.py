@@ -1,12 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from shared.domain.errors import InvalidConfig, InvalidWeights, MixesRecords
-from shared.domain.extractor import ExtractorSpec
+from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.extractors.architectures import (
     ARCHITECTURES,
+    CLASSICAL,
+    TEXT,
+    TRAINABLE,
     build,
     check_layers,
     get_flat,
@@ -27,13 +32,34 @@ TINY = {
     "resnet18-gn": {"width": 4},
     "vit-tiny": {"width": 12, "depth": 1, "heads": 3},
     "efficientnet-lite0": {},
+    "ngram-bag": {"buckets": 512, "width": 8, "hidden": 8},
+    "byte-transformer": {"width": 12, "depth": 1, "heads": 3},
+    "colours": {"levels": 2},
+    "hog": {"cell": 4},
+    "lbp": {"grid": 2},
+    "edge-layout": {"grid": 2},
 }
 
 
-def tiny(name, channels=3, embedding_dim=5, **options):
-    return ExtractorSpec(
-        name, channels, 12, 12, embedding_dim, (0.5,), (0.25,), {**TINY.get(name, {}), **options}
-    )
+def tiny(name, channels=3, embedding_dim=None, **options):
+    """The smallest of its kind; the embedding of a classical extractor has the length that it has."""
+    if name in TEXT:
+        return ExtractorSpec(name, 1, 1, 24, 5, options={**TINY[name], **options}, kind=RecordKind.TEXT)
+    spec = ExtractorSpec(name, channels, 12, 12, 5, (0.5,), (0.25,), {**TINY.get(name, {}), **options})
+    if embedding_dim is None:
+        embedding_dim = CLASSICAL[name](spec).features if name in CLASSICAL else 5
+    return replace(spec, embedding_dim=embedding_dim)
+
+
+def inputs(spec, count, dtype=torch.float32):
+    """Random pictures, or texts of any bytes and of lengths from one to all that fit."""
+    generator = torch.Generator().manual_seed(5)
+    shape = (count, spec.channels, spec.height, spec.width)
+    if spec.kind is RecordKind.IMAGE:
+        return torch.randn(shape, generator=generator, dtype=dtype)
+    lengths = torch.linspace(1, spec.width, count).long()[:, None, None, None]
+    drawn = torch.randint(1, 256, shape, generator=generator)
+    return torch.where(torch.arange(spec.width) < lengths, drawn, 0).to(dtype)
 
 
 def test_every_architecture_is_tested_here():
@@ -42,25 +68,27 @@ def test_every_architecture_is_tested_here():
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_picture_becomes_an_embedding_of_the_promised_size(name, channels):
-    module = build(tiny(name, channels), seed=1)
-    out = module(torch.randn(3, channels, 12, 12))
-    assert out.shape == (3, 5)
+def test_record_becomes_an_embedding_of_the_promised_size(name, channels):
+    spec = tiny(name, channels)
+    module = build(spec, seed=1)
+    out = module(inputs(spec, 3))
+    assert out.shape == (3, spec.embedding_dim)
     assert out.dtype == torch.float32
     assert torch.isfinite(out).all()
-    assert out.std(dim=0).min() > 1e-4
+    # A histogram may have bins that stay empty in three pictures, but not many.
+    assert out.std(dim=0).quantile(0.25 if name in CLASSICAL else 0.0) > 1e-4
     assert not module.training
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_output_of_a_record_does_not_depend_on_its_batch(name):
     module = build(tiny(name), seed=1).double().train()
-    x = torch.randn(4, 3, 12, 12, dtype=torch.float64)
+    x = inputs(tiny(name), 4, torch.float64)
     torch.testing.assert_close(module(x)[:1], module(x[:1]), rtol=1e-9, atol=1e-9)
     check_layers(module)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_starting_weights_are_a_function_of_the_seed_alone(name):
     torch.manual_seed(1)
     first = get_flat(build(tiny(name), seed=7))
@@ -75,7 +103,7 @@ def test_stranger_rebuilds_the_extractor_from_its_file_alone(name, tmp_path):
     tensors, layout = starting_weights(spec, seed=3)
     write_weights(tmp_path / "w.safetensors", tensors, spec, layout)
     weights = read_weights(tmp_path / "w.safetensors")
-    x = torch.randn(2, 3, 12, 12)
+    x = inputs(spec, 2)
     rebuilt = load(weights.spec, weights)
     torch.testing.assert_close(rebuilt(x), build(spec, seed=3)(x))
     assert trainable_layout(rebuilt) == layout
@@ -89,6 +117,23 @@ def test_flat_vector_of_module_and_of_its_tensors_have_one_order(name):
     set_flat(module, flatten(tensors, layout))
     np.testing.assert_array_equal(get_flat(module), flatten(tensors, layout))
     torch.testing.assert_close(module.state_dict(), build(spec, seed=3).state_dict())
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_classical_extractors_have_tensors_and_nothing_to_train(name):
+    tensors, layout = starting_weights(tiny(name), seed=3)
+    assert layout.trainable_coordinates == 0 and layout.slots
+    again, _ = starting_weights(tiny(name), seed=4)
+    np.testing.assert_equal(tensors, again)
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+@pytest.mark.parametrize("scope", ["last_block", "film", "lora"])
+def test_scope_of_an_extractor_without_training_is_refused(name, scope):
+    with pytest.raises(
+        InvalidConfig, match=f"{name}' has nothing to train: expected no scope, found '{scope}'"
+    ):
+        build(tiny(name, embedding_dim=7, scope=scope), seed=0)
 
 
 def test_set_flat_refuses_another_length():
@@ -179,6 +224,51 @@ def test_instance_norm_with_running_statistics_is_refused():
         (tiny("small-gn", embedding_dim=10**9), "an embedding of 1 to 65536"),
         (tiny("vit-tiny", patch=5), "a patch that divides height and width"),
         (tiny("fixed-mlp", kernel=4), "an odd kernel of at most 31"),
+        (
+            replace(tiny("small-gn"), kind=RecordKind.TEXT),
+            "'small-gn' reads records of kind 'image', .* 'text'",
+        ),
+        (
+            replace(tiny("ngram-bag"), kind=RecordKind.IMAGE),
+            "'ngram-bag' reads records of kind 'text', .* 'image'",
+        ),
+        (replace(tiny("ngram-bag"), height=2), "A text has 1 channel, height 1 .* found 1 and 2x24"),
+        (replace(tiny("byte-transformer"), channels=3), "A text has 1 channel, height 1 .* found 3 and 1x24"),
+        (replace(tiny("ngram-bag"), width=5000), "sides of 1 to 4096"),
+        (tiny("ngram-bag", buckets=65536, width=17), "at most 1048576 numbers .* found 65536 x 17 and 4"),
+        (tiny("ngram-bag", longest=9), "n-grams of at most 8 bytes; found 512 x 8 and 9"),
+        (replace(tiny("byte-transformer"), width=513), "texts of at most 512 bytes.* found 513 bytes"),
+        (tiny("byte-transformer", heads=5), "a width that heads and 4 divide.* width 12, heads 5"),
+        (
+            tiny("hog", embedding_dim=100),
+            "'hog' gives 144 numbers .* 12x12 .* of 100.*Set embedding_dim to 144",
+        ),
+        (
+            tiny("hog", 3, 5, cell=8),
+            r"blocks of 2 cells expects pictures of at least 16x16 pixels; found 12x12",
+        ),
+        (tiny("hog", 3, 5, cell=1), "option 'cell': expected a whole number from 2 to 512, found 1"),
+        (tiny("hog", 3, 5, block=9), "option 'block': expected a whole number from 1 to 8, found 9"),
+        (
+            tiny("hog", 3, 5, orientations=37),
+            "'orientations': expected a whole number from 1 to 36, found 37",
+        ),
+        (tiny("hog", 3, 5, channel="red"), "knows the options orientations, cell, block; found 'channel'"),
+        (tiny("lbp", 3, 5, grid=13), "as many pixels a side as its grid has cells, 13; found 12x12"),
+        (tiny("lbp", 3, 5, grid=65), "option 'grid': expected a whole number from 1 to 64, found 65"),
+        (tiny("edge-layout", 3, 5, grid=13), "as many pixels a side as its grid has cells, 13; found 12x12"),
+        (tiny("edge-layout", 3, 5, orientations=37), "expected a whole number from 1 to 36, found 37"),
+        (tiny("colours", 3, 5, levels=7), "option 'levels': expected a whole number from 2 to 6, found 7"),
+        (
+            tiny("colours", 3, 5, softness=4),
+            "option 'softness': expected a whole number from 5 to 50, found 4",
+        ),
+        (replace(tiny("lbp"), std=(0.0,)), r"every std above 0; found \[0.5\] and \[0.0\]"),
+        (replace(tiny("lbp"), mean=(0.1, 0.2)), r"expects 1 or 3 numbers as mean and as std.*\[0.1, 0.2\]"),
+        (
+            replace(tiny("hog", 3, 5, cell=2), height=200, width=200),
+            "at most 65536 numbers a picture; these give 352836",
+        ),
         (tiny("fixed-mlp", order=3), "found order 3, 2 scales"),
         (tiny("fixed-mlp", order=2, scales=1), "found order 2, 1 scales"),
         (tiny("fixed-mlp", order=2, scales=9, orientations=99, grid=12), "at most 65536 fixed features"),

@@ -18,7 +18,6 @@ from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
 from coordinator.workers.export import run_export
 from coordinator.workers.export_onnx import to_onnx
-from shared.evaluation.claims import measured_again
 from shared.cli import app
 from shared.console import run_arguments
 from shared.domain.clock import SystemClock
@@ -26,6 +25,7 @@ from shared.domain.errors import DigestMismatch
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.release import LENS_FILE, ONNX_FILE, Source, SourceKind
 from shared.embedding import promised_bytes
+from shared.evaluation.claims import measured_again
 from shared.extractors.architectures import load, starting_weights
 from shared.extractors.files import read_weights, write_weights
 from shared.lens.difference import read_difference

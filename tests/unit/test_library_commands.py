@@ -101,7 +101,7 @@ def test_what_is_not_there_is_told_with_a_next_step(ask, words, code: int, said:
 def test_a_card_that_was_changed_on_the_server_is_not_shown(kit: Kit, tmp_path: Path, capsys) -> None:
     home = kit.copy(tmp_path / "home").home
     card = home / "releases" / "colours" / "1" / "README.md"
-    card.write_text(card.read_text().replace("which colours", "the best, is"))
+    card.write_text(card.read_text().replace("which colours", "the best here"))
     with serving(registry_app(home, kit.clock), home) as address:
         given = ["show", address, "colours", "--to", str(tmp_path), "--ca-fingerprint", kit.fingerprint]
         assert run_arguments(app, given) == 3

@@ -82,7 +82,7 @@ def test_data_add_tells_of_everything_that_it_left_out(
     printed = " ".join(capsys.readouterr().out.split())
     assert "30 records" in printed and "0 skipped" in printed
     assert "10 files not named by the CSV and not used" in printed
-    assert "0 duplicates, 0 pictures under more than one label" in printed
+    assert "0 duplicates, 0 pictures or texts under more than one label" in printed
 
 
 def test_a_head_is_fitted_used_listed_and_removed(

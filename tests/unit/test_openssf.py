@@ -50,6 +50,14 @@ def test_the_public_tool_verifies_a_release_under_another_folder_name(kit: Kit, 
     assert done.returncode == 0 and "Verification succeeded" in done.stdout + done.stderr
 
 
+def test_a_folder_named_from_where_one_stands_is_signed_and_verified_like_any_other(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(kit.folder().parent)
+    openssf.sign_folder(Path("1"), kit.home / "keys" / "openssf.pem")
+    assert openssf.verify_folder(Path("1"), Shelf(kit.home).trust().openssf_key) == 6
+
+
 CHANGES: list[tuple[str, Callable[[Path], object]]] = [
     ("a byte is changed", lambda f: (f / "README.md").write_text("better than it is")),
     ("a file is added", lambda f: (f / "extra").write_text("x")),

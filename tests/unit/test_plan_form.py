@@ -14,6 +14,7 @@ from coordinator.dashboard.plan_form import draft_of, first_typed, named_in, typ
 from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS
 from coordinator.runs.draft import PlanDraft
 from shared.domain.errors import InvalidConfig
+from shared.extractors.architectures import TRAINABLE
 from tests.plans import SPEC, members, small_plan
 from tools.docs_architectures import common_options, options_of
 from tools.docs_configuration import settings
@@ -41,6 +42,7 @@ def test_every_option_of_every_architecture_is_in_the_form_with_its_default() ->
         return [(o.name, json.dumps(o.default).strip('"')) for o in options]
 
     assert [(o.name, o.first) for o in COMMON_OPTIONS] == as_texts(common_options())
+    assert tuple(ARCHITECTURES) == tuple(TRAINABLE)
     for name, (_, options) in ARCHITECTURES.items():
         assert [(o.name, o.first) for o in options] == as_texts(options_of(name)), name
 

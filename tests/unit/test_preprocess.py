@@ -30,7 +30,7 @@ def test_no_records_are_a_legal_input():
 
 @pytest.mark.parametrize("images", [np.zeros((1, 6, 4, 1), np.uint8), np.zeros((1, 4, 6, 1), np.float32)])
 def test_pixels_of_another_shape_or_type_are_refused(images):
-    with pytest.raises(InvalidRecords, match=r"Expected pictures of uint8 \[4, 6, 1\], found"):
+    with pytest.raises(InvalidRecords, match=r"Expected records of uint8 \[4, 6, 1\], found"):
         to_input(images, GREY)
 
 

@@ -86,7 +86,7 @@ def test_everything_that_was_found_is_told(tmp_path: Path) -> None:
     assert "21 records" in told and "1 skipped (rejected.csv lists them)" in told
     # Ten pictures, a kind of file that nobody reads, and a folder behind a link; the CSV itself is no record.
     assert "12 files not named by the CSV and not used" in told
-    assert "1 duplicates, 1 pictures under more than one label" in told
+    assert "1 duplicates, 1 pictures or texts under more than one label" in told
 
 
 def test_a_folder_of_two_forms_is_refused_and_what_lies_beside_is_listed(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_every_bad_file_is_listed_and_none_is_added(tmp_path: Path) -> None:
         add_data_set(tmp_path / "home", "pets", root)
     text = caught.value.message
     assert text.startswith(
-        "Expected every file of photos to be a labelled image, found 25 that cannot be used:"
+        "Expected every record of photos to be a labelled image, found 25 that cannot be used:"
     )
     assert "cat/bad00.png: " in text and "and 5 more" in text and text.count("cat/bad") == 20
     assert "Nothing was added." in text and "data/pets/rejected.csv" in text
@@ -227,7 +227,7 @@ def test_the_same_pictures_in_other_files_get_no_second_budget(tmp_path: Path) -
     root = tmp_path / "b" / "cat"
     root.mkdir(parents=True)
     (root / "converted.bmp").write_bytes(picture(3, "BMP"))
-    with pytest.raises(OverlappingData, match='found 1 whose pictures are also in "first"'):
+    with pytest.raises(OverlappingData, match='found 1 whose pictures or texts are also in "first"'):
         add_data_set(tmp_path / "home", "second", tmp_path / "b")
 
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from shared.domain.errors import InvalidConfig, InvalidWeights
-from shared.domain.extractor import ExtractorSpec
+from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.extractors.architectures import (
-    ARCHITECTURES,
+    TEXT,
+    TRAINABLE,
     build,
     get_flat,
     load,
@@ -26,9 +27,12 @@ TINY = {
     "resnet18-gn": {"width": 4},
     "vit-tiny": {"width": 12, "depth": 2, "heads": 3},
     "efficientnet-lite0": {},
+    "ngram-bag": {"buckets": 64, "width": 8, "hidden": 8},
+    "byte-transformer": {"width": 12, "depth": 2, "heads": 3},
 }
 SMALLER = [scope for scope in SCOPES if scope != "all"]
 X = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(3))
+TEXTS = torch.tensor([[[[*b"Strasse", *[0] * 5]]], [[[*b"ulica w lesi"]]]], dtype=torch.float32)
 
 
 def tiny(name, scope=None, **options):
@@ -37,7 +41,13 @@ def tiny(name, scope=None, **options):
         chosen["scope"] = scope
     if scope == "lora":
         chosen.setdefault("lora_rank", 2)
+    if name in TEXT:
+        return ExtractorSpec(name, 1, 1, 12, 6, options=chosen, kind=RecordKind.TEXT)
     return ExtractorSpec(name, 3, 12, 12, 6, options=chosen)
+
+
+def inputs_of(spec):
+    return TEXTS if spec.kind is RecordKind.TEXT else X
 
 
 def layout_of(spec):
@@ -55,17 +65,18 @@ def moved(spec, seed=5):
     return unflatten(flatten(tensors, layout) + change, layout, tensors), layout
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", TRAINABLE)
 @pytest.mark.parametrize("scope", SMALLER)
 def test_scope_starts_as_the_very_network_of_the_same_seed_and_trains_less_of_it(name, scope):
     whole, part = build(tiny(name), seed=1), build(tiny(name, scope), seed=1)
-    torch.testing.assert_close(part(X), whole(X), rtol=1e-5, atol=1e-6)
+    x = inputs_of(tiny(name))
+    torch.testing.assert_close(part(x), whole(x), rtol=1e-5, atol=1e-6)
     assert 0 < get_flat(part).size < get_flat(whole).size
     kept = {name: tensor for name, tensor in part.state_dict().items() if name in whole.state_dict()}
     torch.testing.assert_close(kept, whole.state_dict(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", TRAINABLE)
 @pytest.mark.parametrize("scope", SMALLER)
 def test_released_weights_of_a_scope_load_from_their_file_alone(name, scope, tmp_path):
     spec = tiny(name, scope)
@@ -74,7 +85,7 @@ def test_released_weights_of_a_scope_load_from_their_file_alone(name, scope, tmp
     weights = read_weights(tmp_path / "w")
     module = load(weights.spec, weights)
     assert trainable_layout(module) == weights.layout == layout_of(spec)
-    assert not torch.allclose(module(X), build(spec, seed=1)(X))
+    assert not torch.allclose(module(inputs_of(spec)), build(spec, seed=1)(inputs_of(spec)))
     still = build(tiny(name), seed=1).state_dict()
     for slot in layout.slots:
         if not slot.trainable:
@@ -94,6 +105,8 @@ def test_scope_all_is_no_scope():
         ("wrn-16-4-gn", {"6.", "7.", "11."}),
         ("resnet18-gn", {"10.", "13."}),
         ("efficientnet-lite0", {"blocks.15.", "head.", "out."}),
+        ("ngram-bag", {"up.", "out."}),
+        ("byte-transformer", {"blocks.1.", "norm.", "out."}),
     ],
 )
 def test_last_block_is_what_the_architecture_says_it_is(name, expected):
@@ -102,7 +115,7 @@ def test_last_block_is_what_the_architecture_says_it_is(name, expected):
     assert all(any(name.startswith(prefix) for name in names) for prefix in expected)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_film_trains_a_scale_and_a_shift_for_each_channel_of_norms_and_nothing_else(name):
     slots = [slot for slot in layout_of(tiny(name, "film")).slots if slot.trainable]
     assert {slot.name.rpartition(".")[2] for slot in slots} == {"weight", "bias"}
@@ -110,7 +123,7 @@ def test_film_trains_a_scale_and_a_shift_for_each_channel_of_norms_and_nothing_e
     assert len(slots) % 2 == 0
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_lora_trains_two_thin_matrices_for_each_weight_that_they_are_smaller_than(name):
     slots = {slot.name: slot for slot in layout_of(tiny(name, "lora")).slots}
     thin = [name for name, slot in slots.items() if slot.trainable]
@@ -124,7 +137,7 @@ def test_lora_trains_two_thin_matrices_for_each_weight_that_they_are_smaller_tha
             assert not weight.trainable
 
 
-@pytest.mark.parametrize("name", ["fixed-mlp", "small-gn", "vit-tiny", "resnet18-gn"])
+@pytest.mark.parametrize("name", ["fixed-mlp", "small-gn", "vit-tiny", "resnet18-gn", *TEXT])
 def test_low_rank_change_is_the_weight_plus_the_product_of_both_matrices(name):
     spec = tiny(name, "lora")
     tensors, layout = moved(spec)
@@ -132,7 +145,7 @@ def test_low_rank_change_is_the_weight_plus_the_product_of_both_matrices(name):
     module = build(tiny(name), seed=9, base=folded(tensors))
     adapted = build(spec, seed=1)
     set_flat(adapted, flatten(tensors, layout))
-    torch.testing.assert_close(module(X), adapted(X), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(module(inputs_of(spec)), adapted(inputs_of(spec)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("scope", [None, "last_block", "lora"])
