@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 # What needs the database is imported inside its command: most commands only speak to the running server.
-from coordinator import cli_library, cli_plans, cli_runs
+from coordinator import cli_library, cli_plans, cli_runs, cli_storage
 from coordinator.config import ADMIN_TOKEN_FILE, CONFIG_FILE, Config, check_config, config_text
 from coordinator.operator import Operator
 from shared import console
@@ -31,6 +31,7 @@ app.add_typer(cli_plans.app, name="plan")
 app.add_typer(cli_runs.run_app, name="run")
 app.add_typer(cli_runs.release_app, name="release")
 app.add_typer(cli_library.app, name="library")
+app.add_typer(cli_storage.app, name="storage")
 app.add_typer(account_app, name="account")
 app.add_typer(audit_app, name="audit")
 

@@ -56,6 +56,20 @@ class Oidc:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """Where the large files of releases are kept. Keys come from the environment and never stand in this file."""
+
+    url: str = ""
+    """`s3://bucket` or `s3://bucket/folder`. Empty: on this machine's disk, in each release's folder."""
+    endpoint: str = ""
+    """The store's address, without the bucket. Empty: Amazon's, in the region."""
+    region: str = "us-east-1"
+    """As the store calls it; many others than Amazon's take any."""
+    ca_file: str = ""
+    """A PEM file with the CA of a store inside the organisation. Empty: the CAs that the web trusts."""
+
+
+@dataclass(frozen=True)
 class Config:
     """One coordinator. A plan says how it trains; this file only says where it runs."""
 
@@ -70,8 +84,11 @@ class Config:
     """Empty means SQLite in the coordinator's home."""
     public_releases: bool = False
     """Whether anybody may pull releases, or only members and people with an account."""
+    exports: bool = True
+    """Whether releases hold ONNX files, a lens profile and measurements, which take a minute of one processor each."""
     limits: Limits = field(default_factory=Limits)
     oidc: Oidc = field(default_factory=Oidc)
+    storage: Storage = field(default_factory=Storage)
 
     def database(self, home: Path) -> str:
         """The database's URL, with the default filled in."""
@@ -113,6 +130,8 @@ def check_config(config: Config) -> None:
         _require(getattr(limits, name) > 0, f"limits.{name}", "more than 0 seconds", getattr(limits, name))
     if config.oidc != Oidc():
         _check_oidc(config.oidc)
+    if config.storage != Storage():
+        _check_storage(config.storage)
 
 
 def _check_oidc(oidc: Oidc) -> None:
@@ -127,6 +146,33 @@ def _check_oidc(oidc: Oidc) -> None:
     found = {value: role.value for value, role in oidc.roles.items()}
     _require(people, "oidc.roles", "values that give admin or auditor", found)
     _require("openid" in oidc.scopes, "oidc.scopes", "openid among them", oidc.scopes)
+
+
+def _check_storage(storage: Storage) -> None:
+    parts = urlsplit(storage.url)
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc)
+    _require(
+        parts.scheme == "s3" and bool(parts.netloc) and plain,
+        "storage.url",
+        "s3://bucket or s3://bucket/folder, without keys",
+        _without_keys(storage.url),
+    )
+    where = urlsplit(storage.endpoint)
+    # Signed, but in the clear: only inside this machine.
+    safe = where.scheme == "https" or (where.scheme == "http" and where.hostname in LOOPBACK)
+    _require(
+        not storage.endpoint
+        or (safe and where.path in ("", "/") and not where.query and "@" not in where.netloc),
+        "storage.endpoint",
+        "an address that starts with https:// and ends with the host's name or port",
+        _without_keys(storage.endpoint),
+    )
+    _require(bool(storage.region), "storage.region", "the store's region, such as us-east-1", storage.region)
+
+
+def _without_keys(url: str) -> str:
+    """What a message may show: whoever wrote keys into an address is not to find them in a log as well."""
+    return f"…{url[url.rindex('@') :]}" if "@" in url else url.partition("?")[0]
 
 
 def config_text(config: Config) -> str:

@@ -13,6 +13,7 @@ from coordinator.app import build_coordinator
 from coordinator.audit.masking import install_masking
 from coordinator.config import read_config
 from coordinator.members.authority import AuthorityFiles, renew_server_certificate
+from coordinator.registry.storage_move import preflight
 from shared.domain.clock import SystemClock
 
 KEEP_ALIVE_S = 75
@@ -33,6 +34,7 @@ def serve(home: Path) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     config = read_config(home)
     renew_server_certificate(home, config.server_names, SystemClock(), only_if_due=True)
+    preflight(home)
     coordinator = build_coordinator(home, config)
     files = AuthorityFiles(home)
     uvicorn.run(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
 import stat
 from collections.abc import Hashable, Mapping
@@ -14,14 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from coordinator.registry.claims import other_manifest
+from coordinator.registry.store import LargeFiles
 from shared.domain.canonical import digest_of_bytes
-from shared.domain.errors import Invalid, NotFound
+from shared.domain.errors import Invalid
 from shared.domain.release import (
     CONFIG_FILE,
     MANIFEST_FILE,
     WEIGHTS_FILE,
     CatalogueEntry,
     KeptManifest,
+    Manifest,
     ReleaseFile,
 )
 from shared.release import limits
@@ -32,6 +33,7 @@ CardData = Mapping[str, Any]
 COMMIT_DIGITS: Final = 40
 _CARD_BYTES: Final = 4 * 1024 * 1024
 _CONFIG_BYTES: Final = 1024 * 1024
+_LENGTH_BYTES: Final = 8
 _HEADER_BYTES: Final = 8 * 1024 * 1024
 _LINE = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,60}): (\S.*)\Z")
 
@@ -66,17 +68,25 @@ def commit_of(entry: CatalogueEntry) -> str:
     return entry.manifest_digest.removeprefix("sha256:")[:COMMIT_DIGITS]
 
 
-def read_facts(folder: Path, entry: CatalogueEntry) -> Facts:
-    """Raises NotFound where the folder is incomplete, Invalid, DigestMismatch where it is not what is listed."""
+def read_facts(folder: Path, entry: CatalogueEntry, large: LargeFiles) -> Facts:
+    """Raises NotFound where the folder is incomplete, Invalid, DigestMismatch where it is not what is listed.
+
+    And StoreUnreachable, where only the weights file says what the extractor is and it is in a store that is down.
+    """
     unverified = parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES))
     if unverified.digest != entry.manifest_digest:
         raise other_manifest(entry, unverified.digest)
     manifest = unverified.claimed
     promised = manifest.files
-    spec = _spec_in(folder / WEIGHTS_FILE)
     config: dict[str, Any] = {}
     if CONFIG_FILE in promised:
         config = parse_document(_promised(folder, CONFIG_FILE, promised, _CONFIG_BYTES), CONFIG_FILE)
+    if isinstance(manifest, Manifest):
+        spec = manifest.plan.get("extractor", {})
+    elif {"kind", "architecture"} <= config.keys():
+        spec = config
+    else:
+        spec = _spec_in(large, folder / WEIGHTS_FILE, promised[WEIGHTS_FILE])
     card = _promised(folder, card_of(manifest), promised, _CARD_BYTES).decode("utf-8", "replace")
     return Facts(
         entry=entry,
@@ -133,17 +143,14 @@ def _promised(folder: Path, name: str, promised: Mapping[str, ReleaseFile], maxi
     return data
 
 
-def _spec_in(path: Path) -> Mapping[str, Any]:
+def _spec_in(large: LargeFiles, path: Path, promised: ReleaseFile) -> Mapping[str, Any]:
     """The extractor's spec in the header of a weights file, without its tensors; empty where there is none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError as error:
-        raise NotFound(f"There is no plain file {path.name} in the release. Nothing was read.") from error
-    with os.fdopen(descriptor, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > _HEADER_BYTES:
-            raise Invalid(f"The header of {path.name} may have {_HEADER_BYTES} bytes, it has {length}.")
-        header = parse_document(file.read(length), path.name)
+    length = int.from_bytes(large.beginning(path, promised, _LENGTH_BYTES), "little")
+    if length > _HEADER_BYTES:
+        raise Invalid(f"The header of {path.name} may have {_HEADER_BYTES} bytes, it has {length}.")
+    header = parse_document(
+        large.beginning(path, promised, _LENGTH_BYTES + length)[_LENGTH_BYTES:], path.name
+    )
     try:
         spec = json.loads(header["__metadata__"]["spec"])
     except (KeyError, TypeError, ValueError):  # a file in the ecosystem's own form

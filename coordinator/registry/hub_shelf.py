@@ -20,8 +20,9 @@ from coordinator.registry.hub_facts import Facts, commit_of, file_stamp, read_fa
 from coordinator.registry.kept import Kept
 from coordinator.registry.service import ReleaseService
 from coordinator.registry.shelf import Shelf
+from coordinator.registry.store import LargeFiles
 from shared.domain.canonical import digest_of_file
-from shared.domain.errors import Broken, CommonlensError, NotFound
+from shared.domain.errors import Broken, CommonlensError, NotFound, StoreUnreachable
 from shared.domain.release import BESIDE_THE_PROMISE, Catalogue, CatalogueEntry, ReleaseFile
 
 MAIN: Final = "main"
@@ -93,6 +94,11 @@ class HubShelf:
         self._digests: Kept[str] = Kept()
 
     @property
+    def large(self) -> LargeFiles:
+        """The releases' large files."""
+        return self._shelf.large
+
+    @property
     def namespace(self) -> str:
         """The first part of every repository's name."""
         self.repos()
@@ -130,7 +136,9 @@ class HubShelf:
         known = self._facts.get(digest)
         if known is None:
             try:
-                known = read_facts(self.releases.folder(entry), entry)
+                known = read_facts(self.releases.folder(entry), entry, self.large)
+            except StoreUnreachable:
+                raise
             except CommonlensError as error:
                 raise Broken(f"The hub cannot show {entry.id}: {error.message}") from error
             self._facts[digest] = known

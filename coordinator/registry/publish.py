@@ -5,6 +5,7 @@
     13.3 sign        the manifest, then the whole folder
     13.4 verify      with the very code that a member uses
     13.5 place       one rename
+    13.5.1 store     large files into the object store, where there is one; each read back before it goes from here
     13.6 show        the catalogue, signed again: only now is it visible
 
 After a crash between any two steps, publishing again (or anything else) first finishes or clears what was
@@ -63,7 +64,7 @@ def publish(
     """Make the release and show it; its id. The same request again gives the same id and changes nothing.
 
     `after_step` is told each step as it ends. Raises InvalidWeights, NotTrusted leaves (13.4), UnsoundPlan
-    for an ε that is not finite, OutOfSpace, what `export` raises; then nothing new is visible.
+    for an ε that is not finite, OutOfSpace, what `export` and `LargeFiles.put_away` raise; then nothing new is visible.
     """
     shelf = Shelf(home)
     name = request.extractor_name
@@ -87,6 +88,8 @@ def publish(
         after_step("13.4 verify")
         _place(folder, shelf.folder(name, intent.number))
         after_step("13.5 place")
+        shelf.large.put_away(shelf.folder(name, intent.number))
+        after_step("13.5.1 store")
         _show(shelf, intent, clock)
         after_step("13.6 show")
         shelf.intent(name).unlink()
@@ -102,7 +105,8 @@ def _settle(shelf: Shelf, extractor_name: str, clock: Clock) -> None:
     listed = read_catalogue(shelf, clock).entry(intent.release) is not None
     placed = shelf.folder(extractor_name, intent.number).is_dir()
     if placed and not listed:
-        # It was verified before it was placed, so all that is missing is to show it.
+        # It was verified before it was placed, so all that is missing is to store and to show it.
+        shelf.large.put_away(shelf.folder(extractor_name, intent.number))
         _show(shelf, intent, clock)
     if placed:
         shelf.intent(extractor_name).unlink()

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse
+from fastapi.responses import Response
 from starlette.background import BackgroundTask
 
 from coordinator.members.access import GUARDS, caller_of
-from coordinator.registry.downloads import DownloadCounts
-from coordinator.registry.shelf import current_catalogue, visible
+from coordinator.registry.downloads import DownloadCounts, begins_download
+from coordinator.registry.shelf import Shelf, current_catalogue, visible
+from coordinator.registry.storage_download import download
 from shared.domain.clock import Clock, SystemClock
 from shared.domain.consortium import Role
 from shared.domain.errors import NotFound
@@ -57,17 +58,16 @@ def release_file(
     home: Annotated[Path, Depends(_home)],
     clock: Annotated[Clock, Depends(_clock)],
     request: Request,
-) -> FileResponse:
+) -> Response:
     """One file of one release: only names that its manifest lists, and only of what the catalogue shows."""
     return send_file(request, home, clock, (extractor, number), name)
 
 
-def send_file(
-    request: Request, home: Path, clock: Clock, release: tuple[str, int], name: str
-) -> FileResponse:
+def send_file(request: Request, home: Path, clock: Clock, release: tuple[str, int], name: str) -> Response:
     """The file, counted once it was sent; a later part of an earlier download is not counted again.
 
-    Raises NotFound for a name that the manifest does not list, and for a release that the catalogue does not show.
+    Raises NotFound for a name that the manifest does not list, and for a release that the catalogue does not show;
+    StoreUnreachable for a large file whose store does not answer.
     """
     extractor, number = release
     if not (EXTRACTOR_NAME.match(extractor) and FILE_NAME.match(name)):
@@ -77,6 +77,7 @@ def send_file(
     if name not in (*manifest.claimed.files, *beside):
         raise NotFound("The release has no such file. Nothing was sent. Ask for its manifest.")
     counts: DownloadCounts | None = getattr(request.app.state, "downloads", None)
-    begins = request.headers.get("range", "bytes=0-").startswith("bytes=0-")
+    begins = begins_download(request.headers.get("range"))
     counted = BackgroundTask(counts.count, manifest.claimed.release, name) if counts and begins else None
-    return FileResponse(folder / name, media_type="application/octet-stream", background=counted)
+    promised = manifest.claimed.files.get(name)
+    return download(request, Shelf(home).large, folder / name, promised, background=counted)

@@ -4,6 +4,8 @@ releases/catalogue.json                 signed; what is not in it is not visible
 releases/<extractor>/<number>/          one release
 releases/.building-<id>/                being made
 releases/.intent-<extractor>.json       step 13.1: which number is being made, for what
+
+Large files of a release may be in an object store instead (store.py).
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from coordinator.registry.store import LargeFiles, objects_of
 from shared.domain.clock import Clock, from_text, to_text
 from shared.domain.errors import IllegalMove, Invalid, InvalidConfig, NotFound
-from shared.domain.files import write_json
+from shared.domain.files import write_atomically, write_json
 from shared.domain.release import (
     CHANNEL_NAME,
     LATEST,
     MANIFEST_FILE,
+    SIGNATURE_FILE,
     TRUST_FILE,
     Catalogue,
     ChannelPointer,
@@ -59,8 +63,13 @@ class Shelf:
         """The signed list of what is visible."""
         return self.releases / "catalogue.json"
 
+    @property
+    def large(self) -> LargeFiles:
+        """The releases' large files, wherever coordinator.toml puts them. Raises InvalidConfig."""
+        return LargeFiles(self.releases, objects_of(self.home))
+
     def folder(self, extractor_name: str, number: int) -> Path:
-        """Where a finished release stands."""
+        """Where a finished release stands, but for large files that are in the object store."""
         return self.releases / extractor_name / str(number)
 
     def building(self, release: str) -> Path:
@@ -104,7 +113,10 @@ class Shelf:
                 "The trust document names another OpenSSF key than keys/openssf.pem holds. Nothing was signed. Put the "
                 "right key in place or rotate the trust."
             )
-        openssf.sign_folder(folder, path)
+        with self.large.whole(folder) as complete:
+            openssf.sign_folder(complete, path)
+            if complete != folder:
+                write_atomically(folder / SIGNATURE_FILE, (complete / SIGNATURE_FILE).read_bytes(), _PUBLIC)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
