@@ -37,20 +37,16 @@ def pull_release(
         link.token,
     )
     crash_point("14")
-    check_against_ledger(home, pulled.verified)
+    _check(home, pulled.verified)
     return pulled.verified
 
 
-def check_against_ledger(home: Home, release: VerifiedExtractor) -> None:
+def check_against_ledger(home: Home, release: VerifiedRelease) -> None:
     """Raise CertificateWrong where the certificate owns up to less than this member was charged.
-
-    An extractor that no run trained cost nobody anything.
 
     A stranger has to believe the publisher about which rounds there were. A member need not: its own ledger
     knows what it paid for.
     """
-    if not isinstance(release, VerifiedRelease):
-        return
     certificate = release.certificate
     last_round = max(cohort.number for cohort in certificate.rounds)
     charged = group_events(Ledger.read(home.ledger).charged_in(certificate.run_id, last_round))
@@ -78,7 +74,7 @@ def open_release(home: Home, name: str) -> VerifiedExtractor:
     # It was verified here while its trust document was in date, so a later expiry takes nothing from it.
     root = read_link(home.root).root_public_key
     release = verify_extractor(folder, pinned_root=root, clock=SystemClock(), allow_expired=True)
-    check_against_ledger(home, release)
+    _check(home, release)
     return release
 
 
@@ -88,6 +84,11 @@ def open_release_of(home: Home, manifest_digest: str) -> VerifiedExtractor:
         if _claimed_digest(folder) == manifest_digest:
             return open_release(home, folder.name)
     raise NotFound(f"The release {manifest_digest[:23]}… is not in this folder. Pull it first.")
+
+
+def _check(home: Home, release: VerifiedExtractor) -> None:
+    if isinstance(release, VerifiedRelease):  # what no run trained cost nobody anything
+        check_against_ledger(home, release)
 
 
 def _claimed_digest(folder: Path) -> str | None:

@@ -61,7 +61,7 @@ def key_words(path: Path) -> list[bytes]:
 def sentinels_of(sim: ConsortiumSimulator, large: SimulatedMember) -> Sentinels:
     words: dict[str, bytes] = {f"the label {name}": name.encode() for name in CLASSES}
     words["a path of the member"] = str(large.home.root).encode()
-    words["a file name of the member"] = b"pictures of"
+    words["a file name of the member"] = b"records of"
     for member in sim.members:
         words[f"the token of {member.name}"] = read_link(member.home.root).token.encode()
         for key in (member.home.identity_key, member.home.node_key):
@@ -180,7 +180,7 @@ def spoil(sim: ConsortiumSimulator) -> None:
 
     crash.fetch_weights = broken_once  # type: ignore[method-assign]
     third.restart()
-    for picture in (sim.folder / f"pictures of {third.name}").rglob("*.png"):
+    for picture in (sim.folder / f"records of {third.name}").rglob("*.png"):
         picture.unlink()
     for cached in (third.home.root / "cache").rglob("*"):
         if cached.is_file():

@@ -205,13 +205,13 @@ def test_weights_of_another_length_or_not_finite_cost_nothing(table: Table) -> N
 
 
 def test_refusal_tells_the_coordinator_no_path_and_no_label(table: Table) -> None:
-    pictures = next(table.sim.folder.glob("pictures of *"))
+    pictures = next(table.sim.folder.glob("records of *"))
     for picture in pictures.rglob("*.png"):
         picture.write_bytes(b"no picture any more")
     reply = table.ask()
     assert reply.refusal_code == "invalid.records"
     assert any(str(pictures) in report or "cat" in report for report in table.member.reports)
-    for secret in (str(table.sim.folder), "pictures", "cat", "dog", "0000.png"):
+    for secret in (str(table.sim.folder), "records of", "cat", "dog", "0000.png"):
         assert secret not in str(reply)
 
 

@@ -41,7 +41,8 @@ def test_list_of_plans_calls_its_number_a_target(
         "extractor_name": "digits",
         "rounds": 60,
         "target_epsilon": 8.0,
-        "members": [{"consented": True}, {"consented": False}],
+        "withdrawn": False,
+        "members": [{"consented": True, "counts": True}, {"consented": False, "counts": False}],
     }
 
     class Listing:
