@@ -96,8 +96,12 @@ def test_killed_after_any_step_another_release_gets_its_own_number(kit: Kit, ste
     with pytest.raises(Killed):
         publish(kit.home, kit.request("one"), kit.clock, kill, export=weights_only)
     kept = step in ("13.5 place", "13.6 show")
-    assert publish(kit.home, kit.request("two"), kit.clock, export=weights_only) == ("digits-2" if kept else "digits-1")
-    assert publish(kit.home, kit.request("one"), kit.clock, export=weights_only) == ("digits-1" if kept else "digits-2")
+    assert publish(kit.home, kit.request("two"), kit.clock, export=weights_only) == (
+        "digits-2" if kept else "digits-1"
+    )
+    assert publish(kit.home, kit.request("one"), kit.clock, export=weights_only) == (
+        "digits-1" if kept else "digits-2"
+    )
     assert visible_ids(kit) == ["digits-1", "digits-2"]
 
 
