@@ -11,15 +11,11 @@ from shared.domain.release import (
     WEIGHTS_FILE,
     AnyManifest,
     CatalogueEntry,
-    KeptManifest,
 )
 from shared.lens.profile import LensProfile, read_profile
 from shared.lens.words import describe
 from shared.release.library import Library
-from shared.release.manifest import card_of
-
-TRAINED = "trained"
-"""By a run of this consortium; the other kinds are those of `SourceKind`."""
+from shared.release.manifest import card_of, kind_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Facts:
     @property
     def kind(self) -> str:
         """trained, classical, random or public."""
-        return self.manifest.source.kind.value if isinstance(self.manifest, KeptManifest) else TRAINED
+        return kind_of(self.manifest)
 
     @property
     def sees(self) -> str:

@@ -21,13 +21,12 @@ from shared.domain.release import (
     MANIFEST_FILE,
     WEIGHTS_FILE,
     CatalogueEntry,
-    KeptManifest,
     Manifest,
     ReleaseFile,
 )
 from shared.release import limits
 from shared.release.envelope import parse_document, read_bounded, read_document
-from shared.release.manifest import card_of, parse_manifest
+from shared.release.manifest import card_of, kind_of, parse_manifest
 
 CardData = Mapping[str, Any]
 COMMIT_DIGITS: Final = 40
@@ -97,7 +96,7 @@ def read_facts(folder: Path, entry: CatalogueEntry, large: LargeFiles) -> Facts:
         architecture=str(
             spec.get("architecture") or config.get("architecture") or config.get("model_type", "")
         ),
-        kind=manifest.source.kind.value if isinstance(manifest, KeptManifest) else "trained",
+        kind=kind_of(manifest),
         parameters=sum(math.prod(slot.shape) for slot in manifest.layout),
         card=card_data(card),
         config={key: config[key] for key in ("architectures", "model_type", "architecture") if key in config},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from starlette.background import BackgroundTask
@@ -13,13 +11,10 @@ from coordinator.registry.downloads import begins_download
 from coordinator.registry.hub_errors import COMMIT, REPO_NOT_FOUND, HubRefusal, HubRoute
 from coordinator.registry.hub_room import Hub, One, warnings
 from coordinator.registry.routes import may_read
-from coordinator.registry.storage_download import download
+from coordinator.registry.storage_download import download, part_of
 from shared.domain.errors import InvalidMessage, NotFound
 
 router = APIRouter(route_class=HubRoute)
-_RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})\Z", re.IGNORECASE)
-
-
 _FILE = "/{space}/{extractor}/resolve/{revision}/{file:path}"
 
 
@@ -66,16 +61,14 @@ def _check_range(headers: Headers, etag: str, size_bytes: int) -> None:
     text = headers.get("range")
     if text is None:
         return
-    asked = _RANGE.match(text)
-    if asked is None or asked.groups() == ("", ""):
+    part = part_of(text, size_bytes)
+    if part is None:
         raise HubRefusal(
             InvalidMessage(
                 "A range is one of bytes=FIRST-LAST, bytes=FIRST- or bytes=-COUNT. Nothing was sent."
             )
         )
-    first, last = asked.groups()
-    begin = int(first) if first else max(size_bytes - int(last), 0)
-    outside = begin >= size_bytes or (first and last and int(last) < begin)
+    outside = part[0] >= part[1]
     if outside and headers.get("if-range", etag) == etag:
         raise HubRefusal(
             InvalidMessage(

@@ -234,8 +234,15 @@ def _from_store(large: LargeFiles, path: Path, promised: ReleaseFile, part: Part
 
 def _part(headers: Headers, size_bytes: int, etag: str) -> Part | None:
     """What is asked for, which may lie outside of the file; None for the whole of it."""
-    asked = _RANGE.match(headers.get("range", ""))
-    if asked is None or asked.groups() == ("", "") or headers.get("if-range", etag) != etag:
+    part = part_of(headers.get("range", ""), size_bytes)
+    return None if headers.get("if-range", etag) != etag else part
+
+
+def part_of(text: str, size_bytes: int) -> Part | None:
+    """What a Range header asks for: empty or turned round where that is outside of the file, None where it is no
+    single range of bytes."""
+    asked = _RANGE.match(text)
+    if asked is None or asked.groups() == ("", ""):
         return None
     first, last = asked.groups()
     if not first:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from shared.domain.errors import Broken
+from coordinator.workers.process import ask_worker
 from shared.domain.release import MEASURED_FILE
-from shared.wire.problems import CLASS_OF_CODE
 
+WORKER = "coordinator.workers.export_worker"
 LONGEST_S = 900
 _PASSED_ON = (
     "PATH",
@@ -39,26 +35,9 @@ def run_export(folder: Path, release: str = "", country: str = "") -> Mapping[st
     (folder / MEASURED_FILE).unlink(missing_ok=True)  # written last: there only when all is
     # The worker's home and scratch, removed here whatever becomes of the worker.
     with tempfile.TemporaryDirectory(prefix="commonlens-export-") as scratch:
-        answer = _run([str(folder.resolve()), country, release], scratch)
-    if "error" in answer:
-        raise CLASS_OF_CODE.get(answer["error"], Broken)(answer["message"])
+        kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        question = {"folder": str(folder.resolve()), "country": country, "name": release}
+        environment = kept | {"HOME": scratch, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
+        answer = ask_worker(WORKER, question, LONGEST_S, "Nothing was published.", environment)
     sections: Mapping[str, str] = answer["sections"]
     return sections
-
-
-def _run(arguments: list[str], scratch: str) -> dict[str, Any]:
-    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "coordinator.workers.export_worker", *arguments],
-            env=kept | {"HOME": scratch, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            timeout=LONGEST_S,
-            check=False,
-        )
-        answer = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else None
-    except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
-        raise Broken("The export worker gave no answer. Nothing was published.") from error
-    if done.returncode != 0 or not isinstance(answer, dict):
-        raise Broken(f"The export worker ended with status {done.returncode}. Nothing was published.")
-    return answer

@@ -1,4 +1,4 @@
-"""The export worker's own process: `python -m coordinator.workers.export_worker FOLDER [COUNTRY [NAME]]`.
+"""The export worker's own process: `python -m coordinator.workers.export_worker`, JSON in, JSON out.
 
 Reads FOLDER/model.safetensors and writes beside it what other programs read: config.json,
 preprocessor_config.json, model.onnx, model-int8.onnx, lens.json and lens.svg for pictures, and last measured.json.
@@ -61,10 +61,12 @@ _PUBLIC = 0o644
 
 
 def main() -> None:
-    """One export, one line of JSON."""
+    """Read one question from stdin, write one line of JSON to stdout."""
+    question = json.loads(sys.stdin.read())
     torch.set_num_threads(THREADS)
     try:
-        answer: dict[str, Any] = {"sections": export_all(Path(sys.argv[1]), *sys.argv[2:4])}
+        sections = export_all(Path(question["folder"]), question["country"], question["name"])
+        answer: dict[str, Any] = {"sections": sections}
     except CommonlensError as error:
         answer = {"error": error.code, "message": error.message}
     print(json.dumps(answer))

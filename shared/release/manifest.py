@@ -97,6 +97,11 @@ def plan_of(manifest: Manifest) -> Plan:
     return read_signed(Plan, PLAN_FORMAT, manifest.plan, "plan")
 
 
+def kind_of(manifest: AnyManifest) -> str:
+    """trained, by a run of this consortium; or classical, random, public."""
+    return manifest.source.kind.value if isinstance(manifest, KeptManifest) else "trained"
+
+
 def card_of(manifest: AnyManifest) -> str:
     """The name of its card."""
     return CARD_FILE if CARD_FILE in manifest.files else FIRST_CARD_FILE
