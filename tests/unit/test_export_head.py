@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from participant.cli import app
-from participant.enrol import COORDINATOR_FILE, CoordinatorLink
 from participant.heads.accuracy import accuracy_with_interval
 from participant.heads.head import Head
 from participant.heads.head_file import head_file
@@ -21,9 +20,9 @@ from participant.home import Home
 from shared.console import run_arguments
 from shared.domain.errors import HeadMismatch
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.files import write_json
 from shared.domain.strict import to_plain
 from shared.verification import VerifiedExtractor, verify_extractor
+from tests.joined_home import joined
 from tests.release_kit import Kit, make_used_kit
 
 SPEC = ExtractorSpec(
@@ -60,21 +59,7 @@ def head(release: VerifiedExtractor) -> Head:
 
 @pytest.fixture
 def home(kit: Kit, tmp_path: Path, head: Head) -> Home:
-    home = Home(tmp_path / "member")
-    link = CoordinatorLink(
-        url="https://localhost:8443",
-        ca_pem="",
-        ca_sha256=kit.fingerprint,
-        root_public_key=kit.root,
-        trust={},
-        consortium=kit.plan.consortium,
-        member_id=kit.plan.members[0].member_id,
-        name="North",
-        token="t",
-        declared_size=500,
-        roll_version=1,
-    )
-    write_json(home.root / COORDINATOR_FILE, to_plain(link))
+    home = joined(kit, tmp_path / "member")
     shutil.copytree(kit.folder(), home.releases / "digits-1")
     save_head(home.root, "pets", head)
     return home

@@ -11,7 +11,6 @@ from PIL import Image
 
 from participant.cli import app
 from participant.comparison import Task, compare
-from participant.enrol import COORDINATOR_FILE, CoordinatorLink
 from participant.heads.fitting import fit_on_release, predict_files
 from participant.heads.store import list_heads, load_head
 from participant.home import Home
@@ -20,8 +19,7 @@ from participant.releases import open_release
 from shared.console import run_arguments
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.files import write_json
-from shared.domain.strict import to_plain
+from tests.joined_home import joined
 from tests.release_kit import Kit, make_used_kit
 
 SPEC = ExtractorSpec("fixed-mlp", 1, 16, 16, 8, (0.5,), (0.25,), {"hidden": 8, "grid": 2, "scales": 1})
@@ -47,21 +45,7 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def home(kit: Kit, tmp_path: Path, pictures: Path) -> Home:
     """A member that joined, with one data set and one pulled release."""
-    home = Home(tmp_path / "member")
-    link = CoordinatorLink(
-        url="https://localhost:8443",
-        ca_pem="",
-        ca_sha256=kit.fingerprint,
-        root_public_key=kit.root,
-        trust={},
-        consortium=kit.plan.consortium,
-        member_id=kit.plan.members[0].member_id,
-        name="North",
-        token="t",
-        declared_size=500,
-        roll_version=1,
-    )
-    write_json(home.root / COORDINATOR_FILE, to_plain(link))
+    home = joined(kit, tmp_path / "member")
     add_data_set(home.root, "halves", pictures)
     shutil.copytree(kit.folder(), home.releases / "digits-1")
     return home
