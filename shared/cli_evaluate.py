@@ -66,15 +66,17 @@ def reproduce(
     allow_expired: AllowExpired = False,
 ) -> None:
     """Measure again what a release states of itself. Exit code 3 names the claims that do not hold."""
-    from shared.evaluation.own_data import probe_own
+    from shared.evaluation.own_data import own_classes, probe_own
     from shared.evaluation.reproduction import reproduce as claims_of
 
     release = _verified(directory, root, allow_expired)
+    # First, so that nobody waits for what ends in an error.
+    classes = None if data is None else own_classes(data, release.spec)
     show = _Lines()
     try:
         judged = [show(claim) for claim in claims_of(release, directory)]
-        if data is not None:
-            judged += [show(claim) for claim in probe_own(release, directory, data)]
+        if classes is not None:
+            judged += [show(claim) for claim in probe_own(release, directory, classes)]
     except InvalidWeights as error:
         raise ProofFailed(error.message) from error
     _conclude(release, judged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from coordinator.registry.build import Export
     from tests.desk import Desk
 
 
@@ -28,6 +30,17 @@ def desk(prepared_home: Path, tmp_path: Path) -> Desk:
     from tests.desk import open_desk
 
     return open_desk(shutil.copytree(prepared_home, tmp_path / "coordinator"))
+
+
+@pytest.fixture(scope="session")
+def export_once(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """The export of a release's files for other programs, which takes torch ten seconds: once for all workers."""
+    from tests.export_kit import export_into
+
+    own = tmp_path_factory.getbasetemp()
+    kept = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "exported"
+    kept.mkdir(exist_ok=True)
+    return export_into(kept)
 
 
 LONGEST = (

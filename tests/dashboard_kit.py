@@ -93,7 +93,8 @@ class Board:
 def open_board(prepared_home: Path, home: Path, config: Config | None = None) -> Board:
     """The coordinator over a copy of `prepared_home`, with PEOPLE and the member North."""
     shutil.copytree(prepared_home, home)
-    coordinator = build_coordinator(home, config or Config(CONSORTIUM), SystemClock())
+    # Without exports: torch takes ten seconds for what its own tests look at.
+    coordinator = build_coordinator(home, config or Config(CONSORTIUM, exports=False), SystemClock())
     room: MembersRoom = coordinator.control.state.members
     room.accounts._hasher = CHEAP_HASHER
     room.accounts._nobody = CHEAP_HASHER.hash(PASSWORD[::-1])

@@ -1,11 +1,12 @@
-"""A release for other programs: its files, a head on it, pictures, and what Python says of them."""
+"""A release for other programs: its files, made once for all tests; a head on it, pictures, and what Python says."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from coordinator.registry.build import Export
+from coordinator.workers.export import run_export
 from participant.heads.fit import fit_head
 from participant.heads.head_file import head_file, write_head_file
+from shared.domain.canonical import digest_of_file
 from shared.domain.extractor import ExtractorSpec
+from shared.domain.release import WEIGHTS_FILE
 from shared.embedding import Embeddings, embed_files
 from shared.exports.public_records import public_records
 from shared.extractors.architectures import load
@@ -26,7 +31,7 @@ from shared.verification import verify_extractor
 from tests.release_kit import make_used_kit
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
-SPEC = ExtractorSpec("small-gn", 3, 32, 32, 16, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), {"width": 8})
+SPEC = ExtractorSpec("small-gn", 3, 16, 16, 8, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), {"width": 8})
 _NO_REGISTRY = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH")
 
 
@@ -44,7 +49,26 @@ class Example:
     """Labels and embeddings of pictures, by torch."""
 
 
-def make_example(folder: Path, export: Callable[[Path], Any]) -> Example:
+def export_into(kept: Path) -> Export:
+    """`run_export`, whose files for equal weights of one name are kept in `kept`, where every process looks first."""
+
+    def export(folder: Path, release: str) -> Mapping[str, str]:
+        made = kept / f"{release}-{digest_of_file(folder / WEIGHTS_FILE)[7:23]}"
+        with (kept / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (made / "sections.json").exists():
+                made.mkdir()
+                shutil.copyfile(folder / WEIGHTS_FILE, made / WEIGHTS_FILE)
+                sections = run_export(made, release)
+                (made / "sections.json").write_text(json.dumps(sections))
+        shutil.copytree(made, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("sections.json"))
+        found: dict[str, str] = json.loads((made / "sections.json").read_text())
+        return found
+
+    return export
+
+
+def make_example(folder: Path, export: Export) -> Example:
     """A consortium's release in `folder`, with the files that `export` adds to it."""
     kit = make_used_kit(folder, SPEC)
     verified = verify_extractor(kit.folder(), pinned_root=kit.root, clock=kit.clock)
@@ -54,7 +78,7 @@ def make_example(folder: Path, export: Callable[[Path], Any]) -> Example:
     names = tuple(f"photograph {k}" for k in range(public.labels))
     head = fit_head(learned, public.learned_labels, names, spec=SPEC, release_digest=verified.manifest_digest)
     release = shutil.copytree(kit.folder(), folder / "release")
-    export(release)
+    export(release, "digits-1")
     write_head_file(folder / "head.json", head_file(head, verified))
 
     def python(paths: list[Path]) -> tuple[list[str], Embeddings]:

@@ -6,7 +6,7 @@ Nobody claimed anything of these records, so nothing is judged; what is found st
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +23,19 @@ from shared.verification import VerifiedExtractor
 LABELS_A_CLASS = 20
 SEED = 20_262
 """Chooses what is learned from: the same folder gives the same numbers."""
+Classes = Mapping[str, Sequence[Given]]
+"""Class → its records."""
 _PART = "your data"
 _COLUMNS = ("text", "label")
 
 
-def probe_own(release: VerifiedExtractor, directory: Path, data: Path) -> Iterator[Claim]:
+def probe_own(release: VerifiedExtractor, directory: Path, classes: Classes) -> Iterator[Claim]:
     """A head on LABELS_A_CLASS records of each class, chosen by chance; all others are held out.
 
-    `data` is a folder with one folder for each class, holding pictures, or for an extractor of texts files with one
-    text a line; or for texts a CSV with the columns text and label. Raises Invalid where it is neither or has too
-    few, InvalidRecords for what cannot be read, ProofFailed and DigestMismatch as `onnx_of`.
+    Raises InvalidRecords for a picture that cannot be read, ProofFailed and DigestMismatch as `onnx_of`.
     """
     from shared.exports.comparison import Probe
 
-    classes = _classes(data, release.spec)
     given = [one for each in classes.values() for one in each]
     labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(each) for each in classes.values()])
     learned = _learned(labels)
@@ -70,11 +69,16 @@ def _learned(labels: np.ndarray) -> Mask:
     return chosen
 
 
-def _classes(data: Path, spec: ExtractorSpec) -> dict[str, list[Given]]:
-    """Class → its records, both in the order of their names."""
+def own_classes(data: Path, spec: ExtractorSpec) -> Classes:
+    """Both classes and their records in the order of their names.
+
+    `data` is a folder with one folder for each class, holding pictures, or for an extractor of texts files with one
+    text a line; or for texts a CSV with the columns text and label. Raises Invalid where it is neither or has too
+    few, InvalidRecords for a table or a text that cannot be read.
+    """
     if data.is_dir():
         folders = sorted(each for each in data.iterdir() if each.is_dir() and not each.name.startswith("."))
-        classes = {folder.name: given_in(_files(folder), spec) for folder in folders}
+        classes: Classes = {folder.name: given_in(_files(folder), spec) for folder in folders}
     elif data.is_file() and spec.kind is RecordKind.TEXT:
         classes = _rows(data)
     else:

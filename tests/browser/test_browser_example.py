@@ -15,10 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator.workers.export_onnx import to_onnx
-from shared.domain.release import ONNX_FILE, WEIGHTS_FILE
-from shared.extractors.architectures import load
-from shared.extractors.files import read_weights
+from coordinator.registry.build import Export
 from tests.browser.chromium import chromium, person
 from tests.export_kit import Example, install, make_example
 
@@ -41,19 +38,14 @@ def served(folder: Path) -> Iterator[str]:
     thread.join()
 
 
-def onnx_alone(release: Path) -> None:
-    weights = read_weights(release / WEIGHTS_FILE)
-    (release / ONNX_FILE).write_bytes(to_onnx(load(weights.spec, weights), weights.spec).SerializeToString())
-
-
 @pytest.fixture(scope="module")
 def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install("browser", tmp_path_factory.mktemp("browser"))
 
 
 @pytest.fixture(scope="module")
-def example(page_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Example:
-    made = make_example(tmp_path_factory.mktemp("release"), onnx_alone)
+def example(page_folder: Path, export_once: Export, tmp_path_factory: pytest.TempPathFactory) -> Example:
+    made = make_example(tmp_path_factory.mktemp("release"), export_once)
     shutil.copytree(made.release, page_folder / "release")
     shutil.copyfile(made.head, page_folder / "head.json")
     return made

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coordinator.workers.export import run_export
+from coordinator.registry.build import Export
 from shared.domain.extractor import ExtractorSpec
 from shared.extractors.preprocess import fit_image, to_input
 from tests.export_kit import EXAMPLES, Example, install, json_lines, make_example
@@ -22,8 +22,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def example(node: Path, tmp_path_factory: pytest.TempPathFactory) -> Example:
-    return make_example(tmp_path_factory.mktemp("release"), run_export)
+def example(node: Path, export_once: Export, tmp_path_factory: pytest.TempPathFactory) -> Example:
+    return make_example(tmp_path_factory.mktemp("release"), export_once)
 
 
 def label(node: Path, *words: object) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from coordinator.registry.build import Export
 from coordinator.workers.export import run_export
 from coordinator.workers.export_config import config, preprocessor_config
 from coordinator.workers.export_int8 import fold_norms, to_int8, why_unfit
@@ -40,8 +42,9 @@ from shared.extractors.architectures import load, starting_weights
 from shared.extractors.efficientnet import ConvNorm
 from shared.extractors.files import read_weights, write_weights
 from shared.extractors.preprocess import fit_image, to_input
+from tests.export_kit import SPEC
+from tests.release_kit import make_used_kit
 
-SPEC = ExtractorSpec("small-gn", 3, 16, 16, 8, (0.4, 0.5, 0.6), (0.25,), {"width": 8})
 FILES = {WEIGHTS_FILE, CONFIG_FILE, PREPROCESSOR_FILE, ONNX_FILE, ONNX_INT8_FILE, MEASURED_FILE}
 LENS = {LENS_FILE, LENS_PICTURE_FILE}
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,20 +53,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
-    write_weights(folder / WEIGHTS_FILE, *_starting(SPEC))
+    kit = make_used_kit(tmp_path_factory.mktemp("kit"), SPEC)
+    shutil.copyfile(kit.folder() / WEIGHTS_FILE, folder / WEIGHTS_FILE)
     return folder
 
 
 @pytest.fixture(scope="module")
-def measured(folder: Path) -> Measured:
-    sections = run_export(folder, "digits-1")
+def measured(export_once: Export, folder: Path) -> Measured:
+    sections = export_once(folder, "digits-1")
     assert {"For other programs", "Size and speed", "Energy"} < set(sections)
     return read_measured(folder)
-
-
-def _starting(spec: ExtractorSpec) -> tuple[object, ...]:
-    tensors, layout = starting_weights(spec, seed=3)
-    return tensors, spec, layout
 
 
 def test_an_export_leaves_its_files_and_nothing_else(folder: Path, measured: Measured) -> None:
