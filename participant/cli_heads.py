@@ -83,31 +83,37 @@ def compare(
     test: Annotated[str, typer.Option(help="Data set to measure them on.")],
     unseen: Annotated[str | None, typer.Option(help="A few labels of classes nobody trained on.")] = None,
     unseen_test: Annotated[str | None, typer.Option(help="Data set to measure those on.")] = None,
+    public: Annotated[
+        str | None,
+        typer.Option(help="A release of the library to stand beside it, such as efficientnet-lite0-1."),
+    ] = None,
     home: HomeOption = Path(),
 ) -> None:
-    """What the consortium is worth here, against raw pixels, fixed features and training alone.
+    """What the consortium is worth here, against raw pixels, fixed features, a public backbone and training alone.
 
     The numbers are written to comparison.json in this folder and nowhere else.
     """
-    from participant.comparison import Task
+    from participant.comparison import Task, raw_words
     from participant.comparison import compare as compare_ways
     from participant.releases import open_release
     from shared.domain.files import write_json
     from shared.domain.strict import to_plain
 
+    opened = open_release(Home(home), release)
     found = compare_ways(
         Home(home),
-        open_release(Home(home), release),
+        opened,
         Task(data, test),
         Task(unseen, unseen_test) if unseen and unseen_test else None,
+        open_release(Home(home), public) if public else None,
         out.print,
     )
     write_json(home / "comparison.json", to_plain(found))
+    words = {"raw_pixels": raw_words(opened.spec.kind), "public": public, "unseen_public": f"unseen {public}"}
     for way, accuracy in to_plain(found).items():
         if isinstance(accuracy, list):
-            typer.echo(
-                f"{way.replace('_', ' '):<24}{accuracy[0]:.3f}  ({accuracy[1]:.3f} to {accuracy[2]:.3f})"
-            )
+            called = words.get(way) or way.replace("_", " ")
+            typer.echo(f"{called:<24}{accuracy[0]:.3f}  ({accuracy[1]:.3f} to {accuracy[2]:.3f})")
 
 
 @app.command()

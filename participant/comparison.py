@@ -1,9 +1,9 @@
 """What the consortium is worth to this member, measured on its own records; the numbers stay in its folder.
 
-Four ways to the same task, each with a head fitted on the same labels and measured on the same test set: raw
+Five ways to the same task, each with a head fitted on the same labels and measured on the same test set: raw
 pixels (of texts, how often each byte occurs), fixed features that nobody trained (oriented filters; of texts, hashed
-n-grams), an extractor that this member trained alone on the plan's terms, and the consortium's release. Then the two
-that need no training set of one's own: classes nobody trained on.
+n-grams), a public backbone from the library, an extractor that this member trained alone on the plan's terms, and the
+consortium's release. Then those that need no training set of one's own: classes nobody trained on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from participant.training.alone import train_alone
 from participant.training.head import HeadState
 from participant.training.runtime import RuntimeOptions, apply_threads, read_options
 from participant.training.workbench import Workbench
-from shared.domain.errors import ConsentMissing
+from shared.domain.errors import ConsentMissing, Invalid
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.extractors import architectures
 from shared.extractors.device import choose_device
@@ -57,8 +57,11 @@ class Comparison:
     alone: Accuracy | None
     fixed_features: Accuracy
     raw_pixels: Accuracy
+    """Of texts: how often each byte occurs."""
+    public: Accuracy | None
     consortium: Accuracy
     unseen_fixed_features: Accuracy | None
+    unseen_public: Accuracy | None
     unseen_consortium: Accuracy | None
 
 
@@ -67,41 +70,59 @@ def compare(
     release: VerifiedExtractor,
     own: Task,
     unseen: Task | None,
+    public: VerifiedExtractor | None = None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Comparison:
     """Measure all that apply. `alone` needs a plan that trained it and that this member consented to; it takes as
     long as the run did.
 
-    Computes on the device of participant.toml.
+    Computes on the device of participant.toml. Raises Invalid where `public` reads texts and `release` pictures, or
+    the other way round.
     """
     spec, options = release.spec, read_options(home.settings)
+    if public is not None and public.spec.kind is not spec.kind:
+        raise Invalid(
+            f"{release.manifest.release} reads {spec.kind.value}s, {public.manifest.release} "
+            f"{public.spec.kind.value}s. Nothing was measured. Name a public extractor of the same kind."
+        )
     apply_threads(options)
     device = choose_device(options.device)
 
     def accuracy(task: Task, module: nn.Module, spec: ExtractorSpec) -> Accuracy:
         return _accuracy(home, task, module, spec, device)
 
+    def backbone(task: Task) -> Accuracy | None:
+        if public is None:
+            return None
+        return accuracy(task, architectures.load(public.spec, public.weights), public.spec)
+
     consortium = architectures.load(spec, release.weights)
     fixed, fixed_spec = _fixed_features(spec)
     raw, raw_spec = _raw(spec)
 
-    progress("raw pixels, fixed features, consortium")
-    results = {
-        "raw_pixels": accuracy(own, raw, raw_spec),
-        "fixed_features": accuracy(own, fixed, fixed_spec),
-        "consortium": accuracy(own, consortium, spec),
-        "unseen_fixed_features": None if unseen is None else accuracy(unseen, fixed, fixed_spec),
-        "unseen_consortium": None if unseen is None else accuracy(unseen, consortium, spec),
-    }
+    beside = "" if public is None else "public backbone, "
+    progress(f"{raw_words(spec.kind)}, fixed features, {beside}consortium")
+    found = Comparison(
+        records=open_data_set(home.root, own.fit).findings.records,
+        alone=None,
+        fixed_features=accuracy(own, fixed, fixed_spec),
+        raw_pixels=accuracy(own, raw, raw_spec),
+        public=backbone(own),
+        consortium=accuracy(own, consortium, spec),
+        unseen_fixed_features=None if unseen is None else accuracy(unseen, fixed, fixed_spec),
+        unseen_public=None if unseen is None else backbone(unseen),
+        unseen_consortium=None if unseen is None else accuracy(unseen, consortium, spec),
+    )
     progress("alone, on the plan's terms")
     alone = None
     if isinstance(release, VerifiedRelease):
         alone = _train_alone(home, release, own.fit, options)
-    return Comparison(
-        records=open_data_set(home.root, own.fit).findings.records,
-        alone=None if alone is None else accuracy(own, alone, spec),
-        **results,
-    )
+    return found if alone is None else dataclasses.replace(found, alone=accuracy(own, alone, spec))
+
+
+def raw_words(kind: RecordKind) -> str:
+    """What `Comparison.raw_pixels` is called for records of this kind."""
+    return "bytes" if kind is RecordKind.TEXT else "raw pixels"
 
 
 def _raw(spec: ExtractorSpec) -> tuple[nn.Module, ExtractorSpec]:

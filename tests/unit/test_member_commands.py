@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from coordinator.registry.build import KeepRequest, weights_only
+from coordinator.registry.publish import publish
+from coordinator.registry.shelf import Shelf
 from participant.cli import app
 from participant.comparison import Task, compare
 from participant.heads.fitting import fit_on_release, predict_files
@@ -18,16 +22,30 @@ from participant.records.add import add_data_set
 from participant.releases import open_release
 from shared.console import run_arguments
 from shared.domain.errors import InvalidConfig
-from shared.domain.extractor import ExtractorSpec
+from shared.domain.extractor import ExtractorSpec, RecordKind
+from shared.domain.release import Source, SourceKind
+from shared.extractors.architectures import starting_weights
+from shared.extractors.files import write_weights
 from tests.joined_home import joined
 from tests.release_kit import Kit, make_used_kit
 
 SPEC = ExtractorSpec("fixed-mlp", 1, 16, 16, 8, (0.5,), (0.25,), {"hidden": 8, "grid": 2, "scales": 1})
+BACKBONE = ExtractorSpec("small-gn", 3, 24, 24, 16, (0.5,), (0.25,), {"width": 8})
+WORDS = ExtractorSpec("ngram-bag", 1, 1, 48, 16, kind=RecordKind.TEXT)
 
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    return make_used_kit(tmp_path_factory.mktemp("commands"), SPEC)
+    """digits-1, and two extractors that nobody here trained: backbone-1 of pictures and words-1 of texts."""
+    folder = tmp_path_factory.mktemp("commands")
+    kit = make_used_kit(folder, SPEC)
+    for name, spec in (("backbone", BACKBONE), ("words", WORDS)):
+        tensors, layout = starting_weights(spec, seed=3)
+        write_weights(folder / f"{name}.safetensors", tensors, spec, layout)
+        source = Source(SourceKind.RANDOM, "Sees by chance.", "Apache-2.0", "this software")
+        request = KeepRequest(name, source, folder / f"{name}.safetensors")
+        publish(kit.home, request, kit.clock, export=weights_only)
+    return kit
 
 
 @pytest.fixture
@@ -106,3 +124,22 @@ def test_comparison_measures_what_needs_no_training_on_that_device(home: Home) -
     found = compare(home, open_release(home, "digits-1"), Task("halves", "halves"), None)
     assert found.alone is None and found.records == 40
     assert found.fixed_features.accuracy > 0.9 and found.consortium.accuracy > 0.5
+    assert found.public is None and found.unseen_public is None
+
+
+def test_public_backbone_stands_beside_the_consortiums_and_nothing_leaves_the_folder(
+    kit: Kit, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("backbone", "words"):
+        shutil.copytree(Shelf(kit.home).folder(name, 1), home.releases / f"{name}-1")
+    task = ("--data", "halves", "--test", "halves", "--unseen", "halves", "--unseen-test", "halves")
+    assert run(home, "head", "compare", "digits-1", *task, "--public", "backbone-1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = json.loads((home.root / "comparison.json").read_text())
+    for called, way in (("backbone-1", "public"), ("unseen backbone-1", "unseen_public")):
+        (line,) = (line for line in lines if line.startswith(f"{called}  "))
+        assert float(line.split("(")[0].split()[-1]) == pytest.approx(found[way][0], abs=5e-4)
+    assert found["public"] != found["consortium"] and found["public"][0] > 0.5
+    assert run(home, "head", "compare", "digits-1", *task, "--public", "words-1") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "digits-1 reads images, words-1 texts" in said and "Nothing was measured" in said
