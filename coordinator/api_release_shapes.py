@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from coordinator.registry.audiences import Audience
 from coordinator.registry.differences import Change
 from coordinator.registry.downloads import Downloads
+from coordinator.registry.library import OnShelf
 from coordinator.registry.service import Checked, Withdrawal
 from coordinator.runs.publish_jobs import PublishJob
 from shared.domain.privacy import Unit
@@ -48,6 +49,13 @@ class DownloadsOfReleases:
 
 
 @dataclass(frozen=True)
+class StandardExtractors:
+    """What this software can put into a library without anybody's records, and what this one has of it."""
+
+    extractors: tuple[OnShelf, ...]
+
+
+@dataclass(frozen=True)
 class ReleaseShape:
     """One release: what was proven of it here and when."""
 
@@ -83,10 +91,11 @@ class PrivacyOfRelease:
 
 @dataclass(frozen=True)
 class Differences:
-    """What is not as in the release `before`; null where there is none."""
+    """What is not as in the release `before`; null where there is none. And the notes of whoever published it."""
 
     release: str
     before: str | None
+    notes: tuple[str, ...]
     changes: tuple[Change, ...]
 
 

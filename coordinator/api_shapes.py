@@ -19,10 +19,13 @@ from coordinator.api_release_shapes import (
     Published,
     Publishing,
     ReleaseShape,
+    StandardExtractors,
     Yanked,
 )
 from coordinator.api_rules import API, Route
+from coordinator.registry.behaviour import Comparison
 from coordinator.registry.gate_report import GateReport
+from coordinator.registry.library import OnShelf
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.events import RoundEvent
 from coordinator.runs.progress import Progress
@@ -126,13 +129,16 @@ class PlanLineMember(PlanMember):
 
 @dataclass(frozen=True)
 class PlanLine:
-    """A plan in the list."""
+    """A plan in the list. `fault`: which check of this version it fails, so that no run can begin from it; empty where
+    it passes, was withdrawn or has a run; null while that is being found out (some 50 ms a plan: ask again).
+    """
 
     digest: str
     extractor_name: str
     proposed_by: str
     proposed_at: str
     withdrawn: bool
+    fault: str | None
     members: tuple[PlanLineMember, ...]
     quorum: int
     rounds: int
@@ -155,7 +161,10 @@ class Consents:
 
 @dataclass(frozen=True)
 class PlanWithConsents(Consents):
-    """One plan, who proposed it, who consented when, and why a consent does not count (`uncounted`)."""
+    """One plan, who proposed it, who consented when, and why a consent does not count (`uncounted`).
+
+    `fault`: which check of this version it fails, so that no run can begin from it; empty where it passes.
+    """
 
     plan: Plan
     proposed_by: str
@@ -163,6 +172,7 @@ class PlanWithConsents(Consents):
     withdrawn: bool
     consented_at: Mapping[str, str]
     uncounted: Mapping[str, str]
+    fault: str
 
 
 @dataclass(frozen=True)
@@ -269,8 +279,12 @@ ANSWERS: Mapping[Route, type] = {
     ("GET", f"{API}/releases/downloads"): DownloadsOfReleases,
     ("GET", f"{API}/extractors/{{extractor}}/channels"): Channels,
     ("POST", f"{API}/extractors/{{extractor}}/channels/{{channel}}"): ChannelMoved,
+    ("GET", f"{API}/library"): StandardExtractors,
+    ("POST", f"{API}/library/{{name}}"): OnShelf,
     ("GET", f"{API}/releases/{{extractor}}/{{number}}"): ReleaseShape,
     ("GET", f"{API}/releases/{{extractor}}/{{number}}/changes"): Differences,
+    ("GET", f"{API}/releases/{{extractor}}/{{number}}/diff"): Comparison,
+    ("POST", f"{API}/releases/{{extractor}}/{{number}}/diff"): Comparison,
     ("GET", f"{API}/releases/{{extractor}}/{{number}}/privacy"): PrivacyOfRelease,
     ("GET", f"{API}/releases/{{extractor}}/{{number}}/redteam"): GateReport,
     ("GET", f"{API}/releases/{{extractor}}/{{number}}/redteam/{{picture}}"): Picture,

@@ -30,10 +30,13 @@ from coordinator.members.routes_account import router as account_router
 from coordinator.members.status import PresenceWatch
 from coordinator.openapi import router as openapi_router
 from coordinator.problems import install_error_handlers, problem_response
-from coordinator.registry.build import weights_only
+from coordinator.registry.behaviour import Comparisons
+from coordinator.registry.behaviour_routes import router as behaviour_router
 from coordinator.registry.channels import router as channels_router
 from coordinator.registry.hub_routes import router as hub_router
 from coordinator.registry.hub_shelf import HubShelf
+from coordinator.registry.library import NICENESS, StandardLibrary, standard_library
+from coordinator.registry.library_routes import router as library_router
 from coordinator.registry.release_routes import router as releases_router
 from coordinator.registry.routes import router as registry_router
 from coordinator.registry.service import ReleaseService
@@ -48,7 +51,8 @@ from coordinator.runs.service import RunService
 from coordinator.runs.store import RunStore
 from coordinator.storage.checkpoints import CheckpointStore
 from coordinator.storage.database import migrate, open_database
-from coordinator.workers.export import run_export
+from coordinator.workers.export import export_of
+from coordinator.workers.process import end_workers
 from shared.domain.clock import Clock, SystemClock
 from shared.domain.consortium import Member
 from shared.domain.errors import InvalidMessage
@@ -85,8 +89,8 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     every_member: Callable[[], list[Member]] = members.members.every
     driver = RunDriver(store, checkpoints, carrier, every_member, home / "starting", home / "scratch")
     presence = PresenceWatch(members.status, clock, carrier.online)
-    export = run_export if config.exports else weights_only
-    publisher = Publisher(home, store, driver, every_member, PublishJobs(engine, clock), clock, export)
+    jobs, export = PublishJobs(engine, clock), export_of(config)
+    publisher = Publisher(home, store, driver, every_member, jobs, clock, export, config.licence)
     control = FastAPI(
         title="Commonlens coordinator",
         docs_url=None,
@@ -103,6 +107,8 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     control.state.runs = RunService(config.consortium, store, every_member, home / "starting")
     control.state.releases = ReleaseService(home, engine, clock)
     control.state.downloads = control.state.releases.downloads
+    control.state.comparisons = Comparisons(home, clock)
+    control.state.library = standard_library(control.state.releases, export_of(config, NICENESS))
     control.state.hub = HubShelf(control.state.releases)
     control.state.publisher = publisher
     _add_routes(control, bulk)
@@ -118,11 +124,15 @@ def _lifespan(
     driver: RunDriver, presence: PresenceWatch, carrier: FlowerCarrier, publisher: Publisher
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         publisher.settle()
         driver.start()
         presence.start()
         yield
+        library: StandardLibrary = app.state.library
+        library.stop()
+        end_workers()
+        library.join(5.0)
         presence.stop()
         driver.stop()
         driver.join(timeout=10.0)
@@ -142,7 +152,9 @@ def _add_routes(control: FastAPI, bulk: BulkTransfers) -> None:
         runs_router,
         registry_router,
         releases_router,
+        behaviour_router,
         channels_router,
+        library_router,
         progress_router,
         publish_router,
         bulk_routes(bulk),

@@ -192,6 +192,7 @@ def member_list(home: Home = Path()) -> None:
         typer.echo(
             f"{member['id']}  {member['state']:<9}  {member['purpose']:<10}  "
             f"{member['declared_size']:>9,}  {member['device']:<12}  {member['name']}"
+            f"{'  ! ' if member['differs'] else ''}{member['differs']}"
         )
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from coordinator.operator import PATIENCE_S, Operator
 from coordinator.runs.draft import PlanDraft
+from coordinator.runs.plan_checks import refused_line
 from shared.domain.strict import read_toml, to_plain
 
 app = typer.Typer(no_args_is_help=True, help="Check, propose, list and withdraw plans.")
@@ -39,13 +40,11 @@ def propose(plan: PlanFile, home: Home = Path()) -> None:
 
 @app.command("list")
 def list_plans(home: Home = Path()) -> None:
-    """All plans, with who consented."""
+    """All plans, with who consented, and which no longer pass the check."""
     for plan in Operator(home).client().get("/plans")["plans"]:
-        signed = sum(m["counts"] for m in plan["members"])
-        standing = "withdrawn" if plan["withdrawn"] else f"{signed} of {len(plan['members'])} consented"
         typer.echo(
             f"{plan['digest']}  {plan['extractor_name']}  {plan['rounds']} rounds  "
-            f"target ε {plan['target_epsilon']:g}  {standing}"
+            f"target ε {plan['target_epsilon']:g}  {_standing(plan)}"
         )
 
 
@@ -54,6 +53,16 @@ def withdraw(digest: Annotated[str, typer.Argument(help="The plan's digest.")], 
     """Take a plan back that no run began from, for good. No consent to it counts any more."""
     Operator(home).client().post(f"/plans/{digest}/withdraw")
     typer.echo(f"Withdrew {digest}.")
+
+
+def _standing(plan: dict[str, Any]) -> str:
+    if plan["withdrawn"]:
+        return "withdrawn"
+    if plan["fault"]:
+        return refused_line(plan["fault"])
+    signed = sum(m["counts"] for m in plan["members"])
+    checked = ", being checked" if plan["fault"] is None else ""
+    return f"{signed} of {len(plan['members'])} consented{checked}"
 
 
 def _draft(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from coordinator.operator import PATIENCE_S, Operator
 from coordinator.runs.noised_counts import accuracy
 from shared.domain.clock import SystemClock
-from shared.domain.errors import Abandoned, QuorumMissed, RunStopped
+from shared.domain.errors import Abandoned, Invalid, QuorumMissed, RunStopped
 from shared.domain.plan import Plan
 from shared.domain.strict import build
+from shared.release.about import MOST_TEXT_CHARACTERS
+from shared.release.envelope import read_bounded
 from shared.wire.client import ControlClient
 
 run_app = typer.Typer(no_args_is_help=True, help="Start, watch, pause, resume and stop runs.")
@@ -96,11 +99,22 @@ def stop(run: RunArgument, home: Home = Path()) -> None:
 
 
 @release_app.command()
-def publish(run: RunArgument, home: Home = Path()) -> None:
+def publish(
+    run: RunArgument,
+    notes: Annotated[
+        str,
+        typer.Option("--notes", help="What is new, for the changelog: one note a line, signed and public."),
+    ] = "",
+    notes_file: Annotated[
+        Path | None, typer.Option("--notes-file", help="The same from a file in UTF-8; - is standard input.")
+    ] = None,
+    home: Home = Path(),
+) -> None:
     """Build, sign and verify a release of a run's last closed round, then show it; prints its id last."""
     from shared.release.promise import alone_text, epsilon_text
 
-    published = Operator(home).client().post(f"/runs/{run}/releases", timeout_s=PATIENCE_S)
+    body = {"notes": _notes(notes, notes_file)}
+    published = Operator(home).client().post(f"/runs/{run}/releases", body, timeout_s=PATIENCE_S)
     for member in published["members"]:
         spent, alone = member["epsilon"], member["epsilon_alone"]
         typer.echo(
@@ -146,6 +160,22 @@ def channel(
     client.post(f"/extractors/{extractor}/channels/{name}", {"release": release})
     for found, where in client.get(f"/extractors/{extractor}/channels")["channels"].items():
         typer.echo(f"{found}  {where}")
+
+
+def _notes(typed: str, file: Path | None) -> str:
+    if file is None:
+        return typed
+    if typed:
+        raise Invalid(
+            "Both --notes and --notes-file were given, one is used. Nothing was published. Leave one out."
+        )
+    try:
+        if str(file) == "-":
+            return sys.stdin.read(MOST_TEXT_CHARACTERS + 1)
+        data = read_bounded(file, 4 * MOST_TEXT_CHARACTERS)
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{file} is not text in UTF-8. Nothing was published. Save it as UTF-8.") from error
 
 
 def _move(home: Path, run: str, action: str) -> None:

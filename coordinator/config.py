@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,13 @@ from urllib.parse import urlsplit
 from shared.domain.consortium import Role
 from shared.domain.errors import InvalidConfig
 from shared.domain.strict import read_toml
+from shared.release.licence import OWN_TERMS, Licence, fault_of
 
 CONFIG_FILE = "coordinator.toml"
 DATABASE_FILE = "coordinator.db"
 ADMIN_TOKEN_FILE = "admin.token"
 """Written by init, mode 0600: what the operator's own commands sign in with."""
+COUNTRY = re.compile(r"[A-Z]{3}\Z")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -70,6 +73,14 @@ class Storage:
 
 
 @dataclass(frozen=True)
+class Library:
+    """The standard extractors: classical ones, random weights, public pretrained ones. None of them costs any ε."""
+
+    fill: bool = True
+    """Whether standard extractors that are missing are made after a start: one by one, beside everything else."""
+
+
+@dataclass(frozen=True)
 class Config:
     """One coordinator. A plan says how it trains; this file only says where it runs."""
 
@@ -86,9 +97,14 @@ class Config:
     """Whether anybody may pull releases, or only members and people with an account."""
     exports: bool = True
     """Whether releases hold ONNX files, a lens profile and measurements, which take a minute of one processor each."""
+    country: str = ""
+    """Where this machine stands, ISO 3166 alpha-3 such as FRA: for the CO₂ of a kilowatt-hour on the cards. Empty: the
+    world's average."""
     limits: Limits = field(default_factory=Limits)
     oidc: Oidc = field(default_factory=Oidc)
     storage: Storage = field(default_factory=Storage)
+    library: Library = field(default_factory=Library)
+    licence: Licence = OWN_TERMS
 
     def database(self, home: Path) -> str:
         """The database's URL, with the default filled in."""
@@ -124,6 +140,15 @@ def check_config(config: Config) -> None:
         "an address that starts with https://",
         config.public_url,
     )
+    _require(
+        not config.country or COUNTRY.match(config.country) is not None,
+        "country",
+        "three capital letters, ISO 3166 alpha-3",
+        config.country[:20],
+    )
+    if (fault := fault_of(config.licence)) is not None:
+        field_name, expected, found = fault
+        _require(False, f"licence.{field_name}", expected, found)
     for name in ("max_body_bytes", "sign_in_attempts", "enrolment_attempts"):
         _require(getattr(limits, name) >= 1, f"limits.{name}", "at least 1", getattr(limits, name))
     for name in ("attempts_window_s", "session_lifetime_s", "invitation_lifetime_s"):

@@ -56,6 +56,7 @@ _RATIONED = {
     ("POST", f"{API}/node/report"),
     ("POST", f"{API}/node/sign-in-link"),
     ("POST", f"{API}/plans/{{digest}}/consents"),
+    ("POST", f"{API}/releases/{{extractor}}/{{number}}/diff"),
 }
 """So often in an hour (members/allowance.py)."""
 _INTRODUCTION = (

@@ -13,6 +13,7 @@ from coordinator.app import build_coordinator
 from coordinator.audit.masking import install_masking
 from coordinator.config import read_config
 from coordinator.members.authority import AuthorityFiles, renew_server_certificate
+from coordinator.registry.library import StandardLibrary
 from coordinator.registry.storage_move import preflight
 from shared.domain.clock import SystemClock
 
@@ -36,6 +37,9 @@ def serve(home: Path) -> None:
     renew_server_certificate(home, config.server_names, SystemClock(), only_if_due=True)
     preflight(home)
     coordinator = build_coordinator(home, config)
+    if config.library.fill:
+        library: StandardLibrary = coordinator.control.state.library
+        library.fill()
     files = AuthorityFiles(home)
     uvicorn.run(
         coordinator.asgi,

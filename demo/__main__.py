@@ -32,6 +32,7 @@ AFTER: tuple[Stage, ...] = (
     ("red team and release", stages.publish, 20.0),
     ("heads", stages.fit_heads, 16.0),
     ("comparison", stages.compare, 22.0),
+    ("library", stages.look_into_library, 1.5),
 )
 """Name, what it does, and about how many seconds it takes on two quiet cores: for the time left."""
 

@@ -73,6 +73,9 @@ def initialise(demo: Consortium, tell: Tell) -> None:
         "--name", "127.0.0.1",
     )  # fmt: skip
     demo.fingerprint = _found(r"sha256:[0-9a-f]{64}", said)
+    with (demo.coordinator / "coordinator.toml").open("a") as settings:
+        # Filling the library takes minutes of a processor, and five organisations share this machine's.
+        settings.write("[library]\nfill = false\n")
     server = demo.processes.start(
         "coordinator", "commonlens-coordinator", "serve", "--home", str(demo.coordinator)
     )
@@ -178,6 +181,20 @@ def compare(demo: Consortium, tell: Tell) -> None:
         )
     )  # fmt: skip
     tell("every member compared the consortium with doing without it")
+
+
+def look_into_library(demo: Consortium, tell: Tell) -> None:
+    """What a stranger may choose from, and what a coordinator adds by itself that is not a demo's."""
+    offered, standard = demo.processes.run(
+        Command(("commonlens", "list", demo.url, "--to", str(demo.root / "stranger"))),
+        Command(("commonlens-coordinator", "library", "list")),
+    )
+    release = _found(re.escape(demo.release), offered)
+    names = [line.split()[0] for line in standard.splitlines()]
+    tell(
+        f"`commonlens list {demo.url}` offers {release}; a coordinator that stays up adds {len(names)} extractors that "
+        f"nobody's records had a part in: {', '.join(names)}"
+    )
 
 
 def _digits(organisation: Organisation) -> str:

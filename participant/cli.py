@@ -208,7 +208,10 @@ def plan_list(home: HomeOption = Path()) -> None:
 
     for plan in MemberControl(Home(home)).client.get("/plans")["plans"]:
         signed = sum(member.get("counts", member["consented"]) for member in plan["members"])
-        standing = "withdrawn" if plan.get("withdrawn") else f"{signed} of {len(plan['members'])} consented"
+        standing = f"{signed} of {len(plan['members'])} consented"
+        # What a coordinator of an earlier version does not say is not so.
+        standing = "no longer passes the coordinator's check" if plan.get("fault") else standing
+        standing = "withdrawn" if plan.get("withdrawn") else standing
         typer.echo(f"{plan['digest']}  {plan['extractor_name']}  {standing}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from participant.enrol import read_link
@@ -15,14 +14,12 @@ from shared.privacy.ledger import Ledger
 from shared.release import limits
 from shared.release.certificate import group_events
 from shared.release.envelope import read_document
-from shared.release.hub_client import connect, pull
+from shared.release.hub_client import Progress, connect, pull
 from shared.release.manifest import parse_manifest
 from shared.verification import VerifiedExtractor, VerifiedRelease, verify_extractor
 
 
-def pull_release(
-    home: Home, wanted: str | None, progress: Callable[[str, int, int], None] = lambda *_: None
-) -> VerifiedExtractor:
+def pull_release(home: Home, wanted: str | None, progress: Progress = lambda *_: None) -> VerifiedExtractor:
     """Bring a release into releases/<id>/, verified under the root key that this member pinned when it joined."""
     link = read_link(home.root)
     clock = SystemClock()

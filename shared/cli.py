@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
@@ -21,6 +22,7 @@ from shared.domain.errors import Invalid
 from shared.release.promise import alone_text, epsilon_text
 
 if TYPE_CHECKING:
+    from shared.release.hub_client import Progress as ProgressTold
     from shared.verification import VerifiedExtractor
 
 app = typer.Typer(
@@ -92,7 +94,10 @@ def pull(
         ),
     ] = None,
 ) -> None:
-    """Download a release, verify it, and only then show it. The pin is kept in DIR/.commonlens."""
+    """Download a release, verify it, and only then show it. Cut off, the next call goes on where this one was.
+
+    The pin, and what came of a release that is not whole yet, are kept in DIR/.commonlens.
+    """
     from shared.release import hub_client
     from shared.verification import verify_extractor
 
@@ -110,21 +115,18 @@ def pull(
         console=Console(stderr=True),
         transient=True,
     ) as bar:
-        task = bar.add_task("catalogue", total=None)
-        pulled = hub_client.pull(
-            store,
-            name,
-            to,
-            check,
-            clock,
-            lambda file, done, total: bar.update(task, description=file, completed=done, total=total),
-            token,
-        )
+        pulled = hub_client.pull(store, name, to, check, clock, _shown_on(bar), token)
     _show_proofs(pulled.verified)
     here = "was here already and still holds" if pulled.downloaded_bytes == 0 else "is now"
-    Console(highlight=False, soft_wrap=True).print(
-        Text(f"{pulled.entry.id} {here} in {pulled.folder}. Root: {store.state.pinned_root}")
-    )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(f"{pulled.entry.id} {here} in {pulled.folder}. Root: {store.state.pinned_root}"))
+    if pulled.resumed_bytes:
+        console.print(
+            Text(
+                f"It went on after {decimal(pulled.resumed_bytes)} that an earlier pull had brought; "
+                f"{decimal(pulled.downloaded_bytes)} came now."
+            )
+        )
 
 
 @app.command()
@@ -160,6 +162,22 @@ def embed(
 
 add_library_commands(app)
 add_evaluate_commands(app)
+
+
+def _shown_on(bar: Progress) -> ProgressTold:
+    task = bar.add_task("catalogue", total=None)
+    before = 0
+
+    def show(file: str, done: int, total: int, resumed: int) -> None:
+        nonlocal before
+        if resumed != before:
+            # What was here already has no speed.
+            bar.reset(task, total=total, completed=done)
+            before = resumed
+        where = f"{file}, after {decimal(resumed)} from before" if resumed else file
+        bar.update(task, description=where, completed=done, total=total)
+
+    return show
 
 
 def _explain(release: VerifiedExtractor, *, every_round: bool, as_json: bool) -> None:

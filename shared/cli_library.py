@@ -87,7 +87,7 @@ def show(
     to: Folder = RELEASES,
     token: Token = None,
 ) -> None:
-    """One release: its card, its channels, and the line of releases that it stands in."""
+    """One release: its card, its channels, and the changelog of the line that it stands in."""
     from shared.library_facts import facts_of
     from shared.release.card import body_of
 
@@ -142,28 +142,42 @@ def _list(every: list[Facts], nothing: str) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("release", "kind", "channels", "MB"):
         table.add_column(heading, justify="right" if heading == "MB" else "left")
-    table.add_column("what it sees", ratio=1)
+    table.add_column("what it sees, what is new", ratio=1)
     for facts in every:
         table.add_row(
             Text(facts.entry.id),
             facts.kind,
             Text(", ".join(facts.channels)),
             f"{facts.weights_bytes / 1e6:.2f}",
-            Text(one_line(facts.sees) or "not measured"),
+            Text("\n".join([one_line(facts.sees) or "not measured", *_news(facts)])),
         )
     console.print(table)
 
 
+def _news(facts: Facts) -> list[str]:
+    """The first of its notes, and how many more there are."""
+    notes = facts.about.notes
+    more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+    return [f"New: {one_line(notes[0])}{more}"] if notes else []
+
+
 def _line_of_releases(library: Library, shown: Facts) -> Iterator[str]:
-    """Newest first, with channels and what was withdrawn."""
-    pointing = library.catalogue.channels_of(shown.entry.extractor_name)
-    line = [e for e in library.catalogue.releases if e.extractor_name == shown.entry.extractor_name]
-    for entry in sorted(line, key=lambda e: e.number, reverse=True):
-        channels = ", ".join(name for name, found in pointing.items() if found.id == entry.id)
+    """The changelog, with channels and what was withdrawn."""
+    from shared.library_facts import changelog
+
+    name = shown.entry.extractor_name
+    pointing, changes = library.catalogue.channels_of(name), changelog(library, name)
+    for change in changes:
+        entry = change.entry
+        channels = ", ".join(channel for channel, found in pointing.items() if found.id == entry.id)
         marks = [channels] if channels else []
         marks += ["withdrawn"] if entry.yanked else []
         marks += ["this one"] if entry.id == shown.entry.id else []
-        yield f"{entry.id}  {entry.manifest_digest[:23]}…  {'; '.join(marks)}".rstrip()
+        yield f"{entry.id}  {change.created_at[:10]}  {entry.manifest_digest[:23]}…  {'; '.join(marks)}".rstrip()
+        yield from (f"  - {one_line(what)}" for what in change.what)
+    older = sum(entry.extractor_name == name for entry in library.catalogue.releases) - len(changes)
+    if older:
+        yield f"and {older} before {changes[-1].entry.id}"
 
 
 def _compare(every: list[Facts]) -> None:

@@ -18,7 +18,7 @@ from shared.domain.release import CertificateMember, CohortRound
 from shared.domain.run import RoundState
 from shared.domain.strict import to_plain
 from shared.release.fingerprint import fingerprint
-from shared.release.promise import believed, not_promised, promise
+from shared.release.promise import believed, not_promised, promise, right_at_most
 from shared.verification import VerifiedRelease
 
 EXPLANATION_FORMAT: Final = "commonlens-explanation/1"
@@ -131,17 +131,6 @@ def explain(release: VerifiedRelease) -> Explanation:
     )
 
 
-def right_at_most(epsilon: float, delta: float) -> float:
-    """The highest chance that a guess about one unit is right, where the chance was one half before.
-
-    (e^ε + δ) / (e^ε + 1): the trade-off of (ε, δ) at equal priors (Kairouz, Oh, Viswanath 2015, theorem 2.1).
-    """
-    if epsilon > 700.0:  # e^ε is no float any more, and the answer is 1 in all its digits
-        return 1.0
-    growth = math.exp(epsilon)
-    return (growth + delta) / (growth + 1.0)
-
-
 def belief_at_most(epsilon: float, prior: float) -> float:
     """What a belief of `prior` about one unit can become: its odds times e^ε, except with chance about δ."""
     return 1.0 / (1.0 + math.exp(-min(epsilon, 700.0)) * (1.0 - prior) / prior)
@@ -155,12 +144,6 @@ def factor_text(epsilon: float) -> str:
     unit = 10.0 ** (math.floor(math.log10(growth)) - 2)
     shown = math.ceil(growth / unit - 1e-9) * unit
     return f"{shown:,.0f}" if shown >= 100.0 else f"{shown:.3g}"
-
-
-def percent_text(chance: float) -> str:
-    """A chance as people read it: rounded up to a tenth of a percent, because it is a bound."""
-    tenths = math.ceil(chance * 1000.0 - 1e-9)
-    return f"{tenths / 10:.1f} %" if tenths < 1000 else "nearly 100 %"
 
 
 def _member(

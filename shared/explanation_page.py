@@ -22,10 +22,8 @@ from shared.explanation import (
     RoundFacts,
     belief_at_most,
     factor_text,
-    percent_text,
-    right_at_most,
 )
-from shared.release.promise import epsilon_text
+from shared.release.promise import epsilon_text, percent_text, right_at_most
 
 WIDTH: Final = 80
 _NAME: Final = 16

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared.domain.release import (
+    ABOUT_FILE,
     LENS_FILE,
     WEIGHTS_FILE,
     AnyManifest,
     CatalogueEntry,
+    KeptManifest,
 )
-from shared.lens.profile import LensProfile, read_profile
+from shared.lens.profile_shape import LensProfile, read_profile
 from shared.lens.words import describe
+from shared.release.about import About, changelog_line, parse_about
 from shared.release.library import Library
 from shared.release.manifest import card_of, kind_of
+
+MOST_CHANGES = 12
+"""Releases that a changelog goes back."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Facts:
     """Those that point to it."""
     profile: LensProfile | None
     card: str
+    about: About
 
     @property
     def kind(self) -> str:
@@ -36,8 +44,12 @@ class Facts:
 
     @property
     def sees(self) -> str:
-        """The lens profile in a sentence; "" where it was not measured."""
-        return "" if self.profile is None else describe(self.profile)
+        """The lens profile in sentences; without one, how the text on what nobody trained here begins, or ""."""
+        if self.profile is not None:
+            return describe(self.profile)
+        if isinstance(self.manifest, KeptManifest):
+            return re.split("[.:] ", self.manifest.source.about, maxsplit=1)[0].removesuffix(".") + "."
+        return ""
 
     @property
     def weights_bytes(self) -> int:
@@ -51,6 +63,7 @@ def facts_of(library: Library, entry: CatalogueEntry) -> Facts:
     lens = library.file(entry, manifest, LENS_FILE)
     profile = None if lens is None else read_profile(json.loads(lens), LENS_FILE)
     card = library.file(entry, manifest, card_of(manifest)) or b""
+    about = parse_about(library.file(entry, manifest, ABOUT_FILE))
     pointing = library.catalogue.channels_of(entry.extractor_name)
     return Facts(
         entry=entry,
@@ -58,7 +71,37 @@ def facts_of(library: Library, entry: CatalogueEntry) -> Facts:
         channels=tuple(sorted(name for name, found in pointing.items() if found.id == entry.id)),
         profile=profile,
         card=card.decode("utf-8", errors="replace"),
+        about=about,
     )
+
+
+@dataclass(frozen=True)
+class Change:
+    """One release in the changelog of its line."""
+
+    entry: CatalogueEntry
+    created_at: str
+    what: tuple[str, ...]
+    """Its notes, then what the numbers say."""
+
+
+def changelog(library: Library, name: str) -> list[Change]:
+    """The newest releases of an extractor, newest first; withdrawn ones are among them. Raises as `facts_of`."""
+    line = [entry for entry in library.catalogue.releases if entry.extractor_name == name]
+    newest_first = sorted(line, key=lambda entry: entry.number, reverse=True)
+    return [_change(library, entry) for entry in newest_first[:MOST_CHANGES]]
+
+
+def _change(library: Library, entry: CatalogueEntry) -> Change:
+    manifest = library.manifest(entry)
+    about = parse_about(library.file(entry, manifest, ABOUT_FILE))
+    if about.summary is not None:
+        numbers = changelog_line(about.summary, about.validation)
+    elif isinstance(manifest, KeptManifest):
+        numbers = manifest.source.origin
+    else:
+        numbers = f"run {manifest.run_id} of plan {manifest.plan_digest[:23]}…"
+    return Change(entry, manifest.created_at, (*about.notes, numbers))
 
 
 def newest(library: Library) -> list[Facts]:

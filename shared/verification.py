@@ -13,7 +13,7 @@ certificate are in certificate_proofs.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, NoReturn, TypeVar
@@ -52,6 +52,7 @@ from shared.domain.release import (
 from shared.extractors.files import Weights, read_weights
 from shared.release import limits
 from shared.release.certificate import parse_certificate
+from shared.release.client_notes import NOTES_FOLDER, NOTES_ROOT, count_notes, stranger_among_notes
 from shared.release.envelope import read_document
 from shared.release.manifest import UnverifiedManifest, layout_of, parse_manifest, plan_of
 from shared.release.openssf import verify_folder
@@ -248,18 +249,7 @@ def _manifest(folder: Path, trust: Trust) -> tuple[UnverifiedManifest, str]:
 
 
 def _files(folder: Path, manifest: AnyManifest) -> tuple[None, str]:
-    expected = {*manifest.files, *BESIDE_THE_PROMISE}
-    folders = {str(PurePosixPath(name).parent) for name in expected} - {"."}
-    for place in ("", *sorted(folders)):
-        with os.scandir(folder / place) as entries:
-            for entry in entries:
-                name = f"{place}/{entry.name}" if place else entry.name
-                if name in folders and entry.is_dir(follow_symlinks=False):
-                    continue
-                if name not in expected:
-                    _fail(f"There is an extra file {name[:80]!r}. Remove it, or pull the release again.")
-                if not entry.is_file(follow_symlinks=False):
-                    _fail(f"{name} is not a plain file. Pull the release again.")
+    _no_extra_file(folder, {*manifest.files, *BESIDE_THE_PROMISE})
     for name, promised in manifest.files.items():
         path = folder / name
         found_bytes = path.stat().st_size if path.exists() else None
@@ -276,7 +266,31 @@ def _files(folder: Path, manifest: AnyManifest) -> tuple[None, str]:
             raise DigestMismatch(
                 f"{name} should be {promised.digest[:23]}… and is {found[:23]}…. Pull the release again."
             )
-    return None, f"{len(manifest.files)} files, {sum(f.size_bytes for f in manifest.files.values())} bytes"
+    notes = count_notes(folder)
+    left_out = f"; left out: {NOTES_FOLDER}, {notes} notes of the client that fetched them" if notes else ""
+    total = sum(file.size_bytes for file in manifest.files.values())
+    return None, f"{len(manifest.files)} files, {total} bytes{left_out}"
+
+
+def _no_extra_file(folder: Path, expected: Collection[str]) -> None:
+    folders = {str(PurePosixPath(name).parent) for name in expected} - {"."}
+    for place in ("", *sorted(folders)):
+        with os.scandir(folder / place) as entries:
+            for entry in entries:
+                name = f"{place}/{entry.name}" if place else entry.name
+                if name in (*folders, NOTES_ROOT) and entry.is_dir(follow_symlinks=False):
+                    continue
+                if name not in expected:
+                    _extra(name)
+                if not entry.is_file(follow_symlinks=False):
+                    _fail(f"{name} is not a plain file. Pull the release again.")
+    hidden = stranger_among_notes(folder, expected)
+    if hidden is not None:
+        _extra(hidden)
+
+
+def _extra(name: str) -> NoReturn:
+    _fail(f"There is an extra file {name[:120]!r}. Remove it, or pull the release again.")
 
 
 def _openssf(folder: Path, trust: Trust) -> tuple[None, str]:
@@ -285,7 +299,8 @@ def _openssf(folder: Path, trust: Trust) -> tuple[None, str]:
         return None, "the trust document names no key for one"
     if not (folder / SIGNATURE_FILE).is_file():
         _fail(f"The file {SIGNATURE_FILE} is missing. Pull the release again.")
-    covered = verify_folder(folder, trust.openssf_key)
+    # That nothing hides among the notes was proof 3.
+    covered = verify_folder(folder, trust.openssf_key, left_out=NOTES_FOLDER)
     return None, f"{SIGNATURE_FILE} covers {covered} files, by the EC key that the trust document names"
 
 

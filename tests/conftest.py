@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,10 @@ import pytest
 if TYPE_CHECKING:
     from coordinator.registry.build import Export
     from tests.desk import Desk
+
+
+# With torch and a web server in memory, looking for cycles at Python's usual pace is a twelfth of the suite's time.
+gc.set_threshold(20_000, 50, 100)
 
 
 @pytest.fixture(scope="session")

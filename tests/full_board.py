@@ -64,7 +64,9 @@ class FullBoard(Board):
 
 
 @contextmanager
-def full_board(prepared_home: Path, folder: Path, config: Config | None = None) -> Iterator[FullBoard]:
+def full_board(
+    prepared_home: Path, folder: Path, config: Config | None = None, notes: tuple[str, ...] = ("A note.",)
+) -> Iterator[FullBoard]:
     """Everything that a page can show, made by the shipped services, in a home under `folder`."""
     board = open_board(prepared_home, folder / "coordinator", config)
     keys = {name: SigningKey.generate() for name in NAMES}
@@ -97,6 +99,7 @@ def full_board(prepared_home: Path, folder: Path, config: Config | None = None) 
         rounds=rounds,
         consents=consents,
         starting_weights=starting,
+        notes=notes,
     )
     release = str(publish(board.home, request, SystemClock(), export=weights_only))
     runs.store.note_release(release, run.id, "account:Ada")

@@ -18,6 +18,7 @@ from huggingface_hub import HfApi, close_session, constants
 
 from coordinator.members.authority import AuthorityFiles
 from coordinator.registry.shelf import point_channel
+from shared.release.licence import Licence
 from tests.hub_kit import SPACE, Hub, hub_kit, hub_served, publish_named
 from tests.release_kit import Kit
 
@@ -38,8 +39,9 @@ def serving(kit: Kit, public: bool = True) -> Iterator[Hub]:
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     """Three releases of digits, the second one stable; one each of four other extractors."""
     kit = hub_kit(tmp_path_factory.mktemp("hub"))
+    own = Licence("other", "northern-terms-1.0", "https://lens.example/terms")
     for checkpoint in ("one", "two", "three"):
-        kit.publish(checkpoint)
+        kit.publish(checkpoint, licence=own, notes=("--- license: mit",))
         kit.clock.advance(60)
     for line in LINES[1:]:
         publish_named(kit, line)

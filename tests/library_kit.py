@@ -15,7 +15,8 @@ from shared.domain.files import write_atomically, write_json
 from shared.domain.release import LENS_FILE, LENS_PICTURE_FILE, Source, SourceKind
 from shared.extractors.files import write_weights
 from shared.lens.picture import draw
-from shared.lens.profile import measure, plain_profile
+from shared.lens.profile import measure
+from shared.lens.profile_shape import plain_profile
 from tests.release_kit import Kit
 
 SPEC = ExtractorSpec("small-gn", 3, 16, 16, 3, (0.5,), (0.25,), {"width": 8})

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import obstore
+import pytest
 from obstore.store import S3Store
 
+from coordinator.cli import app as coordinator_app
 from coordinator.config import CONFIG_FILE, Config, config_text
+from coordinator.registry.publish import publish
+from coordinator.registry.shelf import Shelf, read_catalogue
+from coordinator.registry.store import LARGE_BYTES
+from shared.console import run_arguments
+from shared.domain.ids import ReleaseId
+from shared.domain.release import ONNX_FILE, WEIGHTS_FILE
+from shared.release.envelope import read_document
+from shared.release.limits import MANIFEST_BYTES
+from shared.release.manifest import parse_manifest
+from shared.verification import verify_release
+from tests.release_kit import Kit
 
 BUCKET = "releases"
 KEYS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-test"}
 PATIENCE_S = 60.0
+LARGE = [ONNX_FILE, WEIGHTS_FILE]
 _ALWAYS = "inf"
 
 
@@ -151,3 +166,84 @@ def configure(home: Path, endpoint: str, bucket: str, more: str = "", port: int 
         f'\n[storage]\nurl = "s3://{bucket}/lenses"\nendpoint = "{endpoint}"\n{more}' if endpoint else ""
     )
     (home / CONFIG_FILE).write_text(config_text(config) + storage)
+
+
+class Killed(BaseException):
+    """Stands for kill −9: nothing in the code under test may catch it."""
+
+
+@dataclass
+class Site:
+    """A coordinator's home with a store, and the line between them."""
+
+    kit: Kit
+    server: S3Server
+    line: Line
+
+    def publish(self, checkpoint: str = "one", kill_after: str = "") -> ReleaseId:
+        """A release with two large files; `kill_after` a step nothing more happens."""
+
+        def ended(step: str) -> None:
+            if step == kill_after:
+                raise Killed
+
+        return publish(
+            self.kit.home, self.kit.request(checkpoint), self.kit.clock, ended, export=self._export
+        )
+
+    def _export(self, folder: Path, _release: str) -> Mapping[str, str]:
+        (folder / ONNX_FILE).write_bytes(b"the same network, another form" * (LARGE_BYTES // 20))
+        return {}
+
+    @property
+    def folder(self) -> Path:
+        """Of the first release."""
+        return self.kit.folder(1)
+
+    @property
+    def promised(self) -> dict[str, str]:
+        """File → digest, as the first release's manifest promises it."""
+        files = parse_manifest(read_document(self.folder / "manifest.json", MANIFEST_BYTES)).claimed.files
+        return {name: file.digest for name, file in files.items()}
+
+    def key(self, name: str) -> str:
+        """Of a file of the first release in the bucket."""
+        return f"lenses/sha256/{self.promised[name].removeprefix('sha256:')}"
+
+    def listed(self) -> list[str]:
+        """What the catalogue shows."""
+        return [str(entry.id) for entry in read_catalogue(Shelf(self.kit.home), self.kit.clock).releases]
+
+    def here(self) -> list[str]:
+        """Which of the large files are on this machine's disk."""
+        return [name for name in LARGE if (self.folder / name).exists()]
+
+    def command(self, *words: str) -> int:
+        """The operator's command; its exit code."""
+        return run_arguments(coordinator_app, [*words, "--home", str(self.kit.home)])
+
+    def verifies(self, number: int = 1) -> None:
+        """Every proof holds of what can be put together of disk and store."""
+        with Shelf(self.kit.home).large.whole(self.kit.folder(number)) as complete:
+            verify_release(complete, pinned_root=self.kit.root, clock=self.kit.clock)
+
+    def damage(self, name: str) -> None:
+        """Another byte in the middle of an object."""
+        data = bytearray(bytes(obstore.get(self.server.client(), self.key(name)).bytes()))
+        data[len(data) // 2] ^= 1
+        obstore.put(self.server.client(), self.key(name), bytes(data))
+
+
+@contextlib.contextmanager
+def site_over(server: S3Server, kit: Kit, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A site of its own: a copy of the kit's home, and a new bucket."""
+    for name, value in {**KEYS, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}.items():
+        monkeypatch.setenv(name, value)
+    server.refuse_after(_ALWAYS)
+    server.new_bucket(f"bucket-{secrets.token_hex(4)}")
+    line = Line(server.port)
+    line.join()
+    own = kit.copy(home)
+    configure(own.home, line.endpoint, server.bucket)
+    yield Site(own, server, line)
+    line.cut()

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,29 @@ from coordinator.problems import install_error_handlers
 from coordinator.registry.routes import router
 from shared.domain.clock import Clock
 
+Answer = bytes | str | int | Response | None
+Told = Answer | Callable[[Mapping[str, str]], Answer]
+"""A body, a status, a whole answer, or what gives one of them for a request's headers; None is the truth."""
+
 
 def registry_app(home: Path, clock: Clock) -> FastAPI:
-    """The registry's routes and the public trust route. `app.state.lies` maps a path to bytes or a status."""
+    """The registry's routes and the public trust route.
+
+    `app.state.lies` maps a path to what is told instead; `app.state.asked` has (path, headers) of every request.
+    """
     app = FastAPI()
-    app.state.home, app.state.clock, app.state.lies = home, clock, {}
+    app.state.home, app.state.clock, app.state.lies, app.state.asked = home, clock, {}, []
     install_error_handlers(app)
 
     @app.middleware("http")
     async def lie(request: Request, call_next: Any) -> Response:
+        app.state.asked.append((request.url.path, request.headers))
         told = app.state.lies.get(request.url.path)
-        if callable(told):
-            told = told()
+        # A Response is callable too: it is an ASGI application.
+        if callable(told) and not isinstance(told, Response):
+            told = told(request.headers)
+        if isinstance(told, Response):
+            return told
         if isinstance(told, int):
             return Response(status_code=told)
         if told is not None:

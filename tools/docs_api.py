@@ -54,7 +54,8 @@ true, what happened and one next step. A 5xx has an `incident`, under which the 
 | 404 | what was named does not exist |
 | 405 | the address takes other methods; `Allow` names them |
 | 409 | right request, wrong time |
-| 429 | too many failed attempts, more in an hour than one member may, or more streams than a token may have open; \
+| 429 | too many failed attempts, more in an hour than one member or account may, or more streams or comparisons than \
+one may have open; \
 `detail` says which, and what to wait for |
 
 ## What is done leaves lines
@@ -67,8 +68,11 @@ Reading leaves no line, nor does what a member's node says of itself all day.
 ## Answers that do not wait
 
 `POST /api/v1/runs/{run_id}/publishing` answers 202 at once, and GET says how it goes; `POST …/releases` waits for the
-release. A release whose proofs are being checked is answered with 202 and `checking`: ask again in some seconds. In a
-run's progress `spent` is null while a member's ε is computed, and an ε in it where there is no useful bound.
+release. `POST /api/v1/library/{name}` has a standard extractor made, and `GET /api/v1/library` says how far it is.
+A release whose proofs are being checked is answered with 202 and `checking`: ask again in some seconds. So is
+`GET …/releases/{extractor}/{number}/diff` with the `state` "waiting" or "measuring", after a `POST` there had it begun
+("unmeasured" until somebody does); `difference` then is what `commonlens diff --json` gives, and stays. In a run's
+progress `spent` is null while a member's ε is computed, and an ε in it where there is no useful bound.
 
 ## Long lists
 

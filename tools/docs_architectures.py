@@ -16,8 +16,8 @@ import torch
 
 from participant.training.augment import AUGMENTATIONS
 from shared.domain.extractor import ExtractorSpec, Option
-from shared.extractors.architectures import ARCHITECTURES, CLASSICAL, TRAINABLE
-from shared.extractors.layers import Options
+from shared.extractors.architectures import ARCHITECTURES, CLASSICAL, SENTENCES, TRAINABLE
+from shared.extractors.options import Options
 from shared.extractors.scopes import split_scope
 from tools.docs_sentences import OPTIONS
 
@@ -33,6 +33,12 @@ CLASSICAL_INTRODUCTION = """
 Formulas with a clear reading, equal to those of scikit-image. They are released and used like the others, and as they
 have nothing to train, a plan that names one is refused. Their embedding_dim follows from the picture's size and the
 options; another one is refused with the right number.
+"""
+SENTENCES_INTRODUCTION = """
+## Public encoders of texts
+
+Trained elsewhere, by others, and read from a package; released and used like the others, while a plan that names one
+is refused. They read word pieces, so whoever embeds with one needs the package `tokenizers`; verifying needs it not.
 """
 AUGMENTATIONS_INTRODUCTION = """
 ## Augmentations
@@ -77,11 +83,16 @@ def sentence_of(architecture: str, option: OptionRead) -> str:
 
 
 def architectures_part() -> str:
-    """One section an architecture, what those of a plan share, and the classical ones."""
+    """One section an architecture: those of a plan and what they share, the classical ones, the public encoders."""
     shared = f"\n### Options of {EVERY}\n{_table(EVERY, common_options())}"
-    return "".join(
-        [INTRODUCTION, *map(_section, TRAINABLE), shared, CLASSICAL_INTRODUCTION, *map(_section, CLASSICAL)]
-    )
+    parts = [
+        INTRODUCTION,
+        *map(_section, TRAINABLE),
+        shared,
+        CLASSICAL_INTRODUCTION,
+        *map(_section, CLASSICAL),
+    ]
+    return "".join([*parts, SENTENCES_INTRODUCTION, *map(_section, SENTENCES)])
 
 
 def augmentations_part() -> str:
@@ -111,7 +122,7 @@ def _values(option: OptionRead) -> str:
 
 
 def _spec(architecture: str) -> ExtractorSpec:
-    return ExtractorSpec(architecture, channels=3, height=32, width=32, embedding_dim=64)
+    return ExtractorSpec(architecture, channels=3, height=32, width=32, embedding_dim=96)
 
 
 def _heard(read: Callable[[], object]) -> list[OptionRead]:

@@ -18,7 +18,7 @@ SENTENCES: Mapping[str, str] = {
     "Policy.most_epsilon_alone": "Ceiling for the data set's life if all others deviate; 0 sets none (mode secure).",
     "Policy.architectures": "The extractors that this member trains; must be among those it has installed.",
     "Policy.modes": "The modes that this member allows.",
-    "PlanDraft.extractor_name": "The name under which releases appear.",
+    "PlanDraft.extractor_name": "Releases appear under it: lower-case letters, digits, '_', single '-' between.",
     "PlanDraft.rounds": "How many rounds a complete run has.",
     "PlanDraft.evaluate_every": "Noised validation counts every so many rounds; 0 means never.",
     "PlanDraft.starting_seed": "Seed of the starting weights, which are public.",
@@ -84,6 +84,13 @@ OPTIONS: Mapping[str, str] = {
     "lbp.grid": "Patterns are counted in each of grid × grid places; 1 counts over the whole picture, at most 64.",
     "edge-layout.grid": "Edges are averaged over grid × grid places of the picture; at most 64.",
     "edge-layout.orientations": "Directions of edges besides their strength in all; at most 36.",
+    "bert": "The encoder of sentence embeddings (Devlin et al. 2018): word pieces of a text of at most width bytes, "
+    "transformer blocks, the mean over the tokens at length 1. 22 M parameters as all-MiniLM-L6-v2 has them; "
+    "embedding_dim is the width of its blocks, and heads must divide it.",
+    "words": "Words of the vocabulary, which stands in the weights file.",
+    "places": "Tokens that it has positions for.",
+    "bert.hidden": "Numbers between the two Linear layers of a block.",
+    "tokens": "Texts are cut to so many, [CLS] and [SEP] among them; at most places.",
     "scales": "Sizes of filters.",
     "orientations": "Directions of filters at each size; scales × orientations is at most 1024.",
     "kernel": "Pixels of a filter's side; odd, at most 31.",

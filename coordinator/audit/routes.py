@@ -16,7 +16,6 @@ from coordinator.audit.verification import verify_all
 from coordinator.members.access import Caller, require, require_anyone, require_member, room_of
 from coordinator.members.allowance import COUNTERSIGNATURES
 from coordinator.members.room import MembersRoom
-from coordinator.members.store import get_member
 from coordinator.storage.database import reading, writing
 from shared.domain.consortium import Role
 from shared.wire.audit import (
@@ -56,10 +55,10 @@ def countersign(
 ) -> None:
     """A member's node hands in its signature under the head that it saw."""
     signed = SignedHead(member_id=caller.id, seq=body.seq, hash=body.hash, at=body.at)
+    key = room.members.get(caller.id).identity_public_key
     with writing(room.engine) as connection:
         if not is_kept(connection, caller.id, body.seq):  # guesses at a hash count too
             COUNTERSIGNATURES.take(room.clock, caller.id)
-        key = get_member(connection, caller.id).identity_public_key
         accept(connection, room.clock, key, signed, body.signature)
 
 

@@ -14,6 +14,9 @@ from coordinator.audit.log import read_head
 from coordinator.dashboard.words import moment, size, thousands
 from coordinator.members.access import room_of
 from coordinator.members.authority import AuthorityFiles
+from coordinator.members.roll import RollService
+from coordinator.registry.library import ShelfState
+from coordinator.registry.library_routes import library_of
 from coordinator.registry.shelf import Shelf, read_catalogue
 from coordinator.storage.database import reading
 from shared.domain.clock import to_text
@@ -41,7 +44,9 @@ def every_part(request: Request) -> list[Health]:
         _database(room.engine),
         _driver(request),
         _certificate(AuthorityFiles(home), room.clock.now().timestamp()),
+        _roll(room.roll),
         _releases(request, home),
+        _library(request),
         _disk(home),
     ]
 
@@ -74,6 +79,15 @@ def _certificate(files: AuthorityFiles, now_s: float) -> Health:
     return Health("Certificate", "good", until)
 
 
+def _roll(roll: RollService) -> Health:
+    found = roll.differences()
+    if not found:
+        return Health("Roll", "good", "the database has everybody as on the signed roll")
+    names = ", ".join(one.name for one in found[:3]) + (f" and {len(found) - 3} more" if found[3:] else "")
+    words = f"not in the database as on the signed roll: {names}; nobody can join until that is right"
+    return Health("Roll", "bad", words)
+
+
 def _releases(request: Request, home: Path) -> Health:
     try:
         catalogue = read_catalogue(Shelf(home), room_of(request).clock)
@@ -85,6 +99,21 @@ def _releases(request: Request, home: Path) -> Health:
     if catalogue.expires_at <= to_text(room_of(request).clock.now()):
         return Health("Releases", "good", f"{listed}; it is signed anew when somebody next asks for it")
     return Health("Releases", "good", f"{listed}, valid until {moment(catalogue.expires_at)}")
+
+
+def _library(request: Request) -> Health:
+    try:
+        every = library_of(request).every()
+    except CommonlensError:
+        return Health("Library", "bad", "the catalogue of releases cannot be read")
+    words = f"{sum(bool(one.release) for one in every)} of {len(every)} standard extractors"
+    made = [one.name for one in every if one.state is ShelfState.MAKING]
+    failed = [one.name for one in every if one.state is ShelfState.FAILED]
+    if made:
+        return Health("Library", "good", f"{words}; being filled, {made[0]} now")
+    if failed:
+        return Health("Library", "warn", f"{words}; {', '.join(failed)} could not be made: see Extractors")
+    return Health("Library", "good", words)
 
 
 def _disk(home: Path) -> Health:

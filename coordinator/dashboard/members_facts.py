@@ -16,7 +16,7 @@ from coordinator.members import views
 from coordinator.members.access import room_of
 from coordinator.members.invitations import InvitationLine
 from coordinator.members.status import MemberStatus
-from coordinator.runs.proposals import consented_by, every_plan, still_open, with_consents
+from coordinator.runs.proposals import consented_by, every_plan, not_begun, still_open, with_consents
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.clock import from_text
@@ -67,6 +67,18 @@ class PlanLine:
     consented: bool
     withdrawn: bool
     run: RunRow | None
+    fault: str
+    """Which check keeps a run from beginning, as far as is known; empty where none does."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a consent is still of use."""
+        return not (self.withdrawn or self.run or self.fault)
+
+    @property
+    def stands(self) -> str:
+        """What there is in place of a run."""
+        return "plan withdrawn" if self.withdrawn else "plan fails the check" if self.fault else "not begun"
 
 
 @dataclass(frozen=True)
@@ -89,10 +101,11 @@ def visible_rows(
     `waiting`: member id → plans that wait for its consent, where next steps shall name them.
     """
     room, online = room_of(request), request.app.state.online()
-    status, rows = room.status.every(), []
+    status, differs, rows = room.status.every(), views.differing(room), []
     for member in views.visible_members(room, viewer.caller):
         known, here = status.get(member.id, MemberStatus()), member.id in online
-        rows.append(Row(member, known, here, _step(member, known, here, waiting.get(member.id, ()))))
+        step = _step(member, known, here, waiting.get(member.id, ()), differs.get(member.id, ""))
+        rows.append(Row(member, known, here, step))
     return sorted(rows, key=lambda row: (_ORDER.index(row.member.state), row.member.name.casefold()))
 
 
@@ -157,12 +170,15 @@ def member_facts(request: Request, viewer: Viewer, member_id: str) -> dict[str, 
     online, status = member.id in request.app.state.online(), room.status.of(member_id)
     plans = _plans_of(request, member)
     missing = _consents_waiting(request).get(member.id, [])
+    differs = next((one for one in room.roll.differences() if one.member_id == member.id), None)
+    what = "" if differs is None else differs.what
     return {
         "member": member,
+        "differs": differs,
         "online": online,
         "known": status,
-        "view": views.member_view(member, status, online),
-        "step": _step(member, status, online, missing),
+        "view": views.member_view(member, status, online, what),
+        "step": _step(member, status, online, missing, what),
         "plans": plans,
         "runs": [
             _run_line(request, line.plan, line.run, member.id) for line in plans if line.run is not None
@@ -174,8 +190,12 @@ def member_facts(request: Request, viewer: Viewer, member_id: str) -> dict[str, 
     }
 
 
-def _step(member: Member, status: MemberStatus, online: bool, missing: Sequence[Plan]) -> NextStep:
+def _step(
+    member: Member, status: MemberStatus, online: bool, missing: Sequence[Plan], differs: str
+) -> NextStep:
     page = f"/members/{member.id}"
+    if differs:
+        return NextStep(f"{differs}: look at it", page, pressing=True)
     if member.state is MemberState.PENDING:
         return NextStep("approve", page, pressing=True)
     if member.state is MemberState.SUSPENDED:
@@ -204,7 +224,9 @@ def _consents_waiting(request: Request) -> dict[str, list[Plan]]:
     revoked = frozenset(m.id for m in room.members.every() if m.state is MemberState.REVOKED)
     begun = {run.plan_digest for run in runs.store.runs()}
     waiting: dict[str, list[Plan]] = {}
-    for one in with_consents(room.engine, still_open(every_plan(room.engine), begun, revoked)):
+    plans = still_open(every_plan(room.engine), begun, revoked)
+    faults = runs.faults(plans)
+    for one in with_consents(room.engine, [one for one in plans if not faults.get(one.digest)]):
         for line in one.missing:
             waiting.setdefault(line.member_id, []).append(one.plan)
     return waiting
@@ -217,11 +239,12 @@ def _plans_of(request: Request, member: Member) -> list[PlanLine]:
     for run in runs.store.runs():
         begun.setdefault(run.plan_digest, []).insert(0, run)
     consented, found = consented_by(engine, member.id), []
-    for one in reversed(every_plan(engine)):
-        if one.plan.member(member.id) is not None:
-            of_plan: Sequence[RunRow | None] = begun.get(one.digest) or [None]
-            mine = one.digest in consented
-            found += [PlanLine(one.plan, mine, one.withdrawn, run) for run in of_plan]
+    named = [one for one in reversed(every_plan(engine)) if one.plan.member(member.id) is not None]
+    faults = runs.faults(not_begun(named, begun))
+    for one in named:
+        of_plan: Sequence[RunRow | None] = begun.get(one.digest) or [None]
+        mine, fault = one.digest in consented, faults.get(one.digest, "")
+        found += [PlanLine(one.plan, mine, one.withdrawn, run, fault) for run in of_plan]
     return found
 
 

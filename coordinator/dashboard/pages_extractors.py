@@ -15,6 +15,7 @@ from coordinator.dashboard.release_facts import groups, line_of
 from coordinator.dashboard.snippets import snippets
 from coordinator.members.access import room_of
 from coordinator.registry.differences import before, changes
+from coordinator.registry.library_routes import library_of
 from coordinator.registry.release_routes import PATIENCE_S, releases_of
 from coordinator.registry.routes import send_file
 from coordinator.registry.service import MOST_REASON_CHARACTERS, Checked, ReleaseService
@@ -39,7 +40,8 @@ RELEASE = "/extractors/{name}/{number}"
 @router.get("/extractors")
 def catalogue(request: Request, viewer: Seeing, name: str = "") -> Response:
     """Every release, newest first, one table for each extractor name."""
-    return page(request, "extractors/catalogue.html", groups=groups(releases_of(request), name), only=name)
+    found, standard = groups(releases_of(request), name), library_of(request).every()
+    return page(request, "extractors/catalogue.html", groups=found, only=name, standard=standard)
 
 
 @router.get(RELEASE)

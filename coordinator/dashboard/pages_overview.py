@@ -17,9 +17,13 @@ from coordinator.dashboard.run_facts import GOING, Asked, run_facts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.dashboard.waiting import everything_waiting
 from coordinator.members.access import room_of
-from coordinator.registry.shelf import Shelf, read_catalogue
+from coordinator.registry.claims import Claimed
+from coordinator.registry.release_routes import releases_of
+from coordinator.registry.service import ReleaseService
 from coordinator.runs.service import RunService
 from shared.domain.consortium import MemberState, Purpose, Role
+from shared.domain.errors import CommonlensError
+from shared.domain.release import CatalogueEntry
 
 router = APIRouter(dependencies=[Depends(gate)])
 PARTS = ("now", "waiting", "members", "release", "health")
@@ -56,7 +60,7 @@ def _facts(request: Request, viewer: Viewer) -> dict[str, Any]:
         key=lambda row: row.status.last_seen_at or "",
         reverse=True,
     )
-    releases = read_catalogue(Shelf(request.app.state.home), room_of(request).clock).releases
+    last = _last_trained(releases_of(request))
     return {
         "runs_now": [run_facts(request, viewer, run.id, Asked()) for run in every if run.state in GOING],
         "waiting": everything_waiting(request, viewer, rows, every),
@@ -65,7 +69,18 @@ def _facts(request: Request, viewer: Viewer) -> dict[str, Any]:
         "online": len(contributing) - len(offline),
         "offline": offline,
         "gone_since": lambda text: gone_since(text, now),
-        "last_release": releases[-1] if releases else None,
-        "downloads": request.app.state.downloads.of(str(releases[-1].id)) if releases else None,
+        "last_release": last,
+        "downloads": None if last is None else request.app.state.downloads.of(last.id),
         "health": [] if viewer.caller.role is Role.MEMBER else every_part(request),
     }
+
+
+def _last_trained(service: ReleaseService) -> CatalogueEntry | None:
+    """The last release of a run, not what the library was filled with; one that cannot be read is shown too."""
+    for entry in reversed(service.catalogue().releases):
+        try:
+            if isinstance(service.claimed_extractor(entry), Claimed):
+                return entry
+        except CommonlensError:
+            return entry
+    return None

@@ -26,12 +26,14 @@ from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
 from coordinator.runs.measured import measured_before, nearest
+from coordinator.runs.plan_checks import refused_line
 from coordinator.runs.proposals import (
     Proposal,
     Proposed,
     consent_counts,
     consented_by,
     every_plan,
+    not_begun,
     one_proposal,
     with_consents,
 )
@@ -78,6 +80,13 @@ class Row(Choice):
     """Its newest run."""
     mine: bool | None
     """Whether the member that looks consented; None where the plan does not name it."""
+    fault: str | None
+    """Which check keeps a run from beginning; empty where none does, None while that is not known."""
+
+    @property
+    def refused(self) -> str:
+        """That and what can be done, in one line; empty where no check keeps a run from beginning."""
+        return refused_line(self.fault) if self.fault else ""
 
     @property
     def word(self) -> str:
@@ -86,6 +95,8 @@ class Row(Choice):
             return "withdrawn"
         if self.run is not None:
             return self.run.state.value
+        if self.fault:
+            return "fails the check"
         return "ready to start" if self.given >= self.proposal.plan.quorum else "waiting for consents"
 
     @property
@@ -95,6 +106,8 @@ class Row(Choice):
             return "hollow"
         if self.run is not None:
             return _LOOK[self.run.state]
+        if self.fault:
+            return "bad"
         return "good" if self.given >= self.proposal.plan.quorum else "warn"
 
 
@@ -204,13 +217,13 @@ def _rows(request: Request, viewer: Viewer) -> list[Row]:
     engine, own = room_of(request).engine, _own(viewer)
     newest = {run.plan_digest: run for run in _runs(request).store.runs()}
     every, given = every_plan(engine)[::-1], consent_counts(engine)
+    waiting = not_begun(every, newest)
+    faults = _runs(request).faults(waiting)
+    fault_of = {one.digest: faults.get(one.digest) for one in waiting}
     lacking = [
         one
-        for one in every
-        if not own
-        and not one.withdrawn
-        and one.digest not in newest
-        and given.get(one.digest, 0) < len(one.plan.members)
+        for one in waiting
+        if not own and not fault_of[one.digest] and given.get(one.digest, 0) < len(one.plan.members)
     ]
     missing = {one.digest: one.missing for one in with_consents(engine, lacking)}
     signed = consented_by(engine, own) if own else frozenset[str]()
@@ -221,6 +234,7 @@ def _rows(request: Request, viewer: Viewer) -> list[Row]:
             missing.get(one.digest, ()),
             newest.get(one.digest),
             one.digest in signed if own and one.plan.member(own) is not None else None,
+            fault_of.get(one.digest, ""),
         )
         for one in every
     ]
@@ -239,11 +253,13 @@ def _plan_facts(request: Request, viewer: Viewer, digest: str) -> dict[str, Any]
     going = [run for run in _runs(request).store.runs() if run.plan_digest == digest]
     own = _own(viewer)
     mine = own in one.consents if own and one.plan.member(own) is not None else None
+    fault = _runs(request).fault(digest)
+    missing = () if own else one.missing
     return {
         "one": one,
-        "row": Row(one, one.given, () if own else one.missing, going[-1] if going else None, mine),
+        "row": Row(one, one.given, missing, going[-1] if going else None, mine, fault),
         "runs": going[::-1],
-        "fault": _runs(request).fault(digest),
+        "fault": fault,
         "under_way": any(run.state in (RunState.RUNNING, RunState.PAUSED) for run in going),
         "members": [m for m in one.plan.members if own in ("", m.member_id)],
         "online": request.app.state.online(),

@@ -25,10 +25,8 @@ from shared.explanation import (
     Explanation,
     belief_at_most,
     factor_text,
-    percent_text,
-    right_at_most,
 )
-from shared.release.promise import believed, not_promised, promise
+from shared.release.promise import believed, not_promised, percent_text, promise, right_at_most
 
 router = APIRouter(dependencies=[Depends(gate)])
 SCALE = (0.1, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0)

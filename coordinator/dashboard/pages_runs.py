@@ -17,7 +17,7 @@ from coordinator.dashboard.gate import Seeing, gate
 from coordinator.dashboard.live import stream
 from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.round_page import round_facts
-from coordinator.dashboard.run_facts import GOING, Asked, row_of, run_and_plan, run_facts
+from coordinator.dashboard.run_facts import GOING, Asked, publish_facts, row_of, run_and_plan, run_facts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
 from coordinator.runs import history
@@ -26,7 +26,9 @@ from coordinator.runs.progress import parts_of_seconds
 from coordinator.runs.proposals import every_plan
 from coordinator.runs.round_facts import Bar
 from coordinator.runs.service import RunService
+from shared.domain.errors import Invalid
 from shared.domain.run import RunState
+from shared.release.about import MOST_TEXT_CHARACTERS
 
 router = APIRouter(prefix="/runs", dependencies=[Depends(gate)])
 Id = Annotated[str, Path(max_length=40)]
@@ -34,6 +36,9 @@ Number = Annotated[int, Path(ge=1, le=10**6)]
 Some = Annotated[int | None, Query(ge=0, le=10**6)]
 Typed = Annotated[str, Form(max_length=200)]
 MOST_LISTED = 100
+MOST_TYPED_CHARACTERS = 2 * MOST_TEXT_CHARACTERS
+"""Of notes in the form; how many there may be in the end is said on the page, where they stay to be made fewer."""
+Notes = Annotated[str, Form(max_length=MOST_TYPED_CHARACTERS)]
 CSV_COLUMNS = (
     *("round", "attempt", "state", "opened_at", "closed_at", "asked", "contributed"),
     *("seconds_train", "seconds_protocol", "seconds_waiting", "bytes_up", "bytes_down"),
@@ -144,10 +149,20 @@ def stop(request: Request, viewer: Seeing, run_id: Id, asked: Shown, name: Typed
     return then(request, f"/runs/{run_id}", "The run is stopped. What its rounds cost stays charged.")
 
 
+@router.get("/{run_id}/publish")
+def publish_form(request: Request, viewer: Seeing, run_id: Id) -> Response:
+    """What a release of it will say, and where its notes are typed."""
+    return page(request, "runs/publish.html", **publish_facts(request, run_id))
+
+
 @router.post("/{run_id}/releases")
-def publish(request: Request, viewer: Seeing, run_id: Id) -> Response:
-    """Begin to make a release; the page shows how it goes."""
-    request.app.state.publisher.begin(run_id, viewer.caller.actor)
+def publish(request: Request, viewer: Seeing, run_id: Id, notes: Notes = "") -> Response:
+    """Begin to make a release; the run's page shows how it goes."""
+    try:
+        request.app.state.publisher.begin(run_id, viewer.caller.actor, notes)
+    except Invalid as error:
+        told = {"problem": error.message, "notes": notes}
+        return page(request, "runs/publish.html", status=422, **publish_facts(request, run_id) | told)
     return then(request, f"/runs/{run_id}", "A release is being made. It is here as soon as it is signed.")
 
 

@@ -67,7 +67,7 @@ LEAST_DIAL, MOST_DIAL = 0.5, 10.0
 NAME = Field(
     "extractor_name",
     "Name of the extractor",
-    "Releases appear under it: lower-case letters, digits, '-' and '_'.",
+    "Releases appear under it: lower-case letters, digits, '_' and single '-' between them.",
     Kind.TEXT,
     "features",
 )

@@ -10,6 +10,7 @@ from coordinator.registry.downloads import Downloads
 from coordinator.registry.service import ReleaseService
 from shared.domain.errors import CommonlensError, NotFound
 from shared.domain.release import LENS_PICTURE_FILE, CatalogueEntry, KeptManifest
+from shared.release.about import changelog_line
 
 MOST_SHOWN = 20
 """Releases of one extractor on the first page; the rest is a link away."""
@@ -37,6 +38,13 @@ class Line:
         """What is claimed of one that nobody trained here."""
         manifest = self.claimed and self.claimed.manifest
         return manifest if isinstance(manifest, KeptManifest) else None
+
+    @property
+    def numbers(self) -> str:
+        """What a changelog says of it beside its notes."""
+        if self.trained is not None:
+            return changelog_line(self.trained.summary, self.trained.about.validation)
+        return self.kept.source.origin if self.kept is not None else ""
 
     @property
     def has_lens(self) -> bool:

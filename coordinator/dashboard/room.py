@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coordinator.dashboard import (
     pages_account,
     pages_audit,
+    pages_difference,
     pages_extractors,
+    pages_library,
     pages_members,
     pages_oidc,
     pages_overview,
@@ -37,7 +39,9 @@ PAGES = (
     pages_plans.router,
     pages_account.router,
     pages_audit.router,
+    pages_difference.router,
     pages_extractors.router,
+    pages_library.router,
     pages_privacy.router,
     pages_runs.router,
 )

@@ -78,12 +78,16 @@ RULES: Mapping[tuple[str, str], frozenset[Role]] = {
     ("POST", "/runs/{run_id}/pause"): ADMINS,
     ("POST", "/runs/{run_id}/resume"): ADMINS,
     ("POST", "/runs/{run_id}/stop"): ADMINS,
+    ("GET", "/runs/{run_id}/publish"): ADMINS,
     ("POST", "/runs/{run_id}/releases"): ADMINS,
     ("GET", "/extractors"): EVERYBODY,
+    ("GET", "/extractors/diff"): EVERYBODY,
+    ("POST", "/extractors/diff"): EVERYBODY,
     ("GET", "/extractors/{name}/{number}"): EVERYBODY,
     ("GET", "/extractors/{name}/{number}/files/{file}"): EVERYBODY,
     ("GET", "/extractors/{name}/{number}/lens"): EVERYBODY,
     ("POST", "/channels/{name}"): ADMINS,
+    ("POST", "/library/{name}"): ADMINS,
     ("POST", "/extractors/{name}/{number}/check"): EVERYBODY,
     ("POST", "/extractors/{name}/{number}/yank"): ADMINS,
     ("GET", "/privacy"): EVERYBODY,
@@ -92,7 +96,7 @@ RULES: Mapping[tuple[str, str], frozenset[Role]] = {
 }
 
 CALCULATES: frozenset[tuple[str, str]] = frozenset(
-    {("POST", "/plans/check"), ("POST", "/extractors/{name}/{number}/check")}
+    {("POST", "/plans/check"), ("POST", "/extractors/{name}/{number}/check"), ("POST", "/extractors/diff")}
 )
 """Forms that change nothing: a dial that is turned would fill the audit log."""
 

@@ -20,13 +20,14 @@ from coordinator.runs.epsilon_book import BOOK, bound
 from coordinator.runs.history import RoundLine
 from coordinator.runs.progress import figures, parts_of_seconds, waits_for
 from coordinator.runs.proposals import one_proposal
-from coordinator.runs.publishing import Publisher, Standing
+from coordinator.runs.publishing import Publisher, Standing, last_validation
 from coordinator.runs.round_facts import Bar
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.consortium import Role
 from shared.domain.plan import Plan
 from shared.domain.run import RoundState, RunState
+from shared.release.about import MOST_NOTE_CHARACTERS, MOST_NOTES, MOST_TEXT_CHARACTERS
 
 SHELF = RunShelf()
 CALM_S = 4.0
@@ -158,6 +159,23 @@ def _publishing(request: Request, run: RunRow) -> dict[str, Any]:
     """Releases made of this run, and one that is being made. While rounds close, a page is drawn without them."""
     publisher: Publisher = request.app.state.publisher
     return vars(Standing() if run.state is RunState.RUNNING else publisher.standing(run))
+
+
+def publish_facts(request: Request, run_id: str) -> dict[str, Any]:
+    """What the page says before a release is made. Raises NotFound."""
+    (run, plan), licence = run_and_plan(request, run_id), room_of(request).config.licence
+    return {
+        "run": run,
+        "plan": plan,
+        "may_publish": _publishing(request, run)["may_publish"],
+        "validated": last_validation(request.app.state.runs.store.rounds(run.id)),
+        "licence": licence.name or licence.id,
+        "problem": "",
+        "notes": "",
+        "most_notes": MOST_NOTES,
+        "most_characters": MOST_NOTE_CHARACTERS,
+        "most_typed": MOST_TEXT_CHARACTERS,
+    }
 
 
 def row_of(bar: Bar) -> str:

@@ -30,7 +30,7 @@ def snippets(
     """For each tool the lines that get or use this very release."""
     config: Config = room_of(request).config
     fingerprint = room_of(request).authority.fingerprint()
-    root = trust.root.keys[0] if len(trust.root.keys) == 1 else trust.root.fingerprint
+    root = _root(trust)
     token = (
         "" if config.public_releases else "export COMMONLENS_TOKEN=…    # from Account, or your operator\n"
     )
@@ -81,6 +81,15 @@ def snippets(
     )
 
 
+def diff_line(before: CatalogueEntry, after: CatalogueEntry, trust: Trust) -> str:
+    """What measures, once both were pulled, how they differ."""
+    return f"commonlens diff {before.id} {after.id} --root {_root(trust)}"
+
+
+def _root(trust: Trust) -> str:
+    return trust.root.keys[0] if len(trust.root.keys) == 1 else trust.root.fingerprint
+
+
 def _python(entry: CatalogueEntry) -> str:
     return (
         "from safetensors.numpy import load_file    # pip install safetensors numpy\n"
@@ -111,7 +120,7 @@ def _openssf(entry: CatalogueEntry) -> str:
     return (
         f"cd {entry.id}\n"
         f"python3 -c 'import json; print({key}, end=\"\")' > ../key.pem\n"
-        "model_signing verify key --public_key ../key.pem --signature model.sig ."
+        "model_signing verify key --public_key ../key.pem --signature model.sig --ignore-paths .cache/huggingface ."
     )
 
 

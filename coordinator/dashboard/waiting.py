@@ -16,6 +16,7 @@ from coordinator.dashboard.members_facts import NEARLY_SPENT, Row, invitations_o
 from coordinator.dashboard.sessions import Viewer
 from coordinator.dashboard.words import duration
 from coordinator.members.access import room_of
+from coordinator.runs.plan_checks import refused_line
 from coordinator.runs.proposals import (
     STILL_IN,
     Proposed,
@@ -25,6 +26,7 @@ from coordinator.runs.proposals import (
     still_open,
     with_consents,
 )
+from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.clock import from_text
 from shared.domain.consortium import MemberState, Purpose, Role
@@ -63,9 +65,11 @@ def everything_waiting(
         for run in runs
         if run.state in _STUCK
     ]
-    ready, incomplete = _plans(request, viewer, every, frozenset(run.plan_digest for run in runs))
+    refused, ready, incomplete = _plans(request, viewer, every, frozenset(run.plan_digest for run in runs))
     return [
+        *_differing(request, viewer),
         *stuck,
+        *refused,
         *ready,
         *_approvals(rows),
         *_budgets(rows),
@@ -86,8 +90,8 @@ def waited(since: str, now: datetime) -> str:
 
 def _plans(
     request: Request, viewer: Viewer, every: Sequence[Proposed], begun: frozenset[str]
-) -> tuple[list[Waiting], list[Waiting]]:
-    """(plans that an admin can start, plans that lack consents), newest first; to a member those that name it.
+) -> tuple[list[Waiting], list[Waiting], list[Waiting]]:
+    """(plans that fail a check, that an admin can start, that lack consents), newest first; to a member its own.
 
     Whoever was revoked since is not waited for; what somebody signed who is suspended counts once it is resumed.
     """
@@ -96,7 +100,13 @@ def _plans(
     plans = still_open(reversed(every), begun, revoked)
     own = viewer.caller.id if viewer.caller.role is Role.MEMBER else ""
     signed = consented_by(room.engine, own) if own else frozenset[str]()
-    plans = [one for one in plans if not own or one.plan.member(own) is not None]
+    named = [one for one in plans if not own or one.plan.member(own) is not None]
+    runs: RunService = request.app.state.runs
+    faults = runs.faults(named)
+    refused = [
+        _plan_line(one, refused_line(fault), now) for one in named if (fault := faults.get(one.digest))
+    ]
+    plans = [one for one in named if not faults.get(one.digest)]
     given, kept = consent_counts(room.engine), consent_counts(room.engine, of=STILL_IN)
     lacking = {
         one.digest: sum(m.member_id not in revoked for m in one.plan.members) - kept.get(one.digest, 0)
@@ -109,16 +119,30 @@ def _plans(
     for one in plans:
         mine = bool(own) and one.digest not in signed
         startable = given.get(one.digest, 0) >= one.plan.quorum
-        line = Waiting(
-            one.plan.extractor_name,
-            _words(startable, lacking[one.digest], mine),
-            f"/plans/{one.digest}",
-            one.digest,
-            names.get(one.digest, []),
-            waited(one.proposed_at, now),
+        what = _words(startable, lacking[one.digest], mine)
+        (ready if startable else incomplete).append(_plan_line(one, what, now, names.get(one.digest, ())))
+    return refused, ready, incomplete
+
+
+def _differing(request: Request, viewer: Viewer) -> list[Waiting]:
+    """First, as somebody wrote to the database beside the coordinator. Members are told of others by nobody here."""
+    if viewer.caller.role is Role.MEMBER:
+        return []
+    room = room_of(request)
+    there = {member.id for member in room.members.every()}
+    return [
+        Waiting(
+            one.name,
+            f"{one.what}: {one.step}",
+            f"/members/{one.member_id}" if one.member_id in there else "/members",
         )
-        (ready if startable else incomplete).append(line)
-    return ready, incomplete
+        for one in room.roll.differences()
+    ]
+
+
+def _plan_line(one: Proposed, what: str, now: datetime, names: Sequence[str] = ()) -> Waiting:
+    since = waited(one.proposed_at, now)
+    return Waiting(one.plan.extractor_name, what, f"/plans/{one.digest}", one.digest, names, since)
 
 
 def _words(startable: bool, lacking: int, mine: bool) -> str:

@@ -6,8 +6,7 @@ import math
 from datetime import datetime
 
 from shared.domain.clock import from_text
-from shared.explanation import percent_text, right_at_most
-from shared.release.promise import epsilon_text
+from shared.release.promise import epsilon_text, percent_text, right_at_most
 
 
 def short(digest: str) -> str:

@@ -19,9 +19,10 @@ HOUR_S = 3600.0
 class Allowance:
     """At most `most` of `what` for each member in any hour. Ids are random, so one serves a whole process."""
 
-    def __init__(self, most: int, what: str) -> None:
+    def __init__(self, most: int, what: str, whose: str = "A member") -> None:
         self._most = most
         self._what = what
+        self._whose = whose
         self._taken: dict[str, deque[datetime]] = {}
         self._lock = threading.Lock()
 
@@ -35,8 +36,8 @@ class Allowance:
             if len(taken) >= self._most:
                 wait_s = math.ceil((taken[0] + hour - moment).total_seconds())
                 raise TooManyAttempts(
-                    f"A member has at most {self._most} {self._what} in an hour, and this one has had {len(taken)}. "
-                    f"Nothing was done. Wait {wait_s} seconds."
+                    f"{self._whose} has at most {self._most} {self._what} in an hour, and this one has had "
+                    f"{len(taken)}. Nothing was done. Wait {wait_s} seconds."
                 )
             taken.append(moment)
 
@@ -46,3 +47,5 @@ SOFTWARE_CHANGES = Allowance(12, "changes of software")
 CONSENTS = Allowance(60, "consents")
 COUNTERSIGNATURES = Allowance(60, "countersignatures")
 """A node signs every ten minutes, and once more each time it starts; handing the same one in again is not counted."""
+COMPARISONS = Allowance(30, "new comparisons", "An account or a member")
+"""Of releases: each is a process that measures for seconds or minutes."""

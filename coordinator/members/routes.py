@@ -121,9 +121,11 @@ def withdraw_invitation(invitation_id: Id, caller: Admin, room: Room) -> Invitat
 @router.get("/members")
 def list_members(caller: Anyone, room: Room, request: Request) -> list[MemberView]:
     """All members, in the order in which they joined; for a member, itself."""
-    status, online = room.status.every(), _online(request)
+    status, online, differs = room.status.every(), _online(request), views.differing(room)
     return [
-        views.member_view(member, status.get(member.id, MemberStatus()), member.id in online)
+        views.member_view(
+            member, status.get(member.id, MemberStatus()), member.id in online, differs.get(member.id, "")
+        )
         for member in views.visible_members(room, caller)
     ]
 
@@ -212,7 +214,8 @@ def audit(
 
 
 def _changed(room: MembersRoom, request: Request, member: Member) -> MemberView:
-    return views.member_view(member, room.status.of(member.id), member.id in _online(request))
+    differs = views.differing(room).get(member.id, "")
+    return views.member_view(member, room.status.of(member.id), member.id in _online(request), differs)
 
 
 def _online(request: Request) -> frozenset[str]:

@@ -52,7 +52,7 @@ class MemberService:
         A member whose reply was lost may use a new invitation of the same name with the same keys: it keeps
         its id, and its old token stops. Raises BadSignature (no proof of the identity key), InvalidMessage
         (wrong node key, a contributor that declares no size, or a name of mixed scripts), InvitationRejected,
-        AlreadyExists (also for a name that looks like another member's).
+        AlreadyExists (also for a name that looks like another member's), KeyReplaced as `RollService.sign`.
         Where the invitation asks for an admin's approval, the member is pending: neither its token nor its node
         opens anything before `approve`.
         """
@@ -65,7 +65,7 @@ class MemberService:
                 refuse_unsized(invitation, request)  # raised here it leaves the invitation unspent
                 member, action = self._admit(connection, invitation, request, node_key)
                 token, _ = issue_token(connection, self._clock, member.id, TokenKind.MEMBER, None)
-                roll = self._roll.sign(connection)
+                roll = self._roll.sign(connection, joining=member)
                 # Last, as everywhere: two transactions that lock roll and log in one order cannot deadlock.
                 detail = {
                     "name": member.name,
@@ -86,7 +86,7 @@ class MemberService:
         )
 
     def approve(self, member_id: str, actor: str) -> Member:
-        """Let a pending member in."""
+        """Let a pending member in. Raises KeyReplaced, as `resume`, where the roll has it otherwise."""
         member = self._move(
             member_id, MemberState.ACTIVE, actor, "member.approved", only_from=MemberState.PENDING
         )
@@ -114,14 +114,14 @@ class MemberService:
         return member
 
     def every(self) -> list[Member]:
-        """All members, in the order in which they joined."""
+        """All members, in the order in which they joined, under the names and with the keys of the signed roll."""
         with reading(self._engine) as connection:
-            return store.every_member(connection)
+            return self._roll.as_signed(connection, store.every_member(connection))
 
     def get(self, member_id: str) -> Member:
-        """One member. Raises NotFound."""
+        """One member, in the same way. Raises NotFound."""
         with reading(self._engine) as connection:
-            return store.get_member(connection, member_id)
+            return self._roll.as_signed(connection, [store.get_member(connection, member_id)])[0]
 
     def register_all(self) -> None:
         """Tell a carrier that just started which node keys may speak: those of active members."""
@@ -203,8 +203,10 @@ class MemberService:
             if wanted is MemberState.REVOKED:
                 revoke_tokens(connection, self._clock, owner_id=member.id)
             roll = self._roll.sign(connection)
+            if wanted is MemberState.ACTIVE:
+                self._roll.refuse_differing(connection, member.id)
             append(connection, self._clock, actor, action, member.id, {"was": member.state.value})
-            moved = store.get_member(connection, member.id)
+            (moved,) = self._roll.as_signed(connection, [store.get_member(connection, member.id)])
         self._roll.keep(roll)
         return moved
 

@@ -76,7 +76,12 @@ def invitation_view(line: InvitationLine) -> InvitationView:
     )
 
 
-def member_view(member: Member, status: MemberStatus, online: bool) -> MemberView:
+def differing(room: MembersRoom) -> dict[str, str]:
+    """Member id → how the database has it otherwise than the signed roll."""
+    return {one.member_id: one.what for one in room.roll.differences()}
+
+
+def member_view(member: Member, status: MemberStatus, online: bool, differs: str) -> MemberView:
     """Everything but the node key."""
     left = status.budget_left
     return MemberView(
@@ -90,6 +95,7 @@ def member_view(member: Member, status: MemberStatus, online: bool) -> MemberVie
         software_version=member.node.software_version,
         enrolled_at=member.enrolled_at,
         fingerprint=fingerprint(member.identity_public_key),
+        differs=differs,
         online=online,
         last_seen_at=status.last_seen_at,
         budget_left=None
@@ -101,7 +107,8 @@ def member_view(member: Member, status: MemberStatus, online: bool) -> MemberVie
 
 def member_detail(room: MembersRoom, member: Member, online: bool) -> MemberDetail:
     """With its history."""
-    view = member_view(member, room.status.of(member.id), online)
+    differs = differing(room).get(member.id, "")
+    view = member_view(member, room.status.of(member.id), online, differs)
     return MemberDetail(
         **view.model_dump(exclude={"budget_left"}),
         budget_left=view.budget_left,

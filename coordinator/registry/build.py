@@ -18,9 +18,11 @@ from shared.domain.files import write_atomically, write_json
 from shared.domain.plan import Plan
 from shared.domain.privacy import RELATION, REPORTED_DELTA, GaussianEvent, PrivacyGuarantee
 from shared.domain.release import (
+    ABOUT_FILE,
     BESIDE_THE_PROMISE,
     CARD_FILE,
     CERTIFICATE_FILE,
+    MEASURED_FILE,
     PLAN_FILE,
     TRUST_FILE,
     WEIGHTS_FILE,
@@ -36,12 +38,17 @@ from shared.domain.release import (
     release_id,
 )
 from shared.domain.strict import to_plain
+from shared.exports.measured import read_measured
+from shared.exports.training_energy import training_section
 from shared.extractors.files import Origin, read_weights, write_weights
 from shared.extractors.flatten import unflatten
 from shared.privacy import accountant
 from shared.release import limits
+from shared.release.about import About, NoisedAccuracy, summarise
 from shared.release.card import write_card, write_kept_card
 from shared.release.certificate import Spend, spends
+from shared.release.licence import OWN_TERMS, Licence
+from shared.wire.enrolment import software_version
 
 _PUBLIC = 0o644
 Export = Callable[[Path, str], Mapping[str, str]]
@@ -77,6 +84,10 @@ class PublishRequest:
     members: tuple[Contributor, ...]
     rounds: tuple[CohortRound, ...]
     consents: tuple[ConsentRecord, ...]
+    notes: tuple[str, ...] = ()
+    """What is new, by whoever publishes it; of the first request that made it."""
+    licence: Licence = OWN_TERMS
+    validation: NoisedAccuracy | None = None
 
     @property
     def extractor_name(self) -> str:
@@ -144,13 +155,23 @@ def _build_trained(
     plan = request.plan
     release = release_id(plan.extractor_name, slot.number)
     certificate = make_certificate(request)
+    about = About(
+        notes=request.notes,
+        licence=request.licence,
+        validation=request.validation,
+        summary=summarise(certificate, plan.privacy.delta),
+        software=software_version(),
+    )
     layout, origin = _write_weights(folder / WEIGHTS_FILE, request)
-    measured = export(folder, release)
+    sections = dict(export(folder, release))
+    if (folder / MEASURED_FILE).exists():
+        sections |= training_section(plan, request.rounds, read_measured(folder).energy)
+    write_json(folder / ABOUT_FILE, to_plain(about), mode=_PUBLIC)
     write_json(folder / CERTIFICATE_FILE, to_plain(certificate), mode=_PUBLIC)
     write_json(folder / PLAN_FILE, to_plain(plan), mode=_PUBLIC)
     write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
     card = write_card(
-        release, slot.created_at, plan, request.run_id, certificate, _sentence(origin), measured
+        release, slot.created_at, plan, request.run_id, certificate, about, _sentence(origin), sections
     )
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
     return Manifest(

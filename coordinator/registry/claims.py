@@ -8,8 +8,16 @@ from pathlib import Path
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.errors import DigestMismatch, NotFound
 from shared.domain.plan import Plan
-from shared.domain.release import CERTIFICATE_FILE, MANIFEST_FILE, AnyManifest, CatalogueEntry, Manifest
+from shared.domain.release import (
+    ABOUT_FILE,
+    CERTIFICATE_FILE,
+    MANIFEST_FILE,
+    AnyManifest,
+    CatalogueEntry,
+    Manifest,
+)
 from shared.release import limits
+from shared.release.about import About, Summary, parse_about, summarise
 from shared.release.certificate import parse_certificate
 from shared.release.envelope import Envelope, parse_document, read_bounded, read_document, signers
 from shared.release.manifest import parse_manifest, plan_of
@@ -22,6 +30,8 @@ class ClaimedExtractor:
     manifest: AnyManifest
     signed_by: tuple[str, ...]
     """Public keys whose signature under the manifest holds."""
+    about: About
+    """Its notes among them; empty where nobody trained it here, or it is from before there were any."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +40,18 @@ class Claimed(ClaimedExtractor):
 
     manifest: Manifest
     plan: Plan
-    epsilon: float
-    """The highest of any member at the plan's δ."""
-    epsilon_alone: float
-    """The same if all others deviate (clause 3.7); in mode local the same number."""
+    summary: Summary
+    """By its certificate."""
+
+    @property
+    def epsilon(self) -> float:
+        """The highest of any member at the plan's δ."""
+        return self.summary.epsilon
+
+    @property
+    def epsilon_alone(self) -> float:
+        """The same if all others deviate (clause 3.7); in mode local the same number."""
+        return self.summary.epsilon_alone
 
 
 def read_claims(folder: Path, entry: CatalogueEntry) -> ClaimedExtractor:
@@ -53,26 +71,29 @@ def _read(folder: Path, entry: CatalogueEntry) -> ClaimedExtractor:
         raise other_manifest(entry, unverified.digest)
     manifest = unverified.claimed
     signed_by = tuple(sorted(signers("manifest", envelope, _keys(envelope))))
+    about = About()
+    if ABOUT_FILE in manifest.files:
+        about = parse_about(_promised(folder, ABOUT_FILE, entry, manifest, limits.ABOUT_BYTES))
     if not isinstance(manifest, Manifest):
-        return ClaimedExtractor(manifest, signed_by)
-    data = read_bounded(folder / CERTIFICATE_FILE, limits.CERTIFICATE_BYTES)
-    promised, found = manifest.files[CERTIFICATE_FILE].digest, digest_of_bytes(data)
-    if found != promised:
-        raise DigestMismatch(
-            f"The certificate of {entry.id} should be {promised[:23]}… and is {found[:23]}…. Nothing of it is shown. "
-            "Restore the release's folder from a backup."
-        )
+        return ClaimedExtractor(manifest, signed_by, about)
+    data = _promised(folder, CERTIFICATE_FILE, entry, manifest, limits.CERTIFICATE_BYTES)
     certificate = parse_certificate(parse_document(data, CERTIFICATE_FILE))
     plan = plan_of(manifest)
-    delta = plan.privacy.delta
-    both = [(m.guarantees, m.guarantees_alone or m.guarantees) for m in certificate.members]
-    return Claimed(
-        manifest=manifest,
-        plan=plan,
-        signed_by=signed_by,
-        epsilon=max((g.epsilon for own, _ in both for g in own if g.delta == delta), default=0.0),
-        epsilon_alone=max((g.epsilon for _, alone in both for g in alone if g.delta == delta), default=0.0),
-    )
+    summary = summarise(certificate, plan.privacy.delta)
+    return Claimed(manifest=manifest, signed_by=signed_by, about=about, plan=plan, summary=summary)
+
+
+def _promised(
+    folder: Path, name: str, entry: CatalogueEntry, manifest: AnyManifest, maximum_bytes: int
+) -> bytes:
+    data = read_bounded(folder / name, maximum_bytes)
+    promised, found = manifest.files[name].digest, digest_of_bytes(data)
+    if found != promised:
+        raise DigestMismatch(
+            f"{name} of {entry.id} should be {promised[:23]}… and is {found[:23]}…. Nothing of it is shown. "
+            "Restore the release's folder from a backup."
+        )
+    return data
 
 
 def _keys(envelope: Envelope) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from coordinator.registry.claims import other_manifest
 from coordinator.registry.store import LargeFiles
+from coordinator.workers.export_timm import OWN_ARCHITECTURE
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.errors import Invalid
 from shared.domain.release import (
@@ -83,7 +84,8 @@ def read_facts(folder: Path, entry: CatalogueEntry, large: LargeFiles) -> Facts:
     if isinstance(manifest, Manifest):
         spec = manifest.plan.get("extractor", {})
     elif {"kind", "architecture"} <= config.keys():
-        spec = config
+        # Another program's word may stand under the plain name.
+        spec = {**config, "architecture": config.get(OWN_ARCHITECTURE, config["architecture"])}
     else:
         spec = _spec_in(large, folder / WEIGHTS_FILE, promised[WEIGHTS_FILE])
     card = _promised(folder, card_of(manifest), promised, _CARD_BYTES).decode("utf-8", "replace")

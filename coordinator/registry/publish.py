@@ -29,13 +29,14 @@ from coordinator.registry.build import (
 )
 from coordinator.registry.shelf import Shelf, read_catalogue, write_catalogue
 from shared.domain.clock import Clock, to_text
-from shared.domain.errors import NotFound
+from shared.domain.errors import IllegalMove, NotFound
 from shared.domain.files import sync_folder, write_json
 from shared.domain.ids import ReleaseId
-from shared.domain.release import MANIFEST_FILE, CatalogueEntry, release_id
+from shared.domain.release import ABOUT_FILE, MANIFEST_FILE, CatalogueEntry, release_id
 from shared.domain.strict import build, to_plain
 from shared.release import limits
-from shared.release.envelope import read_document
+from shared.release.about import parse_about
+from shared.release.envelope import read_bounded, read_document
 from shared.release.manifest import parse_manifest, sign_manifest
 from shared.verification import verify_extractor
 
@@ -65,6 +66,7 @@ def publish(
 
     `after_step` is told each step as it ends. Raises InvalidWeights, NotTrusted leaves (13.4), UnsoundPlan
     for an ε that is not finite, OutOfSpace, what `export` and `LargeFiles.put_away` raise; then nothing new is visible.
+    IllegalMove where the release is there with other notes.
     """
     shelf = Shelf(home)
     name = request.extractor_name
@@ -72,8 +74,9 @@ def publish(
     with shelf.alone():
         _settle(shelf, name, clock)
         key = request.key
-        done = _already_published(shelf, key, name, clock)
+        done = already_published(shelf, key, name, clock)
         if done is not None:
+            _require_same_notes(shelf, done, request)
             return done
         intent = _intent(shelf, key, name, clock)
         after_step("13.1 intent")
@@ -112,7 +115,8 @@ def _settle(shelf: Shelf, extractor_name: str, clock: Clock) -> None:
         shelf.intent(extractor_name).unlink()
 
 
-def _already_published(shelf: Shelf, key: str, extractor_name: str, clock: Clock) -> ReleaseId | None:
+def already_published(shelf: Shelf, key: str, extractor_name: str, clock: Clock) -> ReleaseId | None:
+    """The release that was made for the request of this key, or None."""
     for entry in read_catalogue(shelf, clock).releases:
         if entry.extractor_name == extractor_name:
             folder = shelf.folder(extractor_name, entry.number)
@@ -122,6 +126,21 @@ def _already_published(shelf: Shelf, key: str, extractor_name: str, clock: Clock
     return None
 
 
+def _require_same_notes(shelf: Shelf, release: ReleaseId, request: PublishRequest | KeepRequest) -> None:
+    """Whoever sends notes must not believe that they were published when the release was there before."""
+    if isinstance(request, KeepRequest) or not request.notes:
+        return
+    name, _, number = release.rpartition("-")
+    folder = shelf.folder(name, int(number))
+    promised = parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES)).claimed.files
+    data = read_bounded(folder / ABOUT_FILE, limits.ABOUT_BYTES) if ABOUT_FILE in promised else None
+    if parse_about(data).notes != request.notes:
+        raise IllegalMove(
+            f"{release} was made of this checkpoint before, with other notes. It was not changed: a release never "
+            "changes. Say what is new with the next one."
+        )
+
+
 def _intent(shelf: Shelf, key: str, extractor_name: str, clock: Clock) -> Intent:
     """Step 13.1: take the next number, or the one that a crash left for this very request."""
     begun = _read_intent(shelf, extractor_name)
@@ -129,9 +148,7 @@ def _intent(shelf: Shelf, key: str, extractor_name: str, clock: Clock) -> Intent
         return begun
     entries = [e for e in read_catalogue(shelf, clock).releases if e.extractor_name == extractor_name]
     last = max(entries, key=lambda e: e.number, default=None)
-    # A folder that the catalogue does not list (a restored backup) keeps its number to itself.
-    standing = [int(p.name) for p in (shelf.releases / extractor_name).glob("*") if p.name.isdecimal()]
-    number = max([0, *standing, *(e.number for e in entries)]) + 1
+    number = next_number(shelf, extractor_name, clock)
     intent = Intent(
         release=release_id(extractor_name, number),
         extractor_name=extractor_name,
@@ -142,6 +159,14 @@ def _intent(shelf: Shelf, key: str, extractor_name: str, clock: Clock) -> Intent
     )
     write_json(shelf.intent(extractor_name), to_plain(intent))
     return intent
+
+
+def next_number(shelf: Shelf, extractor_name: str, clock: Clock) -> int:
+    """Of the next release of an extractor's line."""
+    listed = [e.number for e in read_catalogue(shelf, clock).releases if e.extractor_name == extractor_name]
+    # A folder that the catalogue does not list (a restored backup) keeps its number to itself.
+    standing = [int(p.name) for p in (shelf.releases / extractor_name).glob("*") if p.name.isdecimal()]
+    return max([0, *standing, *listed]) + 1
 
 
 def _place(building: Path, folder: Path) -> None:

@@ -97,7 +97,7 @@ def privacy(service: Service, who: Anybody, entry: Entry) -> Json:
 
 @router.get("/releases/{extractor}/{number}/changes")
 def differences(service: Service, who: Anybody, entry: Entry, since: Since = None) -> Json:
-    """What is not as in the release before it, or as in number `since` of the same extractor; as both claim."""
+    """Its notes, and what is not as in the release before it or in number `since` of the same extractor; as claimed."""
     claimed = service.claimed(entry)
     if since is None:
         earlier = before(service, claimed.manifest)
@@ -107,6 +107,7 @@ def differences(service: Service, who: Anybody, entry: Entry, since: Since = Non
     return {
         "release": entry.id,
         "before": None if earlier is None else earlier.id,
+        "notes": list(claimed.about.notes),
         "changes": [to_plain(change) for change in found],
     }
 

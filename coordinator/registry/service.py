@@ -34,6 +34,7 @@ from shared.domain.release import EXTRACTOR_NAME, HIGHEST_NUMBER, Catalogue, Cat
 from shared.explanation import Explanation, explain
 from shared.release.envelope import parse_document
 from shared.verification import Proof, VerifiedRelease, verify_extractor
+from shared.wire.problems import to_problem
 
 CHECK_LIFETIME_S: Final = 3600.0
 """Proofs also speak of today (the trust document's time), so they are checked again after this."""
@@ -170,11 +171,15 @@ class ReleaseService:
             append(connection, self._clock, actor, "channel.move", subject, {"release": release[:80]})
             point_channel(self.home, extractor_name, channel, release, self._clock)
 
-    def keep_standard(self, name: str, actor: str, export: Export) -> ReleaseId:
+    def keep_standard(self, name: str, actor: str, export: Export, niceness: int = 0) -> ReleaseId:
         """Put a standard extractor into the library; its release. Raises as `keep_standard` of standard.py."""
-        release = keep_standard(self.home, name, self._clock, export)
-        with writing(self._engine) as connection:
-            append(connection, self._clock, actor, "release.keep", str(release), {"standard": name[:64]})
+        self._note(actor, "release.keep-begun", name[:64], {})
+        try:
+            release = keep_standard(self.home, name, self._clock, export, niceness)
+        except Exception as error:
+            self._note(actor, "release.refused", name[:64], {"code": to_problem(error).code})
+            raise
+        self._note(actor, "release.keep", str(release), {"standard": name[:64]})
         return release
 
     def withdrawal(self, entry: CatalogueEntry) -> Withdrawal | None:
@@ -193,6 +198,10 @@ class ReleaseService:
             return Withdrawal("", "")
         detail = parse_document(row.detail.encode("utf-8"), "audit line")
         return Withdrawal(row.at, str(detail.get("reason", "")))
+
+    def _note(self, actor: str, action: str, subject: str, detail: dict[str, str]) -> None:
+        with writing(self._engine) as connection:
+            append(connection, self._clock, actor, action, subject, detail)
 
     def _verify(self, entry: CatalogueEntry, files: Hashable) -> Checked:
         try:

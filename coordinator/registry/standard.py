@@ -2,35 +2,76 @@
 
 from __future__ import annotations
 
-import tempfile
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from coordinator.registry.build import Export, KeepRequest
-from coordinator.registry.publish import publish
+from coordinator.registry.publish import already_published, next_number, publish
+from coordinator.registry.shelf import Shelf
 from coordinator.workers.process import ask_worker
 from shared.domain.clock import Clock
 from shared.domain.ids import ReleaseId
-from shared.domain.release import WEIGHTS_FILE, Source
+from shared.domain.release import WEIGHTS_FILE, Source, release_id
 from shared.domain.strict import build
+from shared.extractors.standard_entries import standard_extractor
 
 WORKER = "coordinator.workers.standard_worker"
-LONGEST_S = 120.0
+LONGEST_S = 300.0
 
 
-def standard_names() -> tuple[str, ...]:
-    """Those that this software can make, in the order in which a library shows them."""
-    answer = ask_worker(WORKER, {"name": "", "folder": ""}, LONGEST_S, "Nothing was listed.")
-    return build(tuple[str, ...], answer["names"], "names")
-
-
-def keep_standard(home: Path, name: str, clock: Clock, export: Export) -> ReleaseId:
+def keep_standard(home: Path, name: str, clock: Clock, export: Export, niceness: int = 0) -> ReleaseId:
     """Make the standard extractor `name` here and publish it; its release. The same again changes nothing.
 
-    Raises NotFound for a name that is none, InvalidConfig where a package that it needs is not installed, and what
-    `publish` raises.
+    What takes long is done before the shelf is taken, so nobody who publishes meanwhile waits for it. `niceness`: of
+    the process that makes the weights. Raises NotFound for a name that is none, InvalidConfig where a package that it
+    needs is not installed, and what `publish` raises.
     """
-    with tempfile.TemporaryDirectory(dir=home) as scratch:
-        question = {"name": name, "folder": scratch}
+    standard_extractor(name)
+    with _bench(home) as folder:
+        question = {"name": name, "folder": str(folder), "niceness": niceness}
         answer = ask_worker(WORKER, question, LONGEST_S, "Nothing was published.")
         source = build(Source, answer["source"], "source")
-        return publish(home, KeepRequest(name, source, Path(scratch) / WEIGHTS_FILE), clock, export=export)
+        request = KeepRequest(name, source, folder / WEIGHTS_FILE)
+        shelf = Shelf(home)
+        there = already_published(shelf, request.key, name, clock)
+        if there is not None:
+            return there
+        release = release_id(name, next_number(shelf, name, clock))
+        return publish(home, request, clock, export=_exported(folder, release, export))
+
+
+@contextmanager
+def _bench(home: Path) -> Iterator[Path]:
+    """An empty folder in `home`, where there is room; one extractor is made in it at a time, whoever asks.
+
+    What a process left there that was killed is removed.
+    """
+    folder = home / ".standard"
+    descriptor = os.open(home / ".standard.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _exported(folder: Path, release: str, export: Export) -> Export:
+    """`export` of the weights in `folder`, done now for what will most likely be `release`."""
+    sections = export(folder, release)
+
+    def place(building: Path, named: str) -> Mapping[str, str]:
+        if named != release:  # the picture names it
+            return export(building, named)
+        shutil.copytree(folder, building, dirs_exist_ok=True)
+        return sections
+
+    return place

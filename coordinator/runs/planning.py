@@ -27,7 +27,7 @@ from shared.domain.plan import (
     summed_coordinates,
 )
 from shared.domain.privacy import REPORTED_DELTA, Mode, PrivacyTerms
-from shared.domain.release import EXTRACTOR_NAME
+from shared.domain.release import NEW_EXTRACTOR_NAME
 from shared.privacy.accountant import calibrate_noise_multiplier, epsilon
 from shared.privacy.distributed import additive_slack
 from shared.privacy.secure_soundness import LEAST_MEMBERS, check_parties
@@ -135,10 +135,11 @@ def cost_of(plan: Plan, probe: Probe | None, notes: tuple[str, ...] = ()) -> Pla
 
 def _check_name(name: str) -> None:
     """Releases appear under it: what no release could be called is refused before anybody trains for it."""
-    if not EXTRACTOR_NAME.match(name):
+    if not NEW_EXTRACTOR_NAME.match(name):
         raise InvalidConfig(
-            f"extractor_name expects lower-case letters, digits, '-' and '_', 64 at most; found {name[:80]!r}. "
-            "Nothing was proposed. Choose another name."
+            "extractor_name expects lower-case letters, digits, '_' and single '-' between them, 64 at most; found "
+            f"{name[:80]!r}, which no release could be called or no hub's client could ask for. Nothing was proposed. "
+            "Choose another name."
         )
 
 

@@ -165,14 +165,17 @@ def consented_by(engine: sa.Engine, member_id: str) -> frozenset[str]:
         return frozenset(db.execute(query).scalars())
 
 
+def not_begun(plans: Iterable[Proposed], begun: Collection[str]) -> list[Proposed]:
+    """The plans that are not withdrawn and that no run began from."""
+    return [one for one in plans if not one.withdrawn and one.digest not in begun]
+
+
 def still_open(plans: Iterable[Proposed], begun: Collection[str], revoked: Collection[str]) -> list[Proposed]:
-    """The plans that wait for somebody: not withdrawn, no run began, and a quorum of their members is still in."""
+    """Those of them that wait for somebody: a quorum of their members is still in."""
     return [
         one
-        for one in plans
-        if not one.withdrawn
-        and one.digest not in begun
-        and sum(m.member_id not in revoked for m in one.plan.members) >= one.plan.quorum
+        for one in not_begun(plans, begun)
+        if sum(m.member_id not in revoked for m in one.plan.members) >= one.plan.quorum
     ]
 
 

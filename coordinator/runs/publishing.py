@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from coordinator.audit.masking import holds_secret
 from coordinator.registry.build import Contributor, Export, PublishRequest, weights_only
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf, read_catalogue
+from coordinator.runs import noised_counts
 from coordinator.runs.driver import RunDriver
 from coordinator.runs.publish_jobs import PublishJob, PublishJobs
 from coordinator.runs.store import RunRow, RunStore
@@ -20,7 +22,7 @@ from coordinator.workers.redteam import require_gate
 from shared.domain.clock import Clock
 from shared.domain.consortium import Member
 from shared.domain.crash_points import crash_point
-from shared.domain.errors import CommonlensError, IllegalMove
+from shared.domain.errors import CommonlensError, IllegalMove, Invalid
 from shared.domain.plan import Plan
 from shared.domain.release import (
     CERTIFICATE_FILE,
@@ -32,8 +34,10 @@ from shared.domain.release import (
 )
 from shared.domain.run import RoundState, RunState
 from shared.release import limits
+from shared.release.about import NoisedAccuracy, notes_of
 from shared.release.certificate import parse_certificate
 from shared.release.envelope import read_document
+from shared.release.licence import OWN_TERMS, Licence
 from shared.release.manifest import parse_manifest
 from shared.wire.problems import to_problem
 
@@ -64,6 +68,7 @@ class Publisher:
         jobs: PublishJobs,
         clock: Clock,
         export: Export = weights_only,
+        licence: Licence = OWN_TERMS,
     ) -> None:
         self._home = home
         self._store = store
@@ -72,10 +77,14 @@ class Publisher:
         self._jobs = jobs
         self._clock = clock
         self._export = export
+        self._licence = licence
 
-    def publish(self, run_id: str, actor: str) -> dict[str, Any]:
-        """The release's id and what it guarantees to each member. Raises what the gate and `publish` raise."""
-        request = self._request(run_id)
+    def publish(self, run_id: str, actor: str, notes: str = "") -> dict[str, Any]:
+        """The release's id and what it guarantees to each member. Raises what the gate and `publish` raise.
+
+        `notes`: what is new, one note a line, signed with the release. Raises Invalid as `told`.
+        """
+        request = self._request(run_id, notes)
         # Before step 13: no release while an attack gets through or a measured number exceeds its claim.
         folder = self._home / "redteam" / str(request.plan.digest).removeprefix("sha256:")[:16]
         require_gate(request.plan, request.starting_weights, folder)
@@ -83,11 +92,12 @@ class Publisher:
         self._store.note_release(str(release), run_id, actor)
         return {"release": str(release), "members": _guarantees(self._home, release)}
 
-    def begin(self, run_id: str, actor: str) -> PublishJob:
+    def begin(self, run_id: str, actor: str, notes: str = "") -> PublishJob:
         """Start `publish` and return; `job` shows how far it is. Raises as it does, IllegalMove while one is made."""
-        self._request(run_id)
+        self._request(run_id, notes)
         job = self._jobs.begin(run_id)
-        threading.Thread(target=self._finish, args=(run_id, actor), name="publish", daemon=True).start()
+        work = (run_id, actor, notes)
+        threading.Thread(target=self._finish, args=work, name="publish", daemon=True).start()
         return job
 
     def job(self, run_id: str) -> PublishJob | None:
@@ -141,9 +151,9 @@ class Publisher:
         made = (entry for entry, checkpoint in self._made_of(run) if checkpoint == run.checkpoint_digest)
         return next(made, None)
 
-    def _finish(self, run_id: str, actor: str) -> None:
+    def _finish(self, run_id: str, actor: str, notes: str) -> None:
         try:
-            release = str(self.publish(run_id, actor)["release"])
+            release = str(self.publish(run_id, actor, notes)["release"])
         except Exception as error:
             problem = to_problem(error)
             if not isinstance(error, CommonlensError):
@@ -153,8 +163,9 @@ class Publisher:
         else:
             self._jobs.end(run_id, release=release)
 
-    def _request(self, run_id: str) -> PublishRequest:
-        return publish_request(self._store.run(run_id), self._store, self._driver, self._members())
+    def _request(self, run_id: str, notes: str) -> PublishRequest:
+        request = publish_request(self._store.run(run_id), self._store, self._driver, self._members())
+        return replace(request, notes=told(notes), licence=self._licence)
 
 
 @lru_cache(maxsize=200)
@@ -195,7 +206,8 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
             "a run that has ended or is paused, after at least one round. Nothing was published."
         )
     plan = store.plan(run.plan_digest)
-    rounds = cohort_rounds(store.rounds(run.id))
+    rows = store.rounds(run.id)
+    rounds = cohort_rounds(rows)
     contributors = _contributors(plan, rounds, members)
     named = {contributor.member_id for contributor in contributors}
     weights = driver.server_state(run, plan).released_weights[: plan.extractor_coordinates]
@@ -212,7 +224,29 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
             for member_id, signature in sorted(store.consents(run.plan_digest).items())
             if member_id in named
         ),
+        validation=last_validation(rows),
     )
+
+
+def told(notes: str) -> tuple[str, ...]:
+    """Notes that may stand on a signed card. Raises Invalid for a secret among them, and as `notes_of`."""
+    if holds_secret(notes):
+        raise Invalid(
+            "The notes hold a secret (a token, an invitation or a private key), and everybody reads them. Nothing was "
+            "published. Take it out, and make a new one if anybody saw it."
+        )
+    return notes_of(notes)
+
+
+def last_validation(rows: Iterable[Mapping[str, Any]]) -> NoisedAccuracy | None:
+    """The accuracy of the last closed round with useful counts (clause 6.2), as the run's page has it."""
+    last = None
+    for row in rows:
+        if row["state"] == RoundState.CLOSED.value and row["counts_correct"] is not None:
+            counts = (row["counts_correct"], row["counts_wrong"], row["counts_noise_std"])
+            found = noised_counts.accuracy(*counts)
+            last = last if found is None else NoisedAccuracy(row["number"], *found)
+    return last
 
 
 def _contributors(

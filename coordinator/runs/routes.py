@@ -22,7 +22,7 @@ from coordinator.members.allowance import CONSENTS
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.measured import measured_before
 from coordinator.runs.planning import PlanCheck
-from coordinator.runs.proposals import Proposal, every_plan, every_proposal, one_proposal
+from coordinator.runs.proposals import Proposal, every_plan, every_proposal, not_begun, one_proposal
 from coordinator.runs.round_routes import rendered_round
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
@@ -79,15 +79,19 @@ def propose_plan(service: Service, who: Admin, draft: Annotated[Json, Body()]) -
 
 
 @router.get("/plans")
-def list_plans(request: Request, who: Anybody) -> Json:
-    """All plans, oldest first, with who consented."""
-    return {"plans": [_rendered_plan(one) for one in every_proposal(room_of(request).engine)]}
+def list_plans(request: Request, service: Service, who: Anybody) -> Json:
+    """All plans, oldest first, with who consented, and which of those that wait no longer pass the check."""
+    every = every_proposal(room_of(request).engine)
+    waiting = not_begun(every, {run.plan_digest for run in service.store.runs()})
+    faults = service.faults(waiting)
+    fault_of = {one.digest: faults.get(one.digest) for one in waiting}
+    return {"plans": [_rendered_plan(one) | {"fault": fault_of.get(one.digest, "")} for one in every]}
 
 
 @router.get("/plans/{digest}")
-def show_plan(request: Request, who: Anybody, digest: Digest) -> Json:
-    """One plan, whole, with who proposed it and who consented when."""
-    return _rendered_whole(one_proposal(room_of(request).engine, digest))
+def show_plan(request: Request, service: Service, who: Anybody, digest: Digest) -> Json:
+    """One plan, whole, with who proposed it, who consented when, and whether it still passes the check."""
+    return _rendered_whole(service, one_proposal(room_of(request).engine, digest))
 
 
 @router.get("/plans/{digest}/cost")
@@ -119,7 +123,7 @@ def consent(service: Service, who: Consenting, digest: Digest, signature: Signat
 def withdraw_plan(service: Service, who: Admin, digest: Digest) -> Json:
     """Take a plan back that no run began from, for good; no consent to it counts any more."""
     service.withdraw(digest, who.actor)
-    return _rendered_whole(service.store.proposal(digest))
+    return _rendered_whole(service, service.store.proposal(digest))
 
 
 @router.post("/plans/{digest}/runs", status_code=201)
@@ -213,7 +217,7 @@ def _rendered_plan(one: Proposal) -> Json:
     }
 
 
-def _rendered_whole(one: Proposal) -> Json:
+def _rendered_whole(service: RunService, one: Proposal) -> Json:
     return {
         "plan": to_plain(one.plan),
         "proposed_by": one.proposed_by,
@@ -222,6 +226,7 @@ def _rendered_whole(one: Proposal) -> Json:
         "consents": sorted(one.consents),
         "consented_at": dict(one.consents),
         "uncounted": dict(one.uncounted),
+        "fault": service.fault(one.digest),
     }
 
 

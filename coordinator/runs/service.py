@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from coordinator.registry.shelf import Shelf
 from coordinator.runs.draft import PlanDraft
+from coordinator.runs.plan_checks import PlanChecks
 from coordinator.runs.planning import PlanCheck, complete, cost_of
-from coordinator.runs.proposals import Proposal, withdrawn_error
+from coordinator.runs.proposals import Proposal, Proposed, withdrawn_error
 from coordinator.runs.store import RunRow, RunStore
 from coordinator.workers.kept_probes import KeptProbes
-from coordinator.workers.probe import Probe, find_start
+from coordinator.workers.probe import Probe, find_start, start_of
 from shared.domain.consortium import Member
 from shared.domain.errors import ConsentMissing, NotAllowed, UnsoundPlan
 from shared.domain.plan import Plan
-from shared.domain.release import EXTRACTOR_NAME, ConsentRecord
+from shared.domain.release import EXTRACTOR_NAME, MANIFEST_FILE, ConsentRecord
 from shared.domain.run import RunState
-from shared.privacy.soundness import check_soundness
+from shared.release import limits
 from shared.release.certificate import check_consent
+from shared.release.envelope import read_document
+from shared.release.manifest import parse_manifest
 
 MOST_COSTS = 200
 
@@ -39,7 +42,7 @@ class RunService:
         self.starting_folder = starting_folder
         self._probes = KeptProbes(starting_folder)
         self._costs: dict[tuple[str, bool], PlanCheck] = {}
-        self._faults: dict[str, str] = {}
+        self._checks = PlanChecks()
 
     def check(self, draft: PlanDraft) -> PlanCheck:
         """What the plan would cost. Raises UnsoundPlan, MixesRecords, InvalidConfig; stores nothing."""
@@ -69,20 +72,12 @@ class RunService:
         return known
 
     def fault(self, digest: str) -> str:
-        """Which check of its privacy argument a stored plan fails, in words; empty where it holds. Raises NotFound.
+        """Which check of its privacy argument a stored plan fails, in words; empty where it holds. Raises NotFound."""
+        return self._checks.fault(self.store.plan(digest))
 
-        It held when it was proposed, to the software of that day; a later version may look closer. Kept like costs.
-        """
-        if digest not in self._faults:
-            plan, found = self.store.plan(digest), ""
-            try:
-                check_soundness(plan)
-            except UnsoundPlan as error:
-                found = error.message
-            if len(self._faults) >= MOST_COSTS:
-                self._faults.clear()
-            self._faults[digest] = found
-        return self._faults[digest]
+    def faults(self, plans: Iterable[Proposed]) -> dict[str, str]:
+        """Digest → the same, as far as it is known: a list does not wait. Give plans that could begin (`not_begun`)."""
+        return self._checks.known(one.plan for one in plans)
 
     def _require_sound(self, digest: str) -> None:
         fault = self.fault(digest)
@@ -97,6 +92,11 @@ class RunService:
         shown = shelf.folder(name, int(number)) if EXTRACTOR_NAME.match(name) and number.isdecimal() else None
         if shown is None or not shown.is_dir():
             return self._probes.probe(draft.extractor, draft.starting_seed, find_start(wanted))
+        # Verified when it was first asked about, so nothing is fetched or checked again for another dial of the plan.
+        manifest = parse_manifest(read_document(shown / MANIFEST_FILE, limits.MANIFEST_BYTES)).claimed
+        known = self._probes.known(draft.extractor, draft.starting_seed, start_of(manifest, shown))
+        if known is not None:
+            return known
         with shelf.large.whole(shown) as complete:
             return self._probes.probe(draft.extractor, draft.starting_seed, find_start(str(complete)))
 

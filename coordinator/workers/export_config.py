@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordinator.workers.export_sentences import transformers_config
+from coordinator.workers.export_timm import timm_config, timm_reads
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.release import ONNX_FILE, WEIGHTS_FILE
 from shared.domain.strict import to_plain
-from shared.exports.fitting import FIT, per_channel
-from shared.exports.onnx_file import OPSET, OUTPUT, input_name
+from shared.exports.fitting import fit_of, per_channel
+from shared.exports.onnx_file import OPSET, OUTPUT, input_names
+from shared.extractors.wordpiece import WORD_PIECES
 
 MODEL_TYPE = "commonlens"
 _BILINEAR = 2
@@ -21,6 +24,8 @@ _BILINEAR = 2
 
 def config(spec: ExtractorSpec) -> dict[str, Any]:
     """config.json. `num_features` and `input_size` are timm's words, `model_type` and `dtype` transformers'."""
+    names = input_names(spec)
+    inputs = {"input": names[0]} if len(names) == 1 else {"inputs": list(names)}
     found: dict[str, Any] = {
         "model_type": MODEL_TYPE,
         "kind": spec.kind.value,
@@ -32,18 +37,22 @@ def config(spec: ExtractorSpec) -> dict[str, Any]:
         "input_size": [spec.channels, spec.height, spec.width],
         "dtype": "float32",
         "weights_file": WEIGHTS_FILE,
-        "onnx": {"file": ONNX_FILE, "input": input_name(spec), "output": OUTPUT, "opset": OPSET},
+        "onnx": {"file": ONNX_FILE, **inputs, "output": OUTPUT, "opset": OPSET},
     }
     if spec.kind is RecordKind.IMAGE:
         mean, std = (list(per_channel(values, spec)) for values in (spec.mean, spec.std))
         found |= {"mean": mean, "std": std, "interpolation": "bilinear"}
+    if spec.architecture in WORD_PIECES:
+        found |= transformers_config(spec)
+    if timm_reads(spec):
+        found |= timm_config(spec)
     return found
 
 
 def preprocessor_config(spec: ExtractorSpec) -> dict[str, Any]:
     """preprocessor_config.json; the processor is named where the ecosystem has one that does the same."""
     if spec.kind is RecordKind.TEXT:
-        return {"max_bytes": spec.width, "fit": FIT[spec.kind]}
+        return {"max_bytes": spec.width, "fit": fit_of(spec)}
     size = {"height": spec.height, "width": spec.width}
     picture: dict[str, Any] = {
         "do_resize": True,
@@ -55,7 +64,7 @@ def preprocessor_config(spec: ExtractorSpec) -> dict[str, Any]:
         "image_mean": list(per_channel(spec.mean, spec)),
         "image_std": list(per_channel(spec.std, spec)),
         "channels": spec.channels,
-        "fit": FIT[spec.kind],
+        "fit": fit_of(spec),
     }
     if spec.channels == 3 and spec.height == spec.width:
         picture |= {

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from codecarbon.core.cpu import TDP
+from codecarbon.core.cpu import DEFAULT_POWER_PER_CORE, TDP
 from codecarbon.core.emissions import Emissions
 from codecarbon.core.units import Energy as Electricity
 from codecarbon.core.util import count_cpus
@@ -16,37 +16,38 @@ from codecarbon.input import DataSource
 
 from shared.exports.measured import Energy
 
-_RAPL = Path("/sys/class/powercap")
+POWERCAP = Path("/sys/class/powercap")
 _JOULES_PER_KWH = 3.6e6
+_NO_GPU = "no GPU took part, so none was asked (NVML)"
 
 
-def energy_of(work: Callable[[], int], country: str = "") -> Energy:
+def energy_of(work: Callable[[], int], country: str = "", powercap: Path = POWERCAP) -> Energy:
     """What `work`, which gives how many records it embedded on one thread, cost.
 
-    By the processor's own counters (RAPL: whole packages, so whatever else ran is in it) where they can be read,
-    else processor time times the rated watts of one thread. No GPU takes part, so none is asked (NVML). CO2 by
-    codecarbon's table of `country` (ISO 3166 alpha-3; the world's average where it has none). codecarbon's tracker
-    is left out: its threads sample every second, and the work takes less.
+    By the processor's own counters under `powercap` (RAPL, Linux' power capping framework: whole packages, so whatever
+    else ran is in it) where they can be read, else processor time times the rated watts of one thread. No GPU takes
+    part, so none is asked: what NVML reads would be another program's. CO2 by codecarbon's table of `country` (ISO 3166
+    alpha-3; the world's average where it has none). codecarbon's tracker is left out: its threads sample every second,
+    and the work takes less.
     """
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
-    counters = _counters()
+    counters = _counters(powercap)
     before, started = [_read(each) for each in counters], time.process_time()
     records = work()
     seconds, after = time.process_time() - started, [_read(each) for each in counters]
     if counters:
         spans = zip(counters, before, after, strict=True)
         joules = sum(_microjoules(*span) for span in spans) / 1e6
-        method = "RAPL: all packages, with whatever else ran meanwhile"
+        method = f"RAPL: all packages, with whatever else ran meanwhile; {_NO_GPU}"
     else:
-        rating = TDP()
-        watts = rating.tdp / count_cpus()
+        watts, rated = _rating()
         joules = seconds * watts
         method = (
-            f"estimate: processor time x {watts:g} W, codecarbon's rating of one thread of {rating.model or 'it'}; "
-            "no counter (RAPL) can be read here"
+            f"estimate: processor time x {watts:g} W, {rated}; no counter (RAPL) can be read here; {_NO_GPU}"
         )
     kwh = joules / _JOULES_PER_KWH
-    place = GeoMetadata(country_iso_code=country)
+    known = country if country in DataSource().get_global_energy_mix_data() else ""
+    place = GeoMetadata(country_iso_code=known)
     kilograms_per_kwh = Emissions(DataSource()).get_country_emissions(Electricity.from_energy(1.0), place)
     return Energy(
         records=records,
@@ -54,14 +55,29 @@ def energy_of(work: Callable[[], int], country: str = "") -> Energy:
         method=method,
         co2_g=1000.0 * kwh * kilograms_per_kwh,
         grams_per_kwh=1000.0 * kilograms_per_kwh,
-        co2_method=f"codecarbon offline, {country or 'world average'}",
+        co2_method=f"codecarbon offline, {_place(country, known)}",
     )
 
 
-def _counters() -> list[Path]:
+def _rating() -> tuple[float, str]:
+    """(W, whose word that is) of one thread of this machine's processor."""
+    rating = TDP()
+    watts = rating.tdp / count_cpus()
+    if watts == DEFAULT_POWER_PER_CORE:
+        return watts, "codecarbon's figure for one thread of a processor that it does not know"
+    return watts, f"codecarbon's rating of one thread of {rating.model}"
+
+
+def _place(country: str, known: str) -> str:
+    if country and not known:
+        return f"world average: its table has no {country}"
+    return known or "world average"
+
+
+def _counters(powercap: Path) -> list[Path]:
     """Folders of the packages' counters that this user may read; usually root alone may."""
     found = []
-    for folder in sorted(_RAPL.glob("intel-rapl:*")):
+    for folder in sorted(powercap.glob("intel-rapl:*")):
         try:
             is_package = (folder / "name").read_text(encoding="ascii").startswith("package")
             _read(folder)

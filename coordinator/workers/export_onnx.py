@@ -10,35 +10,36 @@ from collections.abc import Iterator
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from shared.domain.canonical import canonical_bytes
 from shared.domain.errors import Broken
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.strict import to_plain
-from shared.exports.onnx_file import OPSET, OUTPUT, input_name
+from shared.exports.onnx_file import OPSET, OUTPUT, TOKENS_KEY, VOCABULARY_KEY, input_names
+from shared.extractors.bert import Bert
 
 SPEC_KEY = "commonlens.spec"
 """In the file's own metadata: the extractor as canonical JSON, so that the file alone says what it expects."""
-_EXAMPLES = 2
+_EXAMPLES, _EXAMPLE_TOKENS = 2, 8
 """In the traced batch; 1 would be taken for a fixed size."""
 _EITHER_WAY = ("Mul", "Add")
 
 
 def to_onnx(module: nn.Module, spec: ExtractorSpec) -> onnx.ModelProto:
     """`module` in eval mode as a checked model of opset OPSET. Raises Broken where torch cannot write it."""
-    example = torch.zeros(_EXAMPLES, spec.channels, spec.height, spec.width)
+    traced, examples, free = _traced(module, spec)
     with _quietly():
         try:
             program = torch.onnx.export(
-                module,
-                (example,),
+                traced,
+                examples,
                 dynamo=True,
                 opset_version=OPSET,
                 external_data=False,
-                input_names=[input_name(spec)],
+                input_names=list(input_names(spec)),
                 output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=free,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
@@ -51,10 +52,35 @@ def to_onnx(module: nn.Module, spec: ExtractorSpec) -> onnx.ModelProto:
     model = program.model_proto
     _forget_this_machine(model)
     _constants_second(model.graph)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = SPEC_KEY, canonical_bytes(to_plain(spec)).decode()
+    told = {SPEC_KEY: canonical_bytes(to_plain(spec)).decode()}
+    if isinstance(module, Bert):
+        told |= {VOCABULARY_KEY: "\n".join(module.vocabulary), TOKENS_KEY: str(module.shape.tokens)}
+    onnx.helper.set_model_props(model, told)
     onnx.checker.check_model(model)
     return model
+
+
+class _OfTokens(nn.Module):
+    """A bert behind its tokenizer: what other programs' files of sentence encoders are."""
+
+    def __init__(self, module: Bert) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.module.of_tokens(ids, mask)
+
+
+def _traced(
+    module: nn.Module, spec: ExtractorSpec
+) -> tuple[nn.Module, tuple[Tensor, ...], tuple[dict[int, torch.export.Dim], ...]]:
+    """What is written, examples of its inputs, and which of their sides may be of any length."""
+    batch = torch.export.Dim("batch")
+    if not isinstance(module, Bert):
+        return module, (torch.zeros(_EXAMPLES, spec.channels, spec.height, spec.width),), ({0: batch},)
+    ids = torch.ones(_EXAMPLES, min(_EXAMPLE_TOKENS, module.shape.places), dtype=torch.int64)
+    free = {0: batch, 1: torch.export.Dim("tokens", max=module.shape.places)}
+    return _OfTokens(module), (ids, torch.ones_like(ids)), (free, free)
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
-from coordinator.workers.probe import Probe, Start, probe_extractor
+from coordinator.workers.probe import Probe, ReleaseStart, Start, probe_extractor
 from shared.domain.canonical import digest_of, digest_of_file
 from shared.domain.errors import Invalid
 from shared.domain.extractor import ExtractorSpec
@@ -28,17 +29,22 @@ class KeptProbes:
 
     def probe(self, spec: ExtractorSpec, seed: int, start: Start | None) -> Probe:
         """What is known, or the worker's answer. Raises as `probe_extractor` does; a refusal is not kept."""
-        asked = {"spec": to_plain(spec), "seed": seed, "start": to_plain(start)}
-        question = digest_of(asked).removeprefix("sha256:")[:32]
-        known = self._all().get(question)
-        if known is not None and self._still_there(question, known):
+        known = self.known(spec, seed, start)
+        if known is not None:
             return known
+        question = _question(spec, seed, start)
         found = probe_extractor(spec, seed, self._folder, start)
         write_json(self._folder / (question + _ENDING), to_plain(found))
         with self._lock:
             self._good.add(question)
             self._kept = {**(self._kept or {}), question: found}
         return found
+
+    def known(self, spec: ExtractorSpec, seed: int, start: Start | None) -> Probe | None:
+        """The answer of before, while the weights that it is about are what they were."""
+        question = _question(spec, seed, start)
+        known = self._all().get(question)
+        return known if known is not None and self._still_there(question, known) else None
 
     def about(self, file_name: str) -> Probe | None:
         """What was found out about these starting weights; None where that was not written down."""
@@ -57,6 +63,14 @@ class KeptProbes:
         if question not in self._good and digest_of_file(path) == known.starting_weights:
             self._good.add(question)
         return question in self._good
+
+
+def _question(spec: ExtractorSpec, seed: int, start: Start | None) -> str:
+    if isinstance(start, ReleaseStart):
+        # By what the weights are: where they lie is another place each time that they come out of an object store.
+        start = replace(start, weights_file="")
+    asked = {"spec": to_plain(spec), "seed": seed, "start": to_plain(start)}
+    return digest_of(asked).removeprefix("sha256:")[:32]
 
 
 def _read(path: Path) -> tuple[str, Probe] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from coordinator.workers.process import ask_worker
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.release import MANIFEST_FILE, WEIGHTS_FILE
+from shared.domain.release import MANIFEST_FILE, WEIGHTS_FILE, AnyManifest
 from shared.domain.strict import build, to_plain
 from shared.verification import verify_extractor
 
@@ -55,7 +55,11 @@ def find_start(wanted: str) -> Start | None:
             f"starting_from expects {', '.join(PUBLIC_STARTS)} or the folder of a release on the coordinator's "
             f"machine; found {wanted!r}. Nothing was proposed. Correct it, or leave it out for random weights."
         )
-    manifest = verify_extractor(folder, pinned_root=None, allow_expired=True).manifest
+    return start_of(verify_extractor(folder, pinned_root=None, allow_expired=True).manifest, folder)
+
+
+def start_of(manifest: AnyManifest, folder: Path) -> ReleaseStart:
+    """The release with this manifest as a start; whether its files are those is not asked here."""
     weights_file = str((folder / WEIGHTS_FILE).resolve())
     return ReleaseStart(weights_file, manifest.files[WEIGHTS_FILE].digest, manifest.release)
 

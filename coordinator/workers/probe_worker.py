@@ -50,8 +50,8 @@ def probe(spec: ExtractorSpec, seed: int, folder: Path, start: Start | None = No
     tensors, layout = architectures.starting_weights(spec, seed, base)
     if not layout.trainable_coordinates:
         raise InvalidConfig(
-            f"Expected an extractor with at least 1 trainable coordinate, found {spec.architecture!r} with 0: it is a "
-            f"formula. Nothing was proposed. Choose among {', '.join(architectures.TRAINABLE)}."
+            f"Expected an extractor with at least 1 trainable coordinate, found {spec.architecture!r} with 0: nothing "
+            f"of it is trained here. Nothing was proposed. Choose among {', '.join(architectures.TRAINABLE)}."
         )
     asked = {"spec": to_plain(spec), "seed": seed}
     if origin is not None:

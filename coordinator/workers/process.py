@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from shared.domain.canonical import canonical_bytes
 from shared.domain.errors import Broken
 from shared.wire.problems import CLASS_OF_CODE
+
+_PASSED_ON = (
+    "PATH",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH",
+    "SYSTEMROOT",
+    "LANG",
+    "LC_ALL",
+    "COVERAGE_PROCESS_START",
+)
+"""What Python needs to start. Nothing else of the coordinator's environment, which holds secrets, is passed on."""
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+@contextmanager
+def surroundings() -> Iterator[dict[str, str]]:
+    """All that a worker sees which runs models: one thread, and a home and scratch of its own.
+
+    They are removed here, whatever becomes of the worker.
+    """
+    with tempfile.TemporaryDirectory(prefix="commonlens-worker-") as scratch:
+        kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        yield kept | {"HOME": scratch, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
 
 
 def ask_worker(
@@ -28,19 +55,33 @@ def ask_worker(
     """
     name = f"The {module.rpartition('.')[2].removesuffix('_worker')} worker"
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", module],
-            input=canonical_bytes(question),
-            env=environment,
-            capture_output=True,
-            timeout=longest_s,
-            check=False,
-        )
-        answer = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else None
+        status, said = _run(module, canonical_bytes(question), longest_s, environment)
+        answer = json.loads(said.splitlines()[-1]) if said.strip() else None
     except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
         raise Broken(f"{name} gave no answer. {not_done}") from error
-    if done.returncode != 0 or not isinstance(answer, dict):
-        raise Broken(f"{name} ended with status {done.returncode}. {not_done}")
+    if status != 0 or not isinstance(answer, dict):
+        raise Broken(f"{name} ended with status {status}. {not_done}")
     if "error" in answer:
         raise CLASS_OF_CODE.get(answer["error"], Broken)(answer["message"])
     return answer
+
+
+def end_workers() -> None:
+    """Kill those that run, so that none of them outlives the coordinator; what they did is then begun anew."""
+    for process in list(_running):
+        process.kill()
+
+
+def _run(
+    module: str, question: bytes, longest_s: float, environment: Mapping[str, str] | None
+) -> tuple[int, bytes]:
+    """Exit status and stdout. Raises TimeoutExpired, once it is killed."""
+    command, pipe = [sys.executable, "-m", module], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as process:
+        _running.add(process)
+        try:
+            said, _ = process.communicate(question, timeout=longest_s)
+        finally:
+            _running.discard(process)
+            process.kill()
+        return process.returncode, said

@@ -13,7 +13,7 @@ from participant.heads.head import Head
 from shared.domain.errors import HeadMismatch
 from shared.domain.files import write_json
 from shared.domain.strict import to_plain
-from shared.exports.fitting import FIT, per_channel
+from shared.exports.fitting import fit_of, per_channel
 from shared.verification import VerifiedExtractor
 
 HEAD_FILE_FORMAT = "commonlens-linear-head/1"
@@ -82,7 +82,7 @@ def head_file(head: Head, release: VerifiedExtractor) -> HeadFile:
             width=spec.width,
             mean=per_channel(spec.mean, spec),
             std=per_channel(spec.std, spec),
-            fit=FIT[spec.kind],
+            fit=fit_of(spec),
         ),
     )
 

@@ -331,7 +331,7 @@ class CertificateWrong(NotTrusted):
 
 
 class KeyReplaced(NotTrusted):
-    """A member in the database is not the one on the roll that was signed before: another key or name, or gone."""
+    """A member in the database is not as on the signed roll: it is not let in, and nobody enrols meanwhile."""
 
     code = "not-trusted.key-replaced"
 

@@ -35,6 +35,7 @@ PREPROCESSOR_FILE = "preprocessor_config.json"
 ONNX_FILE = "model.onnx"
 ONNX_INT8_FILE = "model-int8.onnx"
 MEASURED_FILE = "measured.json"
+ABOUT_FILE = "about.json"
 LENS_FILE = "lens.json"
 LENS_PICTURE_FILE = "lens.svg"
 MANIFEST_FILE = "manifest.json"
@@ -50,6 +51,8 @@ KEPT_FILES = (WEIGHTS_FILE,)
 """The same of one that was not trained here."""
 
 EXTRACTOR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+NEW_EXTRACTOR_NAME = re.compile(r"(?!.*--|.*-\Z)[a-z0-9][a-z0-9_-]{0,63}\Z")
+"""What a line of releases may be called from now on: hubs' clients refuse the others, which stay readable."""
 CHANNEL_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
 FILE_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 """A plain name, or one in one folder; what hubs' tools look for has capitals."""

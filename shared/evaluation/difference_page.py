@@ -10,9 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.console import one_line, plain
-from shared.evaluation.epsilon_added import Spent
-from shared.evaluation.release_difference import ReleaseDifference, Side
-from shared.lens.difference import Difference, ToldChange
+from shared.evaluation.release_shape import ReleaseDifference, Side, Spent
+from shared.lens.difference_shape import Difference, ToldChange
 from shared.lens.estimate import Estimate
 from shared.release.promise import epsilon_text
 

@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from shared.domain.errors import Invalid
 from shared.domain.privacy import GaussianEvent
 from shared.domain.release import CertificateMember
+from shared.evaluation.release_shape import MemberSpent, Spent
 from shared.privacy import accountant
 from shared.verification import VerifiedExtractor, VerifiedRelease
-
-
-@dataclass(frozen=True)
-class Spent:
-    """ε, and ε if every other member and the coordinator deviate (clause 3.7)."""
-
-    epsilon: float
-    alone: float
-
-
-@dataclass(frozen=True)
-class MemberSpent:
-    """What one member spent at one δ; None where it had no part in that release."""
-
-    member_id: str
-    name: str
-    delta: float
-    before: Spent | None
-    after: Spent | None
-    together: Spent
-    """For a record that was in both: of one run the later release's, since it has the earlier one's rounds; of two
-    runs all events of both, composed anew."""
 
 
 def spent_in_both(before: VerifiedExtractor, after: VerifiedExtractor) -> tuple[tuple[MemberSpent, ...], str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,47 +10,18 @@ from shared.domain.errors import Invalid
 from shared.domain.extractor import RecordKind
 from shared.domain.release import ONNX_FILE, ONNX_INT8_FILE, WEIGHTS_FILE
 from shared.embedding import Embed, embed_function
-from shared.evaluation.epsilon_added import MemberSpent, spent_in_both
+from shared.evaluation.epsilon_added import spent_in_both
 from shared.evaluation.release_numbers import measured_of
-from shared.exports.measured import Measured, Speed
-from shared.lens.difference import Difference, difference, difference_of_records
+from shared.evaluation.release_shape import COMPARISON_FORMAT, ReleaseDifference, Side
+from shared.exports.measured import Measured
+from shared.lens.difference import difference, difference_of_records
+from shared.lens.difference_shape import Difference
 from shared.lens.probe_set import Question, build_probe_set
 from shared.lens.seen import Seen, look
 from shared.lens.words import describe_difference
 from shared.verification import VerifiedExtractor
 
-COMPARISON_FORMAT = "commonlens-release-difference/1"
 _MODEL_FILES = (WEIGHTS_FILE, ONNX_FILE, ONNX_INT8_FILE)
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two releases."""
-
-    release: str
-    manifest_digest: str
-    embedded_by: str
-    """model.onnx, or torch where the release has none."""
-    sizes_bytes: Mapping[str, int]
-    """Of the model's files."""
-    speed: tuple[Speed, ...]
-    """As the release states it, of the machine that published it; empty where it states none."""
-    measured_on: str
-    """Processor and threads of that machine."""
-
-
-@dataclass(frozen=True)
-class ReleaseDifference:
-    """Everything that `commonlens diff` shows."""
-
-    before: Side
-    after: Side
-    behaviour: Difference
-    words: str
-    spent: tuple[MemberSpent, ...]
-    spent_missing: str
-    """Why no ε are compared; empty where they are."""
-    format: str = COMPARISON_FORMAT
 
 
 def compare_releases(
@@ -79,6 +48,7 @@ def compare_releases(
         words=describe_difference(behaviour),
         spent=spent,
         spent_missing=missing,
+        format=COMPARISON_FORMAT,
     )
 
 

@@ -8,7 +8,7 @@ from shared.domain.errors import InvalidConfig
 from shared.domain.release import LENS_FILE, MEASURED_FILE
 from shared.embedding import promised_bytes
 from shared.exports.measured import MEASURED_FORMAT, Measured
-from shared.lens.profile import LensProfile, read_profile
+from shared.lens.profile_shape import LensProfile, read_profile
 from shared.release.envelope import parse_document, read_signed
 from shared.verification import VerifiedExtractor
 

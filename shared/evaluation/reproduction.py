@@ -24,7 +24,7 @@ import onnx
 
 from shared.certificate_proofs import EPSILON_SLACK
 from shared.domain.extractor import RecordKind
-from shared.domain.release import LENS_PICTURE_FILE, ONNX_FILE, ONNX_INT8_FILE, WEIGHTS_FILE
+from shared.domain.release import ABOUT_FILE, LENS_PICTURE_FILE, ONNX_FILE, ONNX_INT8_FILE, WEIGHTS_FILE
 from shared.embedding import embed_function, onnx_of, promised_bytes
 from shared.evaluation.claims import Claim, at_most, equal, measured_again, near, shown
 from shared.evaluation.release_numbers import measured_of, profile_in
@@ -32,10 +32,13 @@ from shared.exports.card_sections import card_sections
 from shared.exports.measured import LARGEST_DIFFERENCE, LOSS_BAR_POINTS, Int8Loss, Measured
 from shared.exports.onnx_file import OnnxFile
 from shared.exports.public_records import PublicRecords, public_records
+from shared.exports.training_energy import training_section
 from shared.lens.card_section import lens_section
 from shared.lens.estimate import Estimate
 from shared.lens.picture import draw
-from shared.lens.profile import LensProfile, Movement, Probe, measure
+from shared.lens.profile import measure
+from shared.lens.profile_shape import LensProfile, Movement, Probe
+from shared.release.about import changelog_line, parse_about, summarise
 from shared.release.manifest import card_of
 from shared.verification import VerifiedExtractor, VerifiedRelease
 
@@ -51,6 +54,7 @@ def reproduce(release: VerifiedExtractor, directory: Path) -> Iterator[Claim]:
     """
     if isinstance(release, VerifiedRelease):
         yield from _privacy(release)
+        yield from _changelog(release, directory)
     measured = measured_of(release, directory)
     if measured is not None:
         yield from _measured(release, directory, measured)
@@ -73,6 +77,14 @@ def _privacy(release: VerifiedRelease) -> Iterator[Claim]:
                 yield Claim("privacy", what, f"{claimed:.4f}", f"{found:.4f}", "not above", holds)
 
 
+def _changelog(release: VerifiedRelease, directory: Path) -> Iterator[Claim]:
+    """The numbers beside its notes must be those of the certificate, which was proven."""
+    stated = parse_about(promised_bytes(release, directory, ABOUT_FILE)).summary
+    if stated is not None:
+        found = summarise(release.certificate, release.plan.privacy.delta)
+        yield equal("changelog", "its numbers", changelog_line(stated, None), changelog_line(found, None))
+
+
 def _measured(release: VerifiedExtractor, directory: Path, measured: Measured) -> Iterator[Claim]:
     files = release.manifest.files
     yield equal("files", "measured weights", measured.weights_digest, files[WEIGHTS_FILE].digest)
@@ -83,7 +95,7 @@ def _measured(release: VerifiedExtractor, directory: Path, measured: Measured) -
     model = onnx_of(release, directory)
     data = promised_bytes(release, directory, ONNX_FILE)
     yield equal("files", "opset of model.onnx", measured.opset, "no file" if data is None else _opset(data))
-    public = public_records(release.spec)
+    public = public_records(release.spec, measured.public.held_out)
     yield from _public_set(measured, public)
     yield from _parity(release, model, measured, public)
     yield from _int8(release, directory, model, measured, public)
@@ -220,6 +232,8 @@ def _card(
     """The files were judged above; the card must not say anything else. A section that is not there claims nothing."""
     sections = {} if measured is None else dict(card_sections(measured))
     sections |= {} if profile is None else lens_section(profile)
+    if measured is not None and isinstance(release, VerifiedRelease):
+        sections |= training_section(release.plan, release.certificate.rounds, measured.energy)
     card = (promised_bytes(release, directory, card_of(release.manifest)) or b"").decode("utf-8", "replace")
     for heading, text in sections.items():
         stated = f"\n{card}\n".partition(f"\n## {heading}\n")[2].partition("\n## ")[0]

@@ -20,8 +20,9 @@ def _formats(measured: Measured) -> str:
     parity, public = measured.parity, measured.public
     int8 = _int8(measured.int8) if measured.int8 else f"There is no int8 file: {measured.int8_missing}."
     return (
-        f"`model.onnx` is opset {measured.opset}, fp32, for any batch size; no number of an embedding is further than "
-        f"{parity.largest_difference:.1e} from torch on {parity.records} public records (bound {parity.bound:g}). "
+        f"`model.onnx` is opset {measured.opset}, fp32, for any batch size. No number of an embedding is further than "
+        f"{parity.largest_difference:.1e} from what torch gives on {parity.records} public records (bound "
+        f"{parity.bound:g}). "
         f"{int8} Measured on `{public.set_name}` ({public.held_out} held-out records of {public.labels} labels) with "
         f"{_versions(measured)}."
     )
@@ -29,12 +30,18 @@ def _formats(measured: Measured) -> str:
 
 def _int8(int8: Int8) -> str:
     loss = int8.loss
-    within = "within" if loss.loss_points <= loss.bar_points else "over"
+    within = f"within the bar of {loss.bar_points:g}"
+    if loss.loss_high > loss.bar_points:
+        within = (
+            f"over the bar of {loss.bar_points:g}"
+            if loss.loss_low > loss.bar_points
+            else f"too few records to tell on which side of the bar of {loss.bar_points:g}"
+        )
     return (
-        f"`model-int8.onnx` ({int8.method}) points the same way with a cosine of {loss.cosine_mean:.4f} (least "
-        f"{loss.cosine_least:.3f}); a linear probe says {100 * loss.top1_fp32:.1f} % of labels with fp32 and "
-        f"{100 * loss.top1_int8:.1f} % with int8: {loss.loss_points:.2f} points lost (95 % interval "
-        f"{loss.loss_low:.2f} to {loss.loss_high:.2f}), {within} the bar of {loss.bar_points:g}."
+        f"The embeddings of `model-int8.onnx` ({int8.method}) have a cosine of {loss.cosine_mean:.4f} to those of "
+        f"`model.onnx` (least {loss.cosine_least:.3f}). A linear probe is right about {100 * loss.top1_fp32:.1f} % of "
+        f"labels with fp32 and {100 * loss.top1_int8:.1f} % with int8: {loss.loss_points:.2f} points lost (95 % "
+        f"interval {loss.loss_low:.2f} to {loss.loss_high:.2f}), {within}."
     )
 
 
@@ -64,7 +71,7 @@ def _size_and_speed(measured: Measured) -> str:
 def _energy(measured: Measured) -> str:
     energy = measured.energy
     return (
-        f"A thousand records embedded with ONNX fp32 take {energy.joules_a_thousand:.2g} J ({energy.method}), which "
-        f"stand for {energy.co2_g_a_thousand:.2g} g of CO₂ at {energy.grams_per_kwh:.0f} g a kilowatt-hour "
-        f"({energy.co2_method}). Training is not in it: it ran on the members' machines."
+        f"Embedding a thousand records with ONNX fp32 took {energy.joules_a_thousand:.2g} J, which stand for "
+        f"{energy.co2_g_a_thousand:.2g} g of CO₂ at {energy.grams_per_kwh:.0f} g a kilowatt-hour. "
+        f"Joules: {energy.method}. CO₂: {energy.co2_method}."
     )

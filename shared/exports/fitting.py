@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from shared.domain.extractor import ExtractorSpec, RecordKind
+from shared.extractors.wordpiece import WORD_PIECES
 
-FIT: Final[Mapping[RecordKind, str]] = {
+_FIT: Final[Mapping[RecordKind, str]] = {
     RecordKind.IMAGE: (
         "Turned upright by its EXIF orientation; 16-bit grey cut to its upper 8 bits; transparent parts over white; "
         "grey (ITU-R 601-2 luma) or RGB; unless the picture has the target's size already, the largest centred part "
@@ -19,6 +20,16 @@ FIT: Final[Mapping[RecordKind, str]] = {
         "then zeros; each byte as a number 0 to 255, in the shape [1, 1, width]. mean and std mean nothing."
     ),
 }
+_FIT_TOKENS: Final = (
+    "Unicode normal form C without white space around it, in UTF-8; cut to width bytes where a character ends; then "
+    "the word pieces that tokenizer.json of the release cuts, [CLS] before and [SEP] after them, at most as many as "
+    "max_seq_length of sentence_bert_config.json. mean and std mean nothing."
+)
+
+
+def fit_of(spec: ExtractorSpec) -> str:
+    """What is done to a record, in words."""
+    return _FIT_TOKENS if spec.architecture in WORD_PIECES else _FIT[spec.kind]
 
 
 def per_channel(values: tuple[float, ...], spec: ExtractorSpec) -> tuple[float, ...]:

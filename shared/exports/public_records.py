@@ -20,6 +20,8 @@ from shared.exports.public_texts import text_records
 SEED = 20_261
 LEARNED, HELD_OUT = 32, 64
 """Of each label."""
+MOST_HELD_OUT = 256
+"""Of each label, where more than HELD_OUT were asked for."""
 MOST_BYTES = 2**28
 """Of all records together: of very large ones there are fewer."""
 _LEAST = 2
@@ -55,15 +57,20 @@ class PublicRecords:
         return Digest("sha256:" + hashed.hexdigest())
 
 
-def public_records(spec: ExtractorSpec) -> PublicRecords:
-    """The same records for the same spec and packages. Raises InvalidConfig, DigestMismatch."""
+def public_records(spec: ExtractorSpec, held_out: int = 0) -> PublicRecords:
+    """The same records for the same arguments and packages; `held_out`: about how many, if more than the usual ones.
+
+    Asked for as many as it has, a set comes again. Raises InvalidConfig, DigestMismatch.
+    """
     set_name, draw = text_records() if spec.kind is RecordKind.TEXT else picture_records()
     rng = np.random.Generator(np.random.PCG64(SEED))
     room = MOST_BYTES / (spec.height * spec.width * spec.channels * len(draw))
-    share = min(1.0, room / (LEARNED + HELD_OUT))
-    counts = [max(_LEAST, int(share * count)) for count in (LEARNED, HELD_OUT)]
-    records = [[one(spec, held_out, counts[held_out], rng) for one in draw] for held_out in (False, True)]
-    labels = [np.repeat(np.arange(len(draw), dtype=np.int64), count) for count in counts]
-    return PublicRecords(
-        set_name, np.concatenate(records[0]), labels[0], np.concatenate(records[1]), labels[1]
-    )
+    asked = max(HELD_OUT, min(held_out // len(draw), MOST_HELD_OUT, int(room) - LEARNED))
+    share = min(1.0, room / (LEARNED + asked))
+    sides = []
+    for side, count in ((False, LEARNED), (True, asked)):
+        parts = [one(spec, side, max(_LEAST, int(share * count)), rng) for one in draw]
+        least = min(len(part) for part in parts)  # of texts there may be fewer than were asked for
+        labels = np.repeat(np.arange(len(draw), dtype=np.int64), least)
+        sides.append((np.concatenate([part[:least] for part in parts]), labels))
+    return PublicRecords(set_name, *sides[0], *sides[1])

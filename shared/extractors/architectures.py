@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig, InvalidWeights
 from shared.domain.extractor import ExtractorSpec, RecordKind, WeightLayout
+from shared.extractors.bert import Bert, bert
 from shared.extractors.classical import Classical, check_classical
 from shared.extractors.classical_colours import colours
 from shared.extractors.classical_edges import edge_layout, hog
@@ -24,8 +25,9 @@ from shared.extractors.efficientnet import efficientnet_lite0
 from shared.extractors.files import Weights
 from shared.extractors.fixed_features import FixedMlp, fixed_mlp
 from shared.extractors.flatten import Tensors
-from shared.extractors.layers import LARGEST_OPTION, Extractor, check_layers
-from shared.extractors.scopes import LORA_UP, apply_scope, folded, split_scope
+from shared.extractors.layers import Extractor, check_layers
+from shared.extractors.options import LARGEST_OPTION
+from shared.extractors.scopes import LORA_UP, apply_scope, check_no_scope, folded, split_scope
 from shared.extractors.text import byte_transformer, ngram_bag
 from shared.extractors.vectors import get_flat, set_flat, tensors_of, trainable_layout
 from shared.extractors.vit import vit_tiny
@@ -33,6 +35,7 @@ from shared.extractors.vit import vit_tiny
 __all__ = [
     "ARCHITECTURES",
     "CLASSICAL",
+    "SENTENCES",
     "TEXT",
     "TRAINABLE",
     "build",
@@ -49,7 +52,7 @@ TEXT: Mapping[str, Callable[[ExtractorSpec], Extractor]] = {
     "ngram-bag": ngram_bag,
     "byte-transformer": byte_transformer,
 }
-"""What reads texts; all others read pictures."""
+"""What reads texts and is trained by a plan."""
 TRAINABLE: Mapping[str, Callable[[ExtractorSpec], Extractor]] = {
     "fixed-mlp": fixed_mlp,
     "small-gn": small_gn,
@@ -67,7 +70,9 @@ CLASSICAL: Mapping[str, Callable[[ExtractorSpec], Classical]] = {
     "edge-layout": edge_layout,
 }
 """Formulas: released and used like the others, with nothing to train."""
-ARCHITECTURES: Mapping[str, Callable[[ExtractorSpec], Extractor]] = {**TRAINABLE, **CLASSICAL}
+SENTENCES: Mapping[str, Callable[[ExtractorSpec], Bert]] = {"bert": bert}
+"""Of public encoders of texts: released and used like the others, and trained elsewhere."""
+ARCHITECTURES: Mapping[str, Callable[[ExtractorSpec], Extractor]] = {**TRAINABLE, **CLASSICAL, **SENTENCES}
 LARGEST_SIDE_PIXELS = 4096
 
 
@@ -118,7 +123,8 @@ def starting_weights(
 def load(spec: ExtractorSpec, weights: Weights) -> nn.Module:
     """The extractor with the file's weights, in eval mode.
 
-    Raises InvalidWeights when the file is for another spec, or its tensors are not that architecture's.
+    Raises InvalidWeights when the file is for another spec, or its tensors are not that architecture's; InvalidConfig
+    where the package that cuts words is needed and not installed.
     """
     if weights.spec != spec:
         raise InvalidWeights(
@@ -136,6 +142,8 @@ def load(spec: ExtractorSpec, weights: Weights) -> nn.Module:
         )
     tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.tensors.items()}
     module.load_state_dict(tensors, assign=True)
+    if isinstance(module, Bert):
+        module.read_with(weights.vocabulary)
     return module.eval()
 
 
@@ -165,15 +173,17 @@ def _skeleton(spec: ExtractorSpec) -> nn.Module:
     plain, scope = split_scope(spec)
     with torch.device("meta"):
         module = ARCHITECTURES[spec.architecture](plain)
+        if spec.architecture not in TRAINABLE:
+            check_no_scope(spec, scope)
         if isinstance(module, Classical):
-            check_classical(module, spec, scope.kind)
+            check_classical(module, spec)
         apply_scope(module, scope)
     return module
 
 
 def _check_kind(spec: ExtractorSpec) -> None:
     """Raise InvalidConfig unless the architecture reads what the spec says, in the form that such records have."""
-    wanted = RecordKind.TEXT if spec.architecture in TEXT else RecordKind.IMAGE
+    wanted = RecordKind.TEXT if spec.architecture in {**TEXT, **SENTENCES} else RecordKind.IMAGE
     if spec.kind is not wanted:
         raise InvalidConfig(
             f"{spec.architecture!r} reads records of kind {wanted.value!r}, the extractor is said to be of kind "
@@ -197,7 +207,7 @@ def _draw(module: nn.Module, generator: torch.Generator, drawn: dict[str, Tensor
 def _starting_tensor(layer: nn.Module, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if name.endswith(("bias", f"{LORA_UP}.weight")):
         return torch.zeros(shape)
-    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
+    if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.Embedding)):
         return torch.ones(shape)
     fan_in = math.prod(shape[1:])
     # A uniform on ±b has variance b²/3.

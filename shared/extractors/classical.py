@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import LARGEST_OPTION, Extractor
+from shared.extractors.layers import Extractor
+from shared.extractors.options import LARGEST_OPTION
 
 BRIGHTEST_LEVEL = 255
 BRIGHTNESS_PER_LEVEL = 10_000
@@ -125,13 +126,8 @@ def check_whole(spec: ExtractorSpec, name: str, value: int, least: int, most: in
         )
 
 
-def check_classical(module: Classical, spec: ExtractorSpec, scope: str) -> None:
-    """Raise InvalidConfig unless the spec's embedding is what the formula gives, and no scope narrows it."""
-    if scope != "all":
-        raise InvalidConfig(
-            f"Architecture {spec.architecture!r} has nothing to train: expected no scope, found {scope!r}. Nothing "
-            "was built. Remove the scope."
-        )
+def check_classical(module: Classical, spec: ExtractorSpec) -> None:
+    """Raise InvalidConfig unless the spec's embedding is what the formula gives."""
     if module.features > LARGEST_OPTION:
         raise InvalidConfig(
             f"Architecture {spec.architecture!r} expects options that give at most {LARGEST_OPTION} numbers a "

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shared.domain.extractor import ExtractorSpec
 from shared.extractors.classical import BRIGHTEST_LEVEL, Classical, check_whole
-from shared.extractors.layers import Options
+from shared.extractors.options import Options
 
 MOST_COLOURS = 216
 LEAST_SOFTNESS, MOST_SOFTNESS = 5, 50

@@ -20,7 +20,7 @@ from shared.extractors.classical import (
     Classical,
     check_whole,
 )
-from shared.extractors.layers import Options
+from shared.extractors.options import Options
 
 MOST_ORIENTATIONS = 36
 MOST_PIXELS_A_CELL = 512

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shared.domain.extractor import ExtractorSpec
 from shared.extractors.classical import BRIGHTNESS_PER_LEVEL, Brightness, Cells, Classical, check_whole
-from shared.extractors.layers import Options
+from shared.extractors.options import Options
 
 NEIGHBOURS = 8
 CODES = NEIGHBOURS + 2

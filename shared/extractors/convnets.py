@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import Chain, Extractor, Options, convolution, norm_layer
+from shared.extractors.layers import Chain, Extractor, convolution, norm_layer
+from shared.extractors.options import Options
 
 
 def small_gn(spec: ExtractorSpec) -> Extractor:

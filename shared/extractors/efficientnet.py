@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import DepthwiseConv2d, Extractor, FrozenNorm, Options
+from shared.extractors.layers import DepthwiseConv2d, Extractor, FrozenNorm
+from shared.extractors.options import Options
 
 FEATURES = 1280
 NORM_EPSILON = 1e-3

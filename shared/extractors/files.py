@@ -27,6 +27,8 @@ from shared.domain.strict import build, to_plain
 from shared.extractors.flatten import Tensors, check_tensors, layout_of
 
 WEIGHTS_FORMAT = "commonlens-weights/1"
+ECOSYSTEM_FORMAT, FORMAT_BESIDE_IT = "pt", "commonlens"
+"""`format` of a file that transformers reads too, as it wants it; and the key under which such a file names ours."""
 MAXIMUM_HEADER_BYTES = 4 * 2**20
 MAXIMUM_TENSORS = 10_000
 MAXIMUM_DIMENSIONS = 8
@@ -54,6 +56,8 @@ class Weights:
     layout: WeightLayout
     tensors: Tensors
     origin: Origin | None = None
+    vocabulary: tuple[str, ...] = ()
+    """Of an extractor that reads words: the one that each row of its table is for."""
 
 
 def write_weights(
@@ -62,10 +66,12 @@ def write_weights(
     spec: ExtractorSpec,
     layout: WeightLayout,
     origin: Origin | None = None,
+    vocabulary: tuple[str, ...] = (),
 ) -> Digest:
     """Write `tensors` at `path`, whole or not at all; SHA-256 of the file. Equal weights give equal bytes.
 
-    `origin` goes into the header as a claim of whoever writes the file; nothing here depends on it.
+    `origin` goes into the header as a claim of whoever writes the file; nothing here depends on it. A `vocabulary` of
+    words without line breaks goes there too.
 
     Raises InvalidWeights when the tensors are not the layout's or not finite, OutOfSpace.
     """
@@ -77,6 +83,9 @@ def write_weights(
     }
     if origin is not None:
         metadata["origin"] = canonical_bytes(to_plain(origin)).decode()
+    if vocabulary:
+        metadata |= {"format": ECOSYSTEM_FORMAT, FORMAT_BESIDE_IT: WEIGHTS_FORMAT}
+        metadata["vocabulary"] = "\n".join(vocabulary)
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for slot in layout.slots:
@@ -102,7 +111,7 @@ def read_weights(path: Path, expected: WeightLayout | None = None, maximum_bytes
     data = _read_bounded(path, maximum_bytes)
     header, start = _read_header(data, path.name)
     metadata = header.pop("__metadata__", None)
-    spec, trainable, origin = _read_metadata(metadata, path.name)
+    spec, trainable, origin, vocabulary = _read_metadata(metadata, path.name)
     values = memoryview(data)[start:]
     tensors = _read_tensors(header, values, path.name)
     unknown = sorted(trainable - set(tensors))
@@ -115,7 +124,7 @@ def read_weights(path: Path, expected: WeightLayout | None = None, maximum_bytes
             raise _wrong(path.name, "other tensors to be trainable than the file names")
     for name, tensor in tensors.items():
         _check_finite(name, tensor, path.name)
-    return Weights(spec, layout, tensors, origin)
+    return Weights(spec, layout, tensors, origin, vocabulary)
 
 
 def _read_bounded(path: Path, maximum_bytes: int) -> bytes:
@@ -165,18 +174,23 @@ def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _read_metadata(metadata: Any, name: str) -> tuple[ExtractorSpec, frozenset[str], Origin | None]:
-    if not isinstance(metadata, dict) or metadata.get("format") != WEIGHTS_FORMAT:
+def _read_metadata(
+    metadata: Any, name: str
+) -> tuple[ExtractorSpec, frozenset[str], Origin | None, tuple[str, ...]]:
+    told = metadata if isinstance(metadata, dict) else {}
+    ours = told.get(FORMAT_BESIDE_IT) if told.get("format") == ECOSYSTEM_FORMAT else told.get("format")
+    if ours != WEIGHTS_FORMAT:
         raise _wrong(name, f"the format {WEIGHTS_FORMAT!r} in its header, and it is not named there")
     try:
         spec = build(ExtractorSpec, json.loads(metadata["spec"]), "spec")
         trainable = build(tuple[str, ...], json.loads(metadata["trainable"]), "trainable")
         origin = build(Origin, json.loads(metadata["origin"]), "origin") if "origin" in metadata else None
+        words = build(str, metadata.get("vocabulary", ""), "vocabulary")
     except (KeyError, TypeError, ValueError, RecursionError, CommonlensError) as error:
         raise _wrong(
             name, f"a readable spec, origin and list of trainable tensors, and it has none: {error}"
         ) from error
-    return spec, frozenset(trainable), origin
+    return spec, frozenset(trainable), origin, tuple(words.split("\n")) if words else ()
 
 
 def _read_tensors(header: dict[str, Any], values: memoryview, name: str) -> Tensors:

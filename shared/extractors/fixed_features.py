@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import LARGEST_OPTION, Extractor, Options
+from shared.extractors.layers import Extractor
+from shared.extractors.options import LARGEST_OPTION, Options
 
 _FIRST_WIDTH_PIXELS = 1.5
 _WIDTH_RATIO = 5.0 / 3.0

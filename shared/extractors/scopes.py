@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
 from shared.extractors.flatten import Tensors
-from shared.extractors.layers import ChannelAffine, Extractor, Options, StandardisedConv2d
+from shared.extractors.layers import ChannelAffine, Extractor, StandardisedConv2d
+from shared.extractors.options import Options
 
 SCOPES = ("all", "last_block", "film", "lora")
 LORA_DOWN, LORA_UP = "lora_a", "lora_b"
@@ -44,6 +45,15 @@ def split_scope(spec: ExtractorSpec) -> tuple[ExtractorSpec, Scope]:
         )
     plain = {name: value for name, value in spec.options.items() if name not in ("scope", "lora_rank")}
     return replace(spec, options=plain), scope
+
+
+def check_no_scope(spec: ExtractorSpec, scope: Scope) -> None:
+    """Raise InvalidConfig where a scope would narrow what trains nothing."""
+    if scope.kind != "all":
+        raise InvalidConfig(
+            f"Architecture {spec.architecture!r} has nothing to train: expected no scope, found {scope.kind!r}. "
+            "Nothing was built. Remove the scope."
+        )
 
 
 def apply_scope(module: Extractor, scope: Scope) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import Extractor, Options
+from shared.extractors.layers import Extractor
+from shared.extractors.options import Options
 from shared.extractors.vit import Block, sine_positions
 
 LARGEST_TABLE = 2**20

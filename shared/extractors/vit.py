@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import Extractor, Options
+from shared.extractors.layers import Extractor
+from shared.extractors.options import Options
 
 
 class Attention(nn.Module):

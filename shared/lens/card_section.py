@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from shared.lens.profile import LensProfile
+from shared.lens.profile_shape import LensProfile
 from shared.lens.words import describe
 
 HEADING = "What it sees"
+NOT_OF_TEXTS = "A lens profile is measured on pictures. This extractor reads texts, so it has none."
 
 
 def lens_section(profile: LensProfile) -> dict[str, str]:

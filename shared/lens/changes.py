@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 
 from shared.lens import colour
 from shared.lens.colour import Pixels, Plane
+from shared.lens.profile_shape import CHANGE_NAMES
 from shared.lens.textures import patch
 
 HUE_DEGREES = 120.0
@@ -109,19 +110,16 @@ class Change:
     apply: Callable[[Pixels, Supply], Pixels]
 
 
-CHANGES = (
-    Change("colour-shift", f"every hue turned by {HUE_DEGREES:g}°, lightness kept", shift_colour),
-    Change("brightness", f"darkened to {DARKER * 100:g} % of its light", darken),
-    Change("blur", f"Gaussian blur, σ = {BLUR * 100:.1f} % of the side", blur),
-    Change(
-        "texture-swap",
+_WORDS_AND_DOING: tuple[tuple[str, Callable[[Pixels, Supply], Pixels]], ...] = (
+    (f"every hue turned by {HUE_DEGREES:g}°, lightness kept", shift_colour),
+    (f"darkened to {DARKER * 100:g} % of its light", darken),
+    (f"Gaussian blur, σ = {BLUR * 100:.1f} % of the side", blur),
+    (
         f"detail finer than σ = {DETAIL * 100:.1f} % of the side replaced by that of another texture",
         swap_texture,
     ),
-    Change("crop", f"the middle {KEPT * 100:g} % of each side, enlarged", crop),
-    Change("rotation", "a quarter turn", rotate),
-    Change(
-        "layout-shuffle", f"cut into {TILES} × {TILES} tiles; every tile in another's place", shuffle_layout
-    ),
+    (f"the middle {KEPT * 100:g} % of each side, enlarged", crop),
+    ("a quarter turn", rotate),
+    (f"cut into {TILES} × {TILES} tiles; every tile in another's place", shuffle_layout),
 )
-"""From what touches the surface to what moves the parts."""
+CHANGES = tuple(Change(name, *each) for name, each in zip(CHANGE_NAMES, _WORDS_AND_DOING, strict=True))

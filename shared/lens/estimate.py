@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from shared.lens.measures import Measured
+from typing import NamedTuple
 
 DIGITS = 4
+
+
+class Measured(NamedTuple):
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)

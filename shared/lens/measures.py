@@ -17,6 +17,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
+from shared.lens.estimate import Measured
+
 Vectors = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -29,14 +31,6 @@ PENALTY = 100.0
 _STEPS = 1000
 _ROUNDING = 1e-5
 """A dimension that varies by less than so much of its largest value is constant: float32 rounds sums so."""
-
-
-class Measured(NamedTuple):
-    """A value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Scale(NamedTuple):

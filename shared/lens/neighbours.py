@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from shared.lens.estimate import Estimate, estimate
+from shared.lens.difference_shape import Neighbours, SubjectNeighbours
+from shared.lens.estimate import estimate
 from shared.lens.measures import Vectors, scale_of, scaled
 from shared.lens.paired import mean_of
 from shared.lens.probe_set import Question
@@ -17,35 +17,6 @@ from shared.lens.probe_set import Question
 NEAREST = 10
 
 Places = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class SubjectNeighbours:
-    """The same shares as in `Neighbours`, of the held-out records of one subject."""
-
-    subject: str
-    stayed: Estimate
-    same_before: float
-    same_after: float
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Of the `nearest` records to each held-out one, among those to learn from; all shares are 0…1."""
-
-    nearest: int
-    asked: int
-    among: int
-    """Records to learn from: of two extractors that agree on nothing, nearest / among of the neighbours stay."""
-    stayed: Estimate
-    """Share that are among the nearest both before and after."""
-    same_before: Estimate
-    """Share that show the subject of the one that was asked."""
-    same_after: Estimate
-    same_more: Estimate
-    """After less before, record by record."""
-    subjects: tuple[SubjectNeighbours, ...]
-    """Those first whose neighbours changed most."""
 
 
 def neighbours(before: Vectors, after: Vectors, question: Question, names: Sequence[str]) -> Neighbours:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from shared.lens.estimate import Measured
 from shared.lens.measures import (
     Distances,
     Mask,
-    Measured,
     Vectors,
     draws,
     moved_ratios,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from shared.domain.errors import Invalid
-from shared.lens.profile import LensProfile, Movement, Probe
+from shared.lens.profile_shape import LensProfile, Movement, Probe
 from shared.lens.words import describe
 
 MOST_PROFILES = 3

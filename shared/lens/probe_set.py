@@ -19,6 +19,7 @@ from shared.domain.canonical import Digest, canonical_bytes
 from shared.lens import colour
 from shared.lens.changes import CHANGES, Supply
 from shared.lens.colour import Pixels
+from shared.lens.profile_shape import QUESTIONS
 from shared.lens.scenes import HUES, scenes
 from shared.lens.sources import CONTENTS, photograph
 from shared.lens.textures import textures
@@ -29,8 +30,7 @@ SIDE = 168
 SEED = 20_260
 CROPS = 48
 """Of each photograph: as many to learn from as held out, and every hue equally often in each quarter."""
-_SCENE_QUESTIONS = ("colour", "texture", "layout", "orientation")
-QUESTIONS = ("content", *_SCENE_QUESTIONS)
+_CONTENT, *_SCENE_QUESTIONS = QUESTIONS
 
 _SMALLEST_CROP = 0.75
 """Side of a crop, in the shorter sides of its quarter."""
@@ -106,7 +106,7 @@ def _photographs(rng: np.random.Generator) -> tuple[Pixels, Question]:
             crops.append(_without_bias(crop_of_quarter(whole, quarter, rng), k // 4 % HUES, rng))
             labels.append(label)
             held_out.append(quarter in (1, 2))
-    return np.stack(crops), Question("content", np.array(labels, dtype=np.int64), np.array(held_out))
+    return np.stack(crops), Question(_CONTENT, np.array(labels, dtype=np.int64), np.array(held_out))
 
 
 def crop_of_quarter(whole: Image.Image, quarter: int, rng: np.random.Generator) -> Pixels:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from shared.lens.difference import Difference
+from shared.lens.difference_shape import Difference
 from shared.lens.estimate import Estimate
-from shared.lens.profile import LensProfile, Probe
+from shared.lens.profile_shape import LensProfile, Probe
 
 CLEAR, IN_PART = 0.75, 0.25
 """Of the way from chance to always right: from the first on an answer is seen, from the second on in part."""

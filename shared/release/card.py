@@ -15,10 +15,15 @@ from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.plan import Plan
 from shared.domain.privacy import REPORTED_DELTA, Mode, PrivacyGuarantee
 from shared.domain.release import Certificate, CertificateMember, Source
-from shared.release.promise import epsilon_text, not_promised, promise
+from shared.domain.run import RoundState
+from shared.release.about import About, NoisedAccuracy, summarise, validation_text
+from shared.release.licence import OTHER, Licence, hub_metadata
+from shared.release.promise import epsilon_text, not_promised, percent_text, promise, right_at_most
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+|<>!])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+|<>!~&])")
+_BEGINNING = re.compile(r"\A(\d*)([-=.])")
+"""What would make a list, a rule or a heading of a line that begins with it."""
 
 
 Sections = Mapping[str, str]
@@ -26,6 +31,7 @@ Sections = Mapping[str, str]
 LIBRARY = "commonlens"
 PIPELINES = {RecordKind.IMAGE: "image-feature-extraction", RecordKind.TEXT: "feature-extraction"}
 """What hubs call the use of an extractor of each kind."""
+_KIND_WORDS = {RecordKind.IMAGE: "pictures", RecordKind.TEXT: "short texts"}
 
 
 def write_card(
@@ -34,6 +40,7 @@ def write_card(
     plan: Plan,
     run_id: str,
     certificate: Certificate,
+    about: About,
     started_from: str = "",
     sections: Sections | None = None,
 ) -> str:
@@ -41,49 +48,39 @@ def write_card(
 
     `started_from`: what the plan's starting weights say of where they came from; a claim of who proposed it.
     """
-    spec = plan.extractor
+    spec, consortium = plan.extractor, f"**{_escape(plan.consortium)}**"
     origin = f"\n- Started from {_escape(started_from)}." if started_from else ""
-    closed = sum(1 for cohort in certificate.rounds if cohort.state.value == "closed")
-    measured = sections or {}
     tags = ["differential-privacy", "federated-learning", f"{plan.privacy.mode.value}-mode"]
-    return f"""{metadata("other", spec, "trained", tags)}
+    return f"""{metadata(hub_metadata(about.licence), spec, "trained", tags)}
 # {_escape(release)}
 
-A shared feature extractor, trained by the members of **{_escape(plan.consortium)}** without their records
+A feature extractor for {_KIND_WORDS[spec.kind]}, trained in common by members of {consortium} without their records
 leaving them.
 
-- Made at {created_at} by run {_escape(run_id)}: {len(certificate.rounds)} rounds, {closed} of them closed.
-- Architecture `{_escape(spec.architecture)}`: {_takes(spec)} to an
-  embedding of {spec.embedding_dim} numbers; {plan.extractor_coordinates} trained coordinates.
-- {_training_head(plan)}
-- Plan {certificate.plan_digest}.{origin}
-
+- {_use(spec)}
+- {_rounds(plan, certificate)} Made at {created_at}.
+- Architecture {_code(spec.architecture)}, {plan.extractor_coordinates:,} trained numbers. {_head(plan)}{origin}
+{_changes(about)}
 ## What is promised
 
 {promise(plan)}
 
-Each member's ε, add or remove one {plan.privacy.unit.value}, by {_escape(certificate.accountant)}:
+Each member's ε, unit one {plan.privacy.unit.value} added or removed, by {_code(certificate.accountant)}:
 
 {_table(plan, certificate)}
 
-These numbers cover this release. A member's own ledger composes everything that it ever released.
-{_written(measured)}
-## Known limits
-
-{_bullets(not_promised(plan))}
+{_in_words(plan, certificate)} These numbers cover this release; each member's own ledger composes everything that it
+ever released.
+{_validation(about.validation, plan)}{_written(sections or {})}
+{_limits(plan)}
 
 ## Licence
 
-The consortium's own terms: ask **{_escape(plan.consortium)}**. No licence is given by this card.
-{_CHECK_IT}
+{_licence(about.licence, consortium)}
+{_check_it(spec)}
 `commonlens verify . --root KEY --explain` tells who took part, every ε recomputed, and what it means.
 
-## Made again
-
-Plan {certificate.plan_digest}, run {_escape(run_id)}, starting weights {plan.starting_weights}: everything
-that is not noise or a record follows from the plan, which stands beside this card. Noise and batches are drawn from
-each member's own cryptographic generator and kept by nobody, so the same weights cannot be made twice.
-"""
+{_made_again(plan, run_id, certificate, about)}"""
 
 
 def write_kept_card(
@@ -95,18 +92,18 @@ def write_kept_card(
     sections: Sections | None = None,
 ) -> str:
     """The card of an extractor that was not trained here: it saw no member's records."""
-    return f"""{metadata(source.licence.lower(), spec, source.kind.value, [])}
+    return f"""{metadata(hub_metadata(Licence(source.licence)), spec, source.kind.value, [])}
 # {_escape(release)}
 
 {_escape(source.about)}
 
+- {_use(spec)}
 - Kept since {created_at} in the library of **{_escape(consortium)}**. No member's records had a part in it, so there
   is no ε to state.
 - {_KINDS[source.kind.value]}: {_escape(source.origin)}.
-- Architecture `{_escape(spec.architecture)}`: {_takes(spec)} to an
-  embedding of {spec.embedding_dim} numbers.
+- Architecture {_code(spec.architecture)}.
 - Licence: {_escape(source.licence)}.
-{_written(sections or {})}{_CHECK_IT}"""
+{_written(sections or {})}{_check_it(spec)}"""
 
 
 _KINDS = {
@@ -114,23 +111,12 @@ _KINDS = {
     "random": "Random weights, to compare others with",
     "public": "Public weights",
 }
-_CHECK_IT = """
-## Check it, use it
-
-    commonlens verify . --root KEY       every proof, offline; KEY is the root key that you were given
-    commonlens embed . IMAGE             checks first, then prints the embedding
-
-The same files by OpenSSF's own tool, with the key that trust.json names (and the root signed):
-
-    python3 -c 'import json; print(json.load(open("trust.json"))["signed"]["openssf_key"], end="")' > ../key.pem
-    model_signing verify key --public_key ../key.pem --signature model.sig .
-"""
 
 
-def metadata(licence: str, spec: ExtractorSpec, kind: str, tags: Iterable[str]) -> str:
+def metadata(licence: Mapping[str, str], spec: ExtractorSpec, kind: str, tags: Iterable[str]) -> str:
     """The YAML block of a hub's model card, with its two lines of dashes."""
     facts: dict[str, Any] = {
-        "license": licence,
+        **licence,
         "library_name": LIBRARY,
         "pipeline_tag": PIPELINES[spec.kind],
         "tags": [spec.kind.value, "feature-extraction", spec.architecture, kind, *tags],
@@ -155,17 +141,112 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _takes(spec: ExtractorSpec) -> str:
+def _use(spec: ExtractorSpec) -> str:
+    """What goes in, what comes out, and what that is good for."""
+    takes = f"a picture of {spec.width} × {spec.height} pixels ({'grey' if spec.channels == 1 else 'RGB'})"
     if spec.kind is RecordKind.TEXT:
-        return f"text of at most {spec.width} bytes of UTF-8"
-    return f"image [{spec.channels}, {spec.height}, {spec.width}]"
+        takes = f"a text of at most {spec.width} bytes of UTF-8"
+    return (
+        f"Turns {takes} into an embedding of {spec.embedding_dim} numbers. Use it as it is and fit a small head on the "
+        "embeddings of records that you labelled: twenty are a beginning."
+    )
 
 
-def _training_head(plan: Plan) -> str:
+def _rounds(plan: Plan, certificate: Certificate) -> str:
+    """How many rounds went into it. An attempt that was abandoned is charged (clause 5.5)."""
+    closed = sum(cohort.state is RoundState.CLOSED for cohort in certificate.rounds)
+    left = len(certificate.rounds) - closed
+    abandoned = f"; {left} more {'attempt' if left == 1 else 'attempts'} came to nothing and counts in ε"
+    return f"{closed} of {plan.rounds} planned rounds were closed{abandoned if left else ''}."
+
+
+def _head(plan: Plan) -> str:
     """Which head the extractor was trained under; no release holds one."""
     if plan.shared_head is None:
-        return "Training heads: each member's own, over its own classes, at home."
-    return f"Training head: shared, over {len(plan.shared_head.classes)} classes that the plan lists; not released."
+        return "Each member trained under a head of its own over its own classes, which stayed there."
+    classes = len(plan.shared_head.classes)
+    return f"All members trained under one head over {classes} classes, which the plan lists and nobody released."
+
+
+def _changes(about: About) -> str:
+    """What whoever published it wrote, as text."""
+    return f"\n## Changes\n\n{_bullets(map(_escape, about.notes))}\n" if about.notes else ""
+
+
+def _in_words(plan: Plan, certificate: Certificate) -> str:
+    """The highest ε as the chance to be right about one unit."""
+    found, one = summarise(certificate, plan.privacy.delta), plan.privacy.unit.value
+    together, alone = (
+        percent_text(right_at_most(e, found.delta)) for e in (found.epsilon, found.epsilon_alone)
+    )
+    secure = f", {alone} if all others deviate" if plan.privacy.mode is Mode.SECURE else ""
+    return (
+        f"In words: whoever bets at even odds that one {one} was in a member's data is right in at most {together} of "
+        f"cases{secure}, by the highest ε at δ = {found.delta:g}."
+    )
+
+
+def _validation(found: NoisedAccuracy | None, plan: Plan) -> str:
+    """The only number that the run itself measured (clause 6.2)."""
+    if found is None:
+        return ""
+    heads = "members' own training heads were" if plan.shared_head is None else "the shared training head was"
+    return f"""
+## What the run measured
+
+With the weights that round {found.round_number} began with, {heads} right about
+{validation_text(found)} of the {plan.privacy.unit.value}s that members had held out. The counts were noised before they
+left each member, and that noise is charged in the ε above. The error bar is one standard deviation of the noise and of
+nothing else. The figure is of these members' own classes: compare it with earlier rounds and releases of this line, not
+with other extractors.
+"""
+
+
+def _licence(licence: Licence, consortium: str) -> str:
+    if licence.id.lower() != OTHER:
+        return f"{_code(licence.id)} (SPDX), as {consortium} states."
+    if not licence.name:
+        return f"The consortium's own terms: ask {consortium}. No licence is given by this card."
+    where = f"read them at {_code(licence.link)}" if licence.link else f"ask {consortium} for them"
+    return f"The consortium's own terms, {_code(licence.name)}: {where}."
+
+
+def _limits(plan: Plan) -> str:
+    return f"""## Known limits
+
+- How well it does on records of yours: nothing on this card can say. Fit a head on some and hold others back.
+- Its embeddings compare with each other only. A head fitted on them is of no use with another release.
+
+What ε says nothing about:
+
+{_bullets(not_promised(plan))}"""
+
+
+def _made_again(plan: Plan, run_id: str, certificate: Certificate, about: About) -> str:
+    """What everything follows from that is not noise or a record."""
+    return f"""## Made again
+
+Everything that is not noise or a record follows from the plan, which stands beside this card: plan
+{_code(certificate.plan_digest)}, starting weights {_code(plan.starting_weights)}, run {_code(run_id)}, software
+{_code(f"commonlens {about.software}")}. Noise and batches are drawn from each member's own cryptographic generator and
+kept by nobody, so the same weights cannot be made twice. `commonlens reproduce . --root KEY` measures the numbers of
+this card again.
+"""
+
+
+def _check_it(spec: ExtractorSpec) -> str:
+    given = "IMAGE" if spec.kind is RecordKind.IMAGE else "TEXTS"
+    return f"""
+## Check it, use it
+
+    commonlens verify . --root KEY       every proof, offline; KEY is the root key that you were given
+    commonlens embed . {given} --root KEY  checks first, then prints the embeddings
+
+The same files by OpenSSF's own tool, with the key that trust.json names (and the root signed):
+
+    python3 -c 'import json; print(json.load(open("trust.json"))["signed"]["openssf_key"], end="")' > ../key.pem
+    model_signing verify key --public_key ../key.pem --signature model.sig --ignore-paths .cache/huggingface .
+"""
 
 
 def _table(plan: Plan, certificate: Certificate) -> str:
@@ -193,5 +274,11 @@ def _epsilon_at(guarantees: Iterable[PrivacyGuarantee], delta: float) -> str:
     return next((epsilon_text(g.epsilon) for g in guarantees if g.delta == delta), "–")
 
 
+def _code(text: str) -> str:
+    """As it is, between backticks: for ids, digests and addresses."""
+    return f"`{_CONTROL.sub(' ', text).replace('`', ' ')}`"
+
+
 def _escape(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", _CONTROL.sub(" ", text))
+    """Text that stays text, also where a line begins with it."""
+    return _BEGINNING.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\1", _CONTROL.sub(" ", text)))

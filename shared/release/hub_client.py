@@ -1,10 +1,13 @@
-"""Download one release: into a hidden folder, verified there, then shown by one rename (step 14)."""
+"""Download one release: into a hidden folder, verified there, then shown by one rename (step 14).
+
+The hidden folder is named by the release and its manifest's digest. It outlives a cut line, Ctrl-C and kill −9, so that
+the next pull goes on from there; nothing in it is believed before every proof holds (fetch.py).
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +28,7 @@ from shared.domain.errors import (
     OutOfSpace,
     WrongAuthority,
 )
-from shared.domain.files import atomic_writer, sync_folder, write_atomically, write_json
+from shared.domain.files import sync_folder, write_atomically, write_json
 from shared.domain.release import (
     MANIFEST_FILE,
     SIGNATURE_FILE,
@@ -33,19 +36,13 @@ from shared.domain.release import (
     AnyManifest,
     Catalogue,
     CatalogueEntry,
-    ReleaseFile,
 )
 from shared.release import limits
 from shared.release.authority import checked_fingerprint, root_of_ca
 from shared.release.envelope import parse_document, read_document
+from shared.release.fetch import fetch_file
 from shared.release.manifest import parse_manifest
-from shared.release.pinning import (
-    current_trust,
-    pinned_trust,
-    read_limited,
-    stream_limited,
-    verified_client,
-)
+from shared.release.pinning import current_trust, pinned_trust, read_limited, verified_client
 from shared.release.store import TrustStore
 
 
@@ -61,8 +58,13 @@ class Proven(Protocol):
 V = TypeVar("V", bound=Proven)
 Verify = Callable[[Path, str], V]
 """(folder, pinned root) → proof. Given by the caller, since `shared.verification` stands above this core."""
+Progress = Callable[[str, int, int, int], object]
+"""(file, bytes that are here, bytes in all, of those here from a pull that was cut)."""
 STATE_FOLDER: Final = ".commonlens"
 STATE_FILE: Final = "trust-state.json"
+_STAGED: Final = "partial-"
+_DIGITS: Final = slice(len("sha256:"), len("sha256:") + 16)
+"""Of the manifest's digest, in a staging folder's name."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Pulled(Generic[V]):
     verified: V
     downloaded_bytes: int
     """0 where it stood there already."""
+    resumed_bytes: int = 0
+    """What an earlier pull had brought that was cut, and that was not fetched again."""
 
 
 def connect(url: str, destination: Path, fingerprint: str | None, clock: Clock) -> TrustStore:
@@ -123,38 +127,42 @@ def pull(
     destination: Path,
     verify: Verify[V],
     clock: Clock,
-    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    progress: Progress = lambda *_: None,
     token: str | None = None,
 ) -> Pulled[V]:
     """Bring release `wanted` (an id such as `digits-3`, an extractor's name for its newest, `digits@stable` for a
     channel, or None where there is one extractor) into `destination/<id>/`, verified.
 
-    `progress` is called with (file, bytes done, bytes in all); `token` is for registries that are not public.
-    Raises NotFound, NotAllowed for a yanked one,
-    RolledBack, NotTrusted leaves, Unreachable, OutOfSpace; then nothing new is visible in `destination`.
+    `token` is for registries that are not public. Raises Unreachable, NotFound, OutOfSpace, NotAllowed (for a yanked
+    one too): called again it goes on where it was. Raises RolledBack, Invalid and NotTrusted leaves: nothing is gone on
+    with. Either way nothing new is visible in `destination`. Raises Conflict while another pull is at work there.
     """
     with verified_client(store.state.url, store.state.ca_pem, token) as client, _alone(destination):
         data = read_limited(client, "/api/v1/releases", limits.CATALOGUE_BYTES, "Catalogue")
         catalogue = store.accept_catalogue(parse_document(data, "catalogue"), clock)
         entry = choose(catalogue, wanted)
-        folder = destination / entry.id
+        _tidy(destination, catalogue)
+        folder, staging = destination / entry.id, _staging(destination, entry)
         pinned_root = store.trust.root.fingerprint
         standing = _standing(folder, entry, store, verify)
         if standing is not None:
+            shutil.rmtree(staging, ignore_errors=True)
             return Pulled(folder, entry, standing, 0)
-        partial = destination / STATE_FOLDER / f"partial-{entry.id}-{secrets.token_hex(4)}"
-        partial.mkdir(parents=True)
+        staging.mkdir(exist_ok=True)
         try:
-            size_bytes = _download(client, entry, partial, progress)
+            came, resumed = _download(client, entry, staging, progress)
             if store.trust.openssf_key:
-                _download_signature(client, entry, partial)
+                _download_signature(client, entry, staging)
             # The document of today, not the one the release was made under: it names the keys of today.
-            write_json(partial / TRUST_FILE, store.trust_envelope, mode=0o644)
-            verified = verify(partial, pinned_root)
-            _show(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        return Pulled(folder, entry, verified, size_bytes)
+            write_json(staging / TRUST_FILE, store.trust_envelope, mode=0o644)
+            verified = verify(staging, pinned_root)
+        except NotFound:  # says nothing of what came
+            raise
+        except (NotTrusted, Invalid):
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        _show(staging, folder)
+        return Pulled(folder, entry, verified, came, resumed)
 
 
 def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
@@ -183,11 +191,9 @@ def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
 
 
 def _download(
-    client: httpx.Client,
-    entry: CatalogueEntry,
-    partial: Path,
-    progress: Callable[[str, int, int], None],
-) -> int:
+    client: httpx.Client, entry: CatalogueEntry, staging: Path, progress: Progress
+) -> tuple[int, int]:
+    """Every file that the manifest promises, and the manifest; bytes that came, and that were here from before."""
     base = address(entry)
     data = read_limited(client, f"{base}/{MANIFEST_FILE}", limits.MANIFEST_BYTES, "Manifest")
     manifest = parse_manifest(parse_document(data, MANIFEST_FILE))
@@ -197,52 +203,33 @@ def _download(
             "server sent "
             f"{manifest.digest[:23]}…. Nothing was kept. Try again, then ask the consortium."
         )
-    _check_space(manifest.claimed, partial)
-    write_atomically(partial / MANIFEST_FILE, data, mode=0o644)
-    total = sum(file.size_bytes for file in manifest.claimed.files.values())
-    done = 0
-    for name, file in sorted(manifest.claimed.files.items()):
-        done = _download_file(client, f"{base}/{name}", partial / name, file, done, total, progress)
-    return done + len(data)
+    files = manifest.claimed.files
+    _clear(staging, set(files))
+    _check_space(manifest.claimed, staging)
+    total = sum(file.size_bytes for file in files.values())
+    done = resumed = 0
+    for name, file in sorted(files.items()):
+
+        def told(here: int, kept: int, name: str = name, done: int = done, resumed: int = resumed) -> None:
+            progress(name, done + here, total, resumed + kept)
+
+        resumed += fetch_file(client, f"{base}/{name}", staging / name, file, told)
+        done += file.size_bytes
+    write_atomically(staging / MANIFEST_FILE, data, mode=0o644)
+    return total - resumed + len(data), resumed
 
 
-def _download_signature(client: httpx.Client, entry: CatalogueEntry, partial: Path) -> None:
+def _download_signature(client: httpx.Client, entry: CatalogueEntry, staging: Path) -> None:
     # Not promised by the manifest, since it is made anew when keys change; the proofs say whether it holds.
     data = read_limited(
         client, f"{address(entry)}/{SIGNATURE_FILE}", limits.SIGNATURE_BYTES, "OpenSSF signature"
     )
-    write_atomically(partial / SIGNATURE_FILE, data, mode=0o644)
+    write_atomically(staging / SIGNATURE_FILE, data, mode=0o644)
 
 
 def address(entry: CatalogueEntry) -> str:
     """Where the files of a release are, at its coordinator."""
     return f"/api/v1/releases/{entry.extractor_name}/{entry.number}/files"
-
-
-def _download_file(
-    client: httpx.Client,
-    url: str,
-    target: Path,
-    file: ReleaseFile,
-    done: int,
-    total: int,
-    progress: Callable[[str, int, int], None],
-) -> int:
-    with atomic_writer(target, mode=0o644) as out:
-
-        def keep(block: bytes) -> None:
-            nonlocal done
-            out.write(block)
-            done += len(block)
-            progress(target.name, done, total)
-
-        size_bytes = stream_limited(client, url, file.size_bytes, f"Download of {target.name}", keep)
-    if size_bytes != file.size_bytes:
-        raise DigestMismatch(
-            f"The manifest promises {target.name} with {file.size_bytes} bytes; {size_bytes} came. "
-            "Nothing was kept. Try again."
-        )
-    return done
 
 
 def _standing(folder: Path, entry: CatalogueEntry, store: TrustStore, verify: Verify[V]) -> V | None:
@@ -259,23 +246,46 @@ def _standing(folder: Path, entry: CatalogueEntry, store: TrustStore, verify: Ve
     return verified if verified.manifest_digest == entry.manifest_digest else None
 
 
-def _show(partial: Path, folder: Path) -> None:
+def _show(staging: Path, folder: Path) -> None:
     """Rename into place. What stood there under the same name steps aside first and is then removed."""
-    sync_folder(partial)
-    aside = partial.with_name(f"{partial.name}.old")
+    sync_folder(staging)
+    aside = staging.with_name(f"{staging.name}.old")
     if folder.exists():
         folder.rename(aside)
-    partial.rename(folder)
+    staging.rename(folder)
     sync_folder(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _check_space(manifest: AnyManifest, partial: Path) -> None:
-    needed = sum(file.size_bytes for file in manifest.files.values())
-    free = shutil.disk_usage(partial).free
+def _staging(destination: Path, entry: CatalogueEntry) -> Path:
+    return destination / STATE_FOLDER / f"{_STAGED}{entry.id}-{entry.manifest_digest[_DIGITS]}"
+
+
+def _tidy(destination: Path, catalogue: Catalogue) -> None:
+    """Remove what cut pulls left of releases that are not offered as they were."""
+    offered = {_staging(destination, entry) for entry in catalogue.releases if not entry.yanked}
+    for left in (destination / STATE_FOLDER).glob(f"{_STAGED}*"):
+        if left not in offered:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _clear(staging: Path, promised: set[str]) -> None:
+    """Remove whatever the manifest does not promise: half of a small file, or what somebody put there."""
+    for path in sorted(staging.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif str(path.relative_to(staging)) not in promised:
+            path.unlink()
+
+
+def _check_space(manifest: AnyManifest, staging: Path) -> None:
+    here = sum(path.lstat().st_size for path in staging.rglob("*") if path.is_file())
+    needed = sum(file.size_bytes for file in manifest.files.values()) - here
+    free = shutil.disk_usage(staging).free
     if free < needed:
         raise OutOfSpace(
-            f"{manifest.release} needs {needed} bytes and the disk has {free} left. Nothing was "
+            f"{manifest.release} needs {needed} bytes more and the disk has {free} left. Nothing was "
             "downloaded. "
             "Free some space and try again."
         )
@@ -283,7 +293,7 @@ def _check_space(manifest: AnyManifest, partial: Path) -> None:
 
 @contextmanager
 def _alone(destination: Path) -> Iterator[None]:
-    """One pull at a time in a folder; leftovers of one that was killed are removed."""
+    """One pull at a time in a folder."""
     state = destination / STATE_FOLDER
     state.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -294,8 +304,6 @@ def _alone(destination: Path) -> Iterator[None]:
             raise Conflict(
                 "Another pull is at work in this folder. Nothing was downloaded. Wait for it."
             ) from error
-        for leftover in state.glob("partial-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         yield
     finally:
         os.close(descriptor)

@@ -78,34 +78,38 @@ def sign_folder(folder: Path, key: Path) -> None:
         write_atomically(target, made.read_bytes(), mode=0o644)
 
 
-def verify_folder(folder: Path, public_pem: str) -> int:
-    """How many files the signature in `folder` covers: exactly those that are there.
+def verify_folder(folder: Path, public_pem: str, left_out: str = SIGNATURE_FILE) -> int:
+    """How many files the signature in `folder` covers: exactly those that are there, but for those in `left_out`.
 
     Raises BadSignature where it is by another key, or a file was changed, added or taken away.
     """
     from model_signing import verifying
 
     folder = folder.resolve()
-    signature = folder / SIGNATURE_FILE
+    signature, aside = folder / SIGNATURE_FILE, folder / left_out
     try:
         with tempfile.TemporaryDirectory() as scratch:
             pem = Path(scratch) / "public.pem"
             pem.write_text(public_pem, encoding="ascii")
             verifier = verifying.Config().use_elliptic_key_verifier(public_key=pem)
-            verifier.set_hashing_config(_everything_but(signature)).verify(folder, signature)
+            verifier.set_hashing_config(_everything_but(signature, aside)).verify(folder, signature)
     # The library has no error type of its own: whatever it raises, nothing was proven.
     except Exception as error:
         raise BadSignature(
             f"{SIGNATURE_FILE} does not cover this folder under the key that the trust document names. Nothing was "
             "accepted. Pull the release again."
         ) from error
-    return sum(1 for path in folder.rglob("*") if path.is_file() and path != signature)
+    return sum(
+        1
+        for path in folder.rglob("*")
+        if path.is_file() and path != signature and not path.is_relative_to(aside)
+    )
 
 
-def _everything_but(signature: Path) -> hashing.Config:
+def _everything_but(*paths: Path) -> hashing.Config:
     from model_signing.hashing import Config
 
-    return Config().set_ignored_paths(paths=[signature], ignore_git_paths=False)
+    return Config().set_ignored_paths(paths=paths, ignore_git_paths=False)
 
 
 def _public_pem(key: ec.EllipticCurvePublicKey) -> str:

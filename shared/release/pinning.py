@@ -8,9 +8,10 @@ the SHA-256 of its DER bytes, passed on by a person, is all a newcomer needs. Us
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -32,6 +33,9 @@ from shared.release.envelope import Envelope, parse_document
 from shared.release.trust import Trust, open_trust
 
 TRUST_PATH: Final = "/api/v1/trust"
+Client = httpx.Client
+Answer = httpx.Response
+"""For rooms that need not know which library carries them."""
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
 
@@ -120,8 +124,11 @@ def _phase(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def speaking(phase: str) -> Iterator[None]:
-    """Turn the carrier's errors into ours: Unreachable, or WrongAuthority where the certificate is wrong."""
+def speaking(phase: str, then: str = "Nothing was kept. Try again.") -> Iterator[None]:
+    """Turn the carrier's errors into ours: Unreachable, or WrongAuthority where the certificate is wrong.
+
+    `then` is said where a line broke that had been open.
+    """
     try:
         yield
     except httpx.ConnectError as error:
@@ -137,41 +144,43 @@ def speaking(phase: str) -> Iterator[None]:
             "Check the address, the port and the network, then try again."
         ) from error
     except httpx.HTTPError as error:
-        raise Unreachable(
-            f"{phase}: the connection ended early ({type(error).__name__}). Nothing was kept. Try again."
-        ) from error
+        raise Unreachable(f"{phase}: the connection ended early ({type(error).__name__}). {then}") from error
 
 
 def read_limited(client: httpx.Client, path: str, maximum_bytes: int, phase: str) -> bytes:
     """GET `path`, at most `maximum_bytes`. Raises Unreachable, NotFound, NotAllowed, InvalidMessage."""
     data = bytearray()
-    stream_limited(client, path, maximum_bytes, phase, data.extend)
+    with speaking(phase), asked(client, path) as response:
+        check_status(response, phase)
+        for block in limited(response, maximum_bytes, phase):
+            data += block
     return bytes(data)
 
 
-def stream_limited(
-    client: httpx.Client, path: str, maximum_bytes: int, phase: str, keep: Callable[[bytes], object]
-) -> int:
-    """GET `path` and hand it to `keep` block by block; stops with InvalidMessage past `maximum_bytes`."""
+def asked(
+    client: httpx.Client, path: str, headers: Mapping[str, str] = MappingProxyType({})
+) -> AbstractContextManager[httpx.Response]:
+    """GET `path`; the answer, of which nothing was read yet."""
+    return client.stream("GET", path, headers={"Accept-Encoding": "identity", **headers})
+
+
+def limited(response: httpx.Response, maximum_bytes: int, phase: str) -> Iterator[bytes]:
+    """The answer's body block by block; InvalidMessage in place of the block that passes `maximum_bytes`."""
     size_bytes = 0
-    with (
-        speaking(phase),
-        client.stream("GET", path, headers={"Accept-Encoding": "identity"}) as response,
-    ):
-        _check_status(response.status_code, phase)
-        # Raw bytes: a compressed answer would be unpacked before its size could be bounded.
-        for block in response.iter_raw(1024 * 1024):
-            size_bytes += len(block)
-            if size_bytes > maximum_bytes:
-                raise InvalidMessage(
-                    f"{phase}: the answer may have {maximum_bytes} bytes and has more. It was not kept. "
-                    "Tell the coordinator's operator."
-                )
-            keep(block)
-    return size_bytes
+    # Raw bytes: a compressed answer would be unpacked before its size could be bounded.
+    for block in response.iter_raw():
+        size_bytes += len(block)
+        if size_bytes > maximum_bytes:
+            raise InvalidMessage(
+                f"{phase}: the answer may have {maximum_bytes} bytes and has more. It was not kept. "
+                "Tell the coordinator's operator."
+            )
+        yield block
 
 
-def _check_status(status: int, phase: str) -> None:
+def check_status(response: httpx.Response, phase: str) -> None:
+    """Raise NotFound, NotAllowed or Unreachable unless the answer is a whole one."""
+    status = response.status_code
     if status == httpx.codes.OK:
         return
     if status == httpx.codes.NOT_FOUND:

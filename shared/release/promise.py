@@ -23,6 +23,23 @@ def alone_text(epsilon: float, alone: float) -> str:
     return f"alone: {'the same' if alone == epsilon else epsilon_text(alone)}"
 
 
+def right_at_most(epsilon: float, delta: float) -> float:
+    """The highest chance that a guess about one unit is right, where the chance was one half before.
+
+    (e^ε + δ) / (e^ε + 1): the trade-off of (ε, δ) at equal priors (Kairouz, Oh, Viswanath 2015, theorem 2.1).
+    """
+    if epsilon > 700.0:  # e^ε is no float any more, and the answer is 1 in all its digits
+        return 1.0
+    growth = math.exp(epsilon)
+    return (growth + delta) / (growth + 1.0)
+
+
+def percent_text(chance: float) -> str:
+    """A chance as people read it: rounded up to a tenth of a percent, because it is a bound."""
+    tenths = math.ceil(chance * 1000.0 - 1e-9)
+    return f"{tenths / 10:.1f} %" if tenths < 1000 else "nearly 100 %"
+
+
 def promise(plan: Plan) -> str:
     """The sentence of clause 10.
 

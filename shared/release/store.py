@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +49,7 @@ class TrustState:
 
 
 class TrustStore:
-    """Accepts signed documents in order and remembers them. One process at a time writes it."""
+    """Accepts signed documents in order and remembers them; what another process accepted meanwhile counts too."""
 
     def __init__(self, path: Path, state: TrustState) -> None:
         self._path = path
@@ -97,38 +100,41 @@ class TrustStore:
 
         Raises RolledBack, BadSignature, Expired, WrongAuthority; then nothing has changed.
         """
-        trust = check_rotation(self.trust_envelope, envelope)
-        check_fresh("trust", trust.expires_at, clock)
-        check_ca_named(trust, ca_fingerprint(ca_pem or self._state.ca_pem))
-        self._save(replace(self._state, trust=envelope, ca_pem=ca_pem or self._state.ca_pem))
+        with self._alone():
+            trust = check_rotation(self.trust_envelope, envelope)
+            check_fresh("trust", trust.expires_at, clock)
+            check_ca_named(trust, ca_fingerprint(ca_pem or self._state.ca_pem))
+            self._save(replace(self._state, trust=envelope, ca_pem=ca_pem or self._state.ca_pem))
         return trust
 
     def accept_roll(self, envelope: Envelope, clock: Clock) -> Roll:
         """Take a roll that is not older than one already seen. Raises as `open_roll`, and RolledBack."""
-        roll = open_roll(envelope, self.trust, clock)
-        self._advance("roll", roll.version, envelope_digest(envelope))
+        with self._alone():
+            roll = open_roll(envelope, self.trust, clock)
+            self._advance("roll", roll.version, envelope_digest(envelope))
         return roll
 
     def accept_catalogue(self, envelope: Envelope, clock: Clock) -> Catalogue:
         """Take a catalogue: none older, none that drops or changes a release it once showed."""
-        catalogue = open_catalogue(envelope, self.trust, clock)
-        for release, digest in self._state.releases.items():
-            entry = catalogue.entry(release)
-            if entry is None:
-                raise RolledBack(
-                    f"The release {release} was seen here before and is missing from this catalogue. "
-                    "It was "
-                    "not accepted. A release is withdrawn by marking it, never by hiding it: ask the "
-                    "consortium."
-                )
-            if entry.manifest_digest != digest:
-                raise DigestMismatch(
-                    f"The release {release} was seen here as {digest[:23]}… and is now "
-                    f"{entry.manifest_digest[:23]}…. The catalogue was not accepted. A release never "
-                    "changes: ask the consortium."
-                )
-        shown = {entry.id: entry.manifest_digest for entry in catalogue.releases}
-        self._advance("catalogue", catalogue.version, envelope_digest(envelope), shown)
+        with self._alone():
+            catalogue = open_catalogue(envelope, self.trust, clock)
+            for release, digest in self._state.releases.items():
+                entry = catalogue.entry(release)
+                if entry is None:
+                    raise RolledBack(
+                        f"The release {release} was seen here before and is missing from this catalogue. "
+                        "It was "
+                        "not accepted. A release is withdrawn by marking it, never by hiding it: ask the "
+                        "consortium."
+                    )
+                if entry.manifest_digest != digest:
+                    raise DigestMismatch(
+                        f"The release {release} was seen here as {digest[:23]}… and is now "
+                        f"{entry.manifest_digest[:23]}…. The catalogue was not accepted. A release never "
+                        "changes: ask the consortium."
+                    )
+            shown = {entry.id: entry.manifest_digest for entry in catalogue.releases}
+            self._advance("catalogue", catalogue.version, envelope_digest(envelope), shown)
         return catalogue
 
     def _advance(
@@ -140,6 +146,17 @@ class TrustStore:
         now = {**self._state.seen, kind: Seen(version, digest)}
         shown = self._state.releases if releases is None else releases
         self._save(replace(self._state, seen=now, releases=shown))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        # Otherwise the older of two processes would write down what it knows, and the newer one's would be forgotten.
+        descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._state = type(self).open(self._path).state
+            yield
+        finally:
+            os.close(descriptor)
 
     def _save(self, state: TrustState) -> None:
         write_json(self._path, to_plain(state))

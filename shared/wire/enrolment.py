@@ -192,6 +192,8 @@ class MemberView(Body):
     enrolled_at: Moment
     fingerprint: str
     """The identity key as people compare it, the same text as `commonlens-participant peers` shows."""
+    differs: str
+    """How the coordinator's database has it otherwise than the signed roll, after its name; empty where it does not."""
     online: bool
     last_seen_at: Moment | None
     budget_left: BudgetView | None

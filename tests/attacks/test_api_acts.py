@@ -19,6 +19,7 @@ Route = tuple[str, str]
 BEYOND_READING = ("POST", "PUT", "PATCH", "DELETE")
 LEAVES_NO_LINE: dict[Route, str] = {
     ("POST", f"{API}/plans/check"): "calculates and stores nothing",
+    ("POST", f"{API}/releases/{{extractor}}/{{number}}/diff"): "measures what is the same for everybody",
     ("POST", f"{API}/audit/countersignatures"): "each line would be one more to sign",
     (
         "POST",

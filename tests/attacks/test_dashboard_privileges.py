@@ -36,6 +36,8 @@ GET     /audit/export.csv                                           u a
 GET     /audit/export.jsonl                                         u a
 GET     /audit/verify                                               u a
 GET     /extractors                                                 m u a
+GET     /extractors/diff                                            m u a
+POST    /extractors/diff                                            m u a
 GET     /extractors/{name}/{number}                                 m u a
 POST    /extractors/{name}/{number}/check                           m u a
 POST    /channels/{name}                                            a
@@ -45,6 +47,7 @@ POST    /extractors/{name}/{number}/yank                            a
 GET     /invitations                                                a
 POST    /invitations                                                a
 POST    /invitations/{invitation_id}/withdraw                       a
+POST    /library/{name}                                             a
 GET     /live                                                       m u a
 GET     /members                                                    m u a
 GET     /members/live                                               m u a
@@ -71,6 +74,7 @@ GET     /runs/live                                                  m u a
 GET     /runs/{run_id}                                              m u a
 GET     /runs/{run_id}/live                                         m u a
 POST    /runs/{run_id}/pause                                        a
+GET     /runs/{run_id}/publish                                      a
 POST    /runs/{run_id}/releases                                     a
 POST    /runs/{run_id}/resume                                       a
 GET     /runs/{run_id}/epsilon.csv                                  m u a
@@ -108,6 +112,8 @@ GET     /api/v1/health                                              anybody
 GET     /api/v1/invitations                                         u a
 POST    /api/v1/invitations                                         a
 POST    /api/v1/invitations/{invitation_id}/withdraw                a
+GET     /api/v1/library                                             m u a
+POST    /api/v1/library/{name}                                      a
 GET     /api/v1/members                                             m u a
 GET     /api/v1/members/{member_id}                                 m u a
 POST    /api/v1/members/{member_id}/approve                         a
@@ -132,6 +138,8 @@ GET     /api/v1/releases                                            m u a
 GET     /api/v1/releases/downloads                                  m u a
 GET     /api/v1/releases/{extractor}/{number}                       m u a
 GET     /api/v1/releases/{extractor}/{number}/changes               m u a
+GET     /api/v1/releases/{extractor}/{number}/diff                  m u a
+POST    /api/v1/releases/{extractor}/{number}/diff                  m u a
 GET     /api/v1/releases/{extractor}/{number}/files/{name}          m u a
 GET     /api/v1/releases/{extractor}/{number}/privacy               m u a
 GET     /api/v1/releases/{extractor}/{number}/redteam               m u a

@@ -205,19 +205,37 @@ def resume(kit: Kit, ours: Server, folder: Path, size: int) -> None:
         print(
             f"hf download: cut with {partial / size:.0%} kept (exit {first.returncode}), then whole and right: {whole}"
         )
+    with cut_line(origin, size // 3) as url:
+        to = folder / "pull"
+        pull = [str(BIN / "commonlens"), "pull", url, "--ca-fingerprint", kit.fingerprint, "--to", str(to)]
+        code, most = ended(pull, NO_PROXY="127.0.0.1,localhost")
+        had = sum(path.stat().st_size for path in to.glob(f".commonlens/partial-*/{BIG}"))
+        again, _ = ended(pull, NO_PROXY="127.0.0.1,localhost")
+        whole = again == 0 and digest_of_file(to / "digits-1" / BIG) == expected
+        print(
+            f"commonlens pull: cut at {had / size:.0%} (exit {code}), then whole, right and verified: {whole}; "
+            f"most {most / 1e6:.0f} MB of memory while it downloads"
+        )
+
+
+def ended(command: list[str], **environment: str) -> tuple[int, int]:
+    """Run it; its exit code, and the most bytes of memory that it took."""
+    with subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        seen, most = Server(command[0], "", process.pid), 0
+        while process.poll() is None:
+            with contextlib.suppress(RuntimeError, OSError):  # between its end and our asking
+                most = seen.memory("VmHWM")
+            time.sleep(0.02)
+    return process.returncode, most
 
 
 def moved_into_store(kit: Kit) -> None:
     """Move the large file into the store that is configured, in a process of its own, and say what memory it took."""
     command = [str(BIN / "commonlens-coordinator"), "storage", "move", "--home", str(kit.home)]
-    process = Server("storage move", "", 0)
-    with subprocess.Popen(command, env=os.environ | KEYS, stdout=subprocess.DEVNULL) as moving:
-        process.pid, most = moving.pid, 0
-        while moving.poll() is None:
-            with contextlib.suppress(RuntimeError, OSError):  # between its end and our asking
-                most = process.memory("VmHWM")
-            time.sleep(0.02)
-    if moving.returncode or (kit.folder() / BIG).exists():
+    code, most = ended(command, **KEYS)
+    if code or (kit.folder() / BIG).exists():
         raise RuntimeError("nothing was moved")
     print(f"storage move: most {most / 1e6:.0f} MB of memory")
 

@@ -51,6 +51,8 @@ def test_admin_runs_a_consortium_by_mouse(shapes: Consortium, tmp_path: Path) ->
         digest = propose(admin)
         consent_while_watched(admin, shapes, digest)
         run = start_and_watch(admin, shapes)
+        if not SCREENSHOTS:  # its pictures are on a page
+            shapes.pass_gate(digest)
         release = publish(admin, run)
         download(admin, shapes, release, tmp_path)
         look_around(admin)
@@ -144,10 +146,14 @@ def start_and_watch(admin: Person, shapes: Consortium) -> str:
 def publish(admin: Person, run: str) -> str:
     """The red team first; the page says so, and shows the release when it is there."""
     admin.page.click("text=Publish a release")
+    admin.page.fill("#notes", "The first of its line.")
+    photograph(admin, "publish")
+    admin.page.click("button:text-is('Publish')")
     link = admin.page.locator("#state a", has_text="shapes-1")
     link.wait_for(timeout=180_000)
     link.click()
     admin.page.wait_for_url("**/extractors/shapes/1")
+    admin.page.locator("main li", has_text="The first of its line.").first.wait_for()
     photograph(admin, "release")
     return "shapes-1"
 

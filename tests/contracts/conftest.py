@@ -1,4 +1,4 @@
-"""The databases that every store is tested on: SQLite always, PostgreSQL where a URL is given.
+"""What contracts are tested on. Databases: SQLite always, PostgreSQL where a URL is given. An S3 store, a real process.
 
 Set COMMONLENS_TEST_POSTGRES to the URL of an empty database that these tests may fill and empty.
 """
@@ -8,12 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
 from coordinator.storage.database import migrate, open_database
 from coordinator.storage.tables import metadata
+
+if TYPE_CHECKING:
+    from tests.object_store_kit import S3Server, Site
+    from tests.release_kit import Kit
 
 POSTGRES = os.environ.get("COMMONLENS_TEST_POSTGRES", "")
 needs_postgres = pytest.mark.skipif(
@@ -46,3 +51,29 @@ def engine(url: str) -> Iterator[sa.Engine]:
     migrate(engine)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[S3Server]:
+    from tests.object_store_kit import s3_server  # here: only the tests of stores need the client
+
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def consortium(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """Weights just large enough for the store: about 1.6 MB."""
+    from tests.hub_kit import hub_kit
+
+    return hub_kit(tmp_path_factory.mktemp("consortium"), 400_000)
+
+
+@pytest.fixture
+def site(
+    server: S3Server, consortium: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Site]:
+    from tests.object_store_kit import site_over
+
+    with site_over(server, consortium, tmp_path / "coordinator", monkeypatch) as site:
+        yield site

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,37 @@ from huggingface_hub import (
     snapshot_download,
 )
 
+from shared.domain.errors import ProofFailed
 from shared.verification import verify_release
 from tests.hub_client_kit import REPO, api, bytes_of, gated, hub, kit, serving, stranger
 from tests.hub_kit import Hub, cut_line, hub_kit, put_beside
 from tests.release_kit import Kit
 
 __all__ = ["gated", "hub", "kit", "stranger"]
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_snapshot_is_the_release_byte_for_byte_and_verifies(hub: Hub, tmp_path: Path) -> None:
     folder = Path(snapshot_download(REPO, endpoint=hub.url, local_dir=tmp_path / "got", token=False))
     assert bytes_of(folder) == bytes_of(hub.folder(3))
-    shutil.rmtree(folder / ".cache")  # the client's own notes, which are no part of a release
+    assert (folder / ".cache" / "huggingface" / "download").is_dir()
     verified = verify_release(folder, pinned_root=hub.kit.root, clock=hub.kit.clock)
     assert verified.manifest.release == "digits-3" and verified.pinned
+    assert "left out: .cache/huggingface" in verified.proofs[2].line
+    assert "Verification succeeded" in _public_tool(folder)
+    (folder / ".cache" / "huggingface" / "download" / "model.py").write_text("")
+    with pytest.raises(ProofFailed, match=r"extra file '\.cache/huggingface/download/model\.py'"):
+        verify_release(folder, pinned_root=hub.kit.root, clock=hub.kit.clock)
+
+
+def _public_tool(folder: Path) -> str:
+    """What OpenSSF's command says where it is called as docs/hub.md tells it."""
+    (lines,) = re.findall(r"```sh\ncd digits\n(.*?)```", (DOCS / "hub.md").read_text(), re.DOTALL)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-ec", lines], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

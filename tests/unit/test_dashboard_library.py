@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from coordinator.registry.build import KeepRequest, weights_only
+from coordinator.registry.library import StandardLibrary
+from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf, read_catalogue
 from shared.domain.clock import SystemClock
+from shared.domain.ids import ReleaseId
+from shared.domain.release import Source, SourceKind
+from shared.extractors.packages import Packages
+from shared.extractors.standard_entries import STANDARD_EXTRACTORS
 from tests.dashboard_kit import Board, open_board, words
+from tests.knock import knock
 from tests.library_kit import ABOUT, keep_both
 from tests.release_kit import Kit, make_kit
+
+SOURCE = Source(SourceKind.CLASSICAL, "Sees little.", "Apache-2.0", "this software")
+NOWHERE = Packages(("no_such_package",), ("no-such-package==1",))
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +36,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     kit = make_kit(folder, moment=SystemClock().now())
     keep_both(kit, folder)
     kit.publish("one")
-    kit.publish("two")
+    kit.publish("two", notes=("Knows a second <i>kind</i> of digit.",))
     return kit
 
 
@@ -50,6 +65,16 @@ def test_its_page_has_the_picture_the_origin_and_proofs_of_its_own(board: Board)
     assert "No member's records had a part in it, so there is no ε to state" in words(page)
     assert 'src="/extractors/colours/1/lens"' in page.text and "Who can learn what" not in words(page)
     assert "--explain" not in words(page) and "commonlens pull" in words(page)
+
+
+def test_the_line_of_an_extractor_has_a_changelog_newest_first(board: Board) -> None:
+    page = board.browser("Otto").get("/extractors?name=digits")
+    said = words(page).partition("Changelog")[2]
+    note = "Knows a second <i>kind</i> of digit. 4 closed rounds, 3 members, highest ε"
+    assert said.index("digits-2") < said.index(note) < said.index("digits-1")
+    assert note in words(page) and 'href="/extractors/digits/2#changes"' in page.text
+    assert "Knows a second <i>kind</i> of digit." in words(board.browser("Otto").get("/extractors/digits/2"))
+    assert "Changelog" not in words(board.browser("Otto").get("/extractors/digits/1"))
 
 
 def test_the_picture_is_the_releases_own_and_may_run_nothing(board: Board) -> None:
@@ -100,3 +125,73 @@ def test_a_channel_that_cannot_be_is_refused(
 ) -> None:
     answer = board.browser("Ada").post(f"/channels/{path}", channel=channel, release=release)
     assert answer.status_code == status and channels(board) == {"latest": "digits-2"}
+
+
+def slowly(board: Board, kit: Kit) -> tuple[StandardLibrary, threading.Event]:
+    """Its library makes small networks, once it is let to."""
+    go_on = threading.Event()
+    weights = board.home / "releases" / "thumbnails" / "1" / "model.safetensors"
+
+    def keep(name: str, _actor: str) -> ReleaseId:
+        go_on.wait(30.0)
+        request = KeepRequest(name, SOURCE, weights)
+        return publish(board.home, request, SystemClock(), export=weights_only)
+
+    state = board.coordinator.control.state
+    missing = replace(STANDARD_EXTRACTORS["minilm"], needs=NOWHERE)
+    state.library = StandardLibrary(state.releases, keep, {**STANDARD_EXTRACTORS, "minilm": missing})
+    return state.library, go_on
+
+
+def finish(library: StandardLibrary, go_on: threading.Event) -> None:
+    """Let it make what was asked for."""
+    go_on.set()
+    library.join(30.0)
+    assert library._thread is None
+
+
+def test_an_admin_adds_a_standard_extractor_and_sees_how_far_it_is(board: Board, kit: Kit) -> None:
+    library, go_on = slowly(board, kit)
+    ada = board.browser("Ada")
+    page = ada.get("/extractors")
+    assert 'action="/library/hog"' in page.text and 'action="/library/colours"' not in page.text
+    assert "Sees shape by which way edges run" in words(page)
+    assert 'action="/library/minilm"' not in page.text
+    assert f"On the coordinator: {NOWHERE.install} , then start it again." in words(page)
+    done = ada.post("/library/hog")
+    assert done.headers["location"] == "/extractors#standard"
+    page = ada.get("/extractors")
+    assert "hog is being made." in words(page) and 'action="/library/hog"' not in page.text
+    assert "Library well 1 of 8 standard extractors; being filled, hog now" in words(ada.get("/"))
+    refused = ada.post("/library/hog")
+    assert refused.status_code == 409 and "The library has hog already" in words(refused)
+    finish(library, go_on)
+    assert 'href="/extractors/hog/1"' in ada.get("/extractors").text
+    assert "Last release" in words(ada.get("/")) and 'href="/extractors/digits/2"' in ada.get("/").text
+
+
+def test_whoever_may_not_add_one_sees_no_form_and_cannot_send_one(board: Board, kit: Kit) -> None:
+    library, _ = slowly(board, kit)
+    otto = board.browser("Otto")
+    assert "not there" in words(otto.get("/extractors")) and "/library/" not in otto.get("/extractors").text
+    assert otto.post("/library/hog").status_code == 403 and library._thread is None
+
+
+def test_a_program_adds_one_and_asks_how_far_it_is(board: Board, kit: Kit) -> None:
+    library, go_on = slowly(board, kit)
+    accounts = board.room.accounts
+
+    def send(method: str, path: str, name: str) -> tuple[int, Any]:
+        token = accounts.issue_token(name, 3600, "operator")
+        headers = {"authorization": f"Bearer {token}"}
+        answer = knock(board.coordinator.asgi, method, f"/api/v1{path}", headers)
+        return answer.status, json.loads(answer.text)
+
+    assert send("POST", "/library/hog", "Otto")[0] == 403
+    assert send("POST", "/library/sift", "Ada")[0] == 404
+    status, begun = send("POST", "/library/hog", "Ada")
+    assert (status, begun["name"], begun["release"]) == (202, "hog", "")
+    found = {one["name"]: one for one in send("GET", "/library", "Otto")[1]["extractors"]}
+    assert found["hog"]["state"] == "making" and found["colours"]["release"] == "colours-1"
+    assert (found["minilm"]["state"], found["minilm"]["problem"]) == ("not-installed", NOWHERE.install)
+    finish(library, go_on)

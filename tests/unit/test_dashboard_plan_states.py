@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,6 +165,7 @@ def test_plan_that_fails_a_check_of_today_has_a_page_that_says_which_and_starts_
         page = browser.get(path)
         assert page.status_code == 200
         said = words(page)
+        assert "fails the check 2 of 3 consented" in said
         assert "The noise multiplier must be from 0.3 to 10000, the plan has 0.05" in said
         assert "No run can start" in said and "start-button" not in page.text
         assert "What it costs" not in said and "What it promises" not in said
@@ -172,3 +176,78 @@ def test_plan_that_fails_a_check_of_today_has_a_page_that_says_which_and_starts_
     assert refused.status_code == 403 and "noise multiplier must be from 0.3" in words(refused)
     assert ada.post(f"{path}/withdraw", name="tiny").status_code == 303
     assert board.runs.store.runs() == []
+
+
+REFUSED = (
+    "no longer passes the check: The noise multiplier must be from 0.3 to 10000, the plan has 0.05; withdraw it or "
+    "propose it anew"
+)
+
+
+@pytest.fixture
+def worn(board: PlanBoard) -> Plan:
+    """A second plan, to which a quorum consented; no software of today would have it."""
+    terms = replace(board.plan.privacy, noise_multiplier=0.05)
+    return board.add(replace(board.plan, extractor_name="worn", privacy=terms), *NAMES)
+
+
+def listed(board: PlanBoard, name: str) -> dict[str, Any]:
+    """The line of that plan in the API, once it was checked."""
+    headers = {"authorization": f"Bearer {board.room.accounts.issue_token('Otto', 600.0, 'operator')}"}
+    api = board.browser()
+    for _ in range(1000):
+        plans = {
+            one["extractor_name"]: one for one in api.get("/api/v1/plans", headers=headers).json()["plans"]
+        }
+        if plans[name]["fault"] is not None:
+            return plans[name]
+        time.sleep(0.02)
+    raise AssertionError(f"{name} is still being checked")
+
+
+def test_lists_do_not_wait_for_what_fails_the_check_and_say_so(board: PlanBoard, worn: Plan) -> None:
+    assert listed(board, "worn")["fault"].startswith("The noise multiplier must be from 0.3 to 10000")
+    assert listed(board, "tiny")["fault"] == ""
+    for browser in (board.browser("Ada"), board.browser("Otto"), board.member_browser()):
+        rows = re.findall(r"<tr>.*?</tr>", browser.get("/plans").text, re.DOTALL)
+        row = next(row for row in rows if "worn" in row)
+        assert REFUSED in row and 'state bad">fails the check' in row
+        for untrue in (
+            "waiting for consents",
+            "ready to start",
+            "waits for you",
+            "missing:",
+            "being checked",
+        ):
+            assert untrue not in row
+        overview = browser.get("/").text
+        waits = overview[overview.index('id="waiting"') :].partition("</section>")[0]
+        (line,) = [line for line in waits.split("<li>") if "worn" in line]
+        assert REFUSED in line and f"/plans/{worn.digest}" in line
+        assert "ready" not in line and "consent" not in line
+        assert waits.index("worn") < waits.index("tiny"), "before what goes on by itself"
+
+
+def test_nobody_is_asked_to_consent_to_what_fails_the_check(board: PlanBoard, worn: Plan) -> None:
+    listed(board, "worn")
+    ada, north = board.browser("Ada"), f"/members/{board.member.member_id}"
+    for path in ("/members", north):
+        said = words(ada.get(path))
+        assert "consent to plan tiny" in said and "1 more" not in said and "plan worn" not in said, path
+    page = ada.get(north)
+    assert "plan fails the check" in words(page)
+    assert f"plan consent {board.plan.digest}" in page.text
+    assert f"plan consent {worn.digest}" not in page.text
+
+
+def test_api_says_of_one_plan_at_once_that_it_fails_the_check_and_starts_none(
+    board: PlanBoard, worn: Plan
+) -> None:
+    headers = {"authorization": f"Bearer {board.room.accounts.issue_token('Ada', 600.0, 'operator')}"}
+    api, path = board.browser(), f"/api/v1/plans/{worn.digest}"
+    assert "the plan has 0.05" in api.get(path, headers=headers).json()["fault"]
+    refused = api.request("POST", f"{path}/runs", headers=headers)
+    assert refused.status_code == 403 and "the plan has 0.05" in refused.json()["detail"]
+    assert api.request("POST", f"{path}/withdraw", headers=headers).status_code == 200
+    assert listed(board, "worn")["fault"] == "", "nothing could begin from it anyway"
+    assert "worn" not in words(board.browser("Ada").get("/"))

@@ -28,7 +28,7 @@ from shared.embedding import promised_bytes
 from shared.evaluation.claims import measured_again
 from shared.extractors.architectures import starting_weights
 from shared.extractors.files import write_weights
-from shared.lens.difference import read_difference
+from shared.lens.difference_shape import read_difference
 from shared.lens.estimate import Estimate
 from shared.privacy import accountant
 from shared.verification import verify_extractor

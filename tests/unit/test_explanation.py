@@ -19,11 +19,11 @@ from shared.console import run_arguments
 from shared.domain.plan import PlanMember
 from shared.domain.release import CohortRound
 from shared.domain.run import RoundState
-from shared.explanation import belief_at_most, explain, right_at_most
+from shared.explanation import belief_at_most, explain
 from shared.explanation_page import print_explanation
 from shared.privacy import accountant
 from shared.release.fingerprint import fingerprint
-from shared.release.promise import epsilon_text
+from shared.release.promise import epsilon_text, right_at_most
 from shared.verification import verify_release
 from tests.release_kit import CLOSED, Kit, make_kit, make_secure_kit
 

@@ -61,12 +61,18 @@ def test_the_card_has_every_number_and_says_how_energy_was_found() -> None:
         assert word in text
     for word in ("opset 20", "1,234,567", "| onnx fp32 | 32 | 1,500 |", "one thread of A Processor"):
         assert word in text
-    assert "4 J (estimate: a guess)" in text and "0.0002 g of CO₂" in text and "180 g a kilowatt-hour" in text
+    assert "took 4 J" in text and "Joules: estimate: a guess." in text
+    assert "0.0002 g of CO₂" in text and "180 g a kilowatt-hour" in text
 
 
 def test_the_card_owns_up_to_a_loss_over_the_bar_and_to_a_missing_file() -> None:
-    assert "within the bar of 0.5" in card_sections(MEASURED)["For other programs"]
-    worse = replace(MEASURED, int8=Int8("static", replace(LOSS, loss_points=0.6)))
-    assert "over the bar of 0.5" in card_sections(worse)["For other programs"]
+    for ends, said in (
+        ((-0.2, 0.5), "within the bar of 0.5"),
+        ((-0.2, 1.0), "too few records to tell on which side of the bar of 0.5"),
+        ((0.6, 1.0), "over the bar of 0.5"),
+    ):
+        loss = replace(LOSS, loss_low=ends[0], loss_high=ends[1])
+        text = card_sections(replace(MEASURED, int8=Int8("static", loss)))["For other programs"]
+        assert said in text and text.count("the bar of") == 1
     none = replace(MEASURED, int8=None, int8_missing="it has no weights")
     assert "There is no int8 file: it has no weights." in card_sections(none)["For other programs"]

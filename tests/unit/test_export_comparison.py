@@ -9,13 +9,25 @@ import pytest
 from PIL import Image
 
 from shared.domain.extractor import ExtractorSpec, RecordKind
-from shared.exports.comparison import Probe, compare_embeddings, paired_loss
+from shared.exports.comparison import Probe, compare_embeddings, error_share, paired_loss
 from shared.exports.public_pictures import crops_of
-from shared.exports.public_records import HELD_OUT, LEARNED, MOST_BYTES, PublicRecords, public_records
+from shared.exports.public_records import (
+    HELD_OUT,
+    LEARNED,
+    MOST_BYTES,
+    MOST_HELD_OUT,
+    PublicRecords,
+    public_records,
+)
 
 PICTURES = ExtractorSpec("small-gn", 3, 24, 32, 8)
 TEXTS = ExtractorSpec("ngram-bag", 1, 1, 48, 8, kind=RecordKind.TEXT)
 CLASSES, DIMENSIONS = 4, 6
+PUBLISHED = {
+    "small-gn": "sha256:f46cd982191814aff3ef70d54834fd85bff711cc1b4198ee499b310905e79664",
+    "ngram-bag": "sha256:537e5a54384e720406488cee0c6ef767f137feedcd67718aee43b22d5412a524",
+}
+"""Of the sets that releases with HELD_OUT records a label were measured on."""
 
 
 def clouds(count: int, seed: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -37,6 +49,19 @@ def test_public_records_are_the_same_for_everybody(spec: ExtractorSpec) -> None:
     assert one.learned.shape == (LEARNED * one.labels, spec.height, spec.width, spec.channels)
     assert len(one.held_out) == HELD_OUT * one.labels and one.labels == 9
     assert public_records(replace(spec, width=spec.width + 1)).digest != one.digest
+
+
+@pytest.mark.parametrize("spec", [PICTURES, TEXTS], ids=["pictures", "texts"])
+def test_a_release_that_states_how_many_were_held_out_is_measured_on_the_same_ones(
+    spec: ExtractorSpec,
+) -> None:
+    usual, more = public_records(spec), public_records(spec, 10**9)
+    assert usual.digest == PUBLISHED[spec.architecture]
+    assert public_records(spec, len(usual.held_out)).digest == usual.digest
+    assert public_records(spec, len(more.held_out)).digest == more.digest
+    assert np.array_equal(usual.learned, more.learned)
+    assert len(usual.held_out) < len(more.held_out) <= MOST_HELD_OUT * more.labels
+    assert len(set(np.bincount(more.held_out_labels))) == 1
 
 
 @pytest.mark.parametrize("spec", [PICTURES, TEXTS], ids=["pictures", "texts"])
@@ -84,6 +109,16 @@ def test_equal_embeddings_lose_nothing_and_noise_is_seen() -> None:
     assert lost.loss_low > 10 and lost.cosine_mean < 0.9
     nothing = np.zeros_like(asked)
     assert compare_embeddings(learned, nothing, nothing, public).cosine_least == 1.0
+
+
+def test_the_share_of_error_sees_noise_that_a_common_mean_hides_from_the_cosine() -> None:
+    rng = np.random.default_rng(5)
+    found = (100 + rng.normal(0, [1, 2, 3, 0], (400, 4))).astype(np.float32)
+    noisy = found + rng.normal(0, [0.5, 1, 1.5, 0], (400, 4)).astype(np.float32)
+    assert error_share(found, found) == 0
+    assert error_share(found, noisy) == pytest.approx(0.25, rel=0.2)
+    public = records(np.arange(400) % 2, np.arange(400) % 2)
+    assert compare_embeddings(found, found, noisy, public).cosine_mean > 0.999
 
 
 def test_the_interval_covers_the_true_loss_about_19_times_in_20_and_not_always() -> None:

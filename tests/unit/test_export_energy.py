@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.workers.export_energy import _microjoules, energy_of
+from coordinator.workers.export_energy import energy_of
 
 
 def work() -> int:
-    until = time.process_time() + 0.2
+    until = time.process_time() + 0.05
     while time.process_time() < until:
         pass
     return 50
@@ -27,6 +27,7 @@ def test_energy_of_work_says_how_it_was_found_and_leaves_nothing(
     found = energy_of(work)
     assert found.records == 50 and 0 < found.joules < 500
     assert found.method.startswith(("RAPL", "estimate: processor time x"))
+    assert "no GPU took part, so none was asked (NVML)" in found.method
     assert found.joules_a_thousand == pytest.approx(20 * found.joules)
     assert found.co2_g == pytest.approx(found.joules / 3.6e6 * found.grams_per_kwh)
     assert found.co2_method == "codecarbon offline, world average"
@@ -37,7 +38,46 @@ def test_a_kilowatt_hour_weighs_what_it_weighs_in_its_country() -> None:
     assert energy_of(work, "FRA").grams_per_kwh < energy_of(work, "DEU").grams_per_kwh
 
 
-def test_a_counter_that_starts_again_is_read_on(tmp_path: Path) -> None:
-    (tmp_path / "max_energy_range_uj").write_text("1000\n")
-    assert _microjoules(tmp_path, 400, 700) == 300
-    assert _microjoules(tmp_path, 900, 100) == 200
+def test_a_country_without_figures_is_said_and_the_world_taken() -> None:
+    nowhere, world = energy_of(work, "ATA"), energy_of(work)
+    assert nowhere.co2_method == "codecarbon offline, world average: its table has no ATA"
+    assert nowhere.grams_per_kwh == world.grams_per_kwh
+    assert energy_of(work, "FRA").co2_method == "codecarbon offline, FRA"
+
+
+def zone(folder: Path, name: str, energy_uj: str, most_uj: int = 262_143_328_850) -> Path:
+    """One folder of Linux' power capping framework (Documentation/power/powercap/powercap.rst)."""
+    folder.mkdir(parents=True)
+    (folder / "name").write_text(f"{name}\n")
+    (folder / "energy_uj").write_text(f"{energy_uj}\n")
+    (folder / "max_energy_range_uj").write_text(f"{most_uj}\n")
+    return folder
+
+
+def test_counters_of_all_packages_are_added_also_where_one_starts_again(tmp_path: Path) -> None:
+    one = zone(tmp_path / "intel-rapl:0", "package-0", "5000000")
+    other = zone(tmp_path / "intel-rapl:1", "package-1", "9000000", most_uj=10_000_000)
+    others = [
+        zone(tmp_path / "intel-rapl:0:0", "core", "1"),  # inside package-0
+        zone(tmp_path / "intel-rapl:2", "psys", "1"),  # the platform, with both packages in it
+        zone(tmp_path / "intel-rapl-mmio:0", "package-0", "1"),  # package-0 by another way
+    ]
+
+    def embed() -> int:
+        (one / "energy_uj").write_text("7500000\n")
+        (other / "energy_uj").write_text("500000\n")
+        for each in others:
+            (each / "energy_uj").write_text("99000000\n")
+        return 400
+
+    found = energy_of(embed, powercap=tmp_path)
+    assert found.joules == pytest.approx(2.5 + 1.5) and found.joules_a_thousand == pytest.approx(10.0)
+    assert found.method.startswith("RAPL: all packages") and "NVML" in found.method
+
+
+@pytest.mark.parametrize("written", ["", "many", "-"])
+def test_a_counter_that_cannot_be_read_is_no_counter(tmp_path: Path, written: str) -> None:
+    zone(tmp_path / "intel-rapl:0", "package-0", written)
+    (tmp_path / "intel-rapl:1").mkdir()
+    found = energy_of(work, powercap=tmp_path)
+    assert found.method.startswith("estimate: processor time x ") and found.joules > 0

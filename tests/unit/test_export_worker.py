@@ -17,7 +17,7 @@ from PIL import Image
 from coordinator.registry.build import Export
 from coordinator.workers.export import run_export
 from coordinator.workers.export_config import config, preprocessor_config
-from coordinator.workers.export_int8 import fold_norms, to_int8, why_unfit
+from coordinator.workers.export_int8 import Layers, fold_norms, to_int8, why_unfit
 from coordinator.workers.export_onnx import SPEC_KEY, to_onnx
 from coordinator.workers.export_worker import check_parity
 from shared.domain.canonical import canonical_bytes, digest_of_file
@@ -75,7 +75,8 @@ def test_an_export_leaves_its_files_and_nothing_else(folder: Path, measured: Mea
 
 
 def test_what_was_measured_is_measured_again(folder: Path, measured: Measured) -> None:
-    weights, public = read_weights(folder / WEIGHTS_FILE), public_records(SPEC)
+    weights = read_weights(folder / WEIGHTS_FILE)
+    public = public_records(SPEC, measured.public.held_out)
     fp32, int8 = OnnxFile(folder / ONNX_FILE), OnnxFile(folder / ONNX_INT8_FILE)
     again = parity(load(SPEC, weights), fp32, public, SPEC)
     assert again == measured.parity and 0 < again.largest_difference <= 1e-4
@@ -183,6 +184,67 @@ def test_what_has_no_weights_gets_no_int8_and_the_reason(tmp_path: Path) -> None
     spec = replace(SPEC, embedding_dim=3)
     found, reason = to_int8(tmp_path / ONNX_FILE, spec, public_records(spec), tmp_path)
     assert found is None and "weights" in reason
+
+
+def write_uneven(path: Path) -> ExtractorSpec:
+    """One of four channels is a thousand times as large as the others, until the second convolution undoes it."""
+    rng, gain = np.random.default_rng(0), np.array([1e3, 1, 1, 1], np.float32)
+    first = rng.normal(0, 1, (4, 3, 1, 1)).astype(np.float32) * gain[:, None, None, None]
+    second = rng.normal(0, 1, (4, 4, 1, 1)).astype(np.float32) / gain[:, None, None]
+    third = rng.normal(0, 0.2, (64, 4, 3, 3)).astype(np.float32)
+    weights = {
+        "first": first,
+        "second": second,
+        "third": third,
+        "bottom": np.float32(-1e4),
+        "top": np.float32(1e4),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["pixels", "first"], ["a"]),
+            helper.make_node("Clip", ["a", "bottom", "top"], ["b"]),
+            helper.make_node("Conv", ["b", "second"], ["c"]),
+            helper.make_node("Conv", ["c", "third"], ["d"]),
+            helper.make_node("GlobalAveragePool", ["d"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["embedding"]),
+        ],
+        "uneven",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, 16, 16])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 64])],
+        [onnx.numpy_helper.from_array(np.asarray(each), name) for name, each in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return replace(SPEC, embedding_dim=64)
+
+
+def test_layers_that_8_bits_spoil_stay_fp32_and_what_is_held_out_has_no_say(tmp_path: Path) -> None:
+    path = tmp_path / ONNX_FILE
+    spec = write_uneven(path)
+    public = public_records(spec)
+    one, _ = to_int8(path, spec, public, tmp_path)
+    assert one is not None and one.measured.method.endswith("first 2 layers fp32")
+    assert one.measured.loss.cosine_mean > 0.999 and {each.name for each in tmp_path.iterdir()} == {ONNX_FILE}
+    names = [each.name for each in onnx.load_from_string(one.model).graph.initializer]
+    assert {"first", "second"} <= set(names) and "third" not in names
+    other, _ = to_int8(
+        path,
+        spec,
+        replace(public, held_out=public.learned[::-1], held_out_labels=public.learned_labels),
+        tmp_path,
+    )
+    assert other is not None and other.model == one.model and other.measured.loss != one.measured.loss
+
+
+def test_a_layer_left_in_fp32_takes_the_clip_behind_it_along(tmp_path: Path) -> None:
+    write_uneven(tmp_path / ONNX_FILE)
+    fold_norms(tmp_path / ONNX_FILE, tmp_path / "named.onnx")
+    graph = onnx.load(tmp_path / "named.onnx").graph
+    kinds = {node.name: node.op_type for node in graph.node}
+    layers = Layers(graph)
+    assert len(layers) == 3 and layers.first(0) == []
+    assert [kinds[name] for name in layers.first(1)] == ["Conv", "Clip"]
+    assert [kinds[name] for name in layers.first(2)] == ["Conv", "Clip", "Conv"]
+    assert layers.weights_of_first(2) == (12 + 16) / (12 + 16 + 2304)
 
 
 def test_an_int8_file_that_saves_nothing_or_gives_no_numbers_is_not_kept(tmp_path: Path) -> None:

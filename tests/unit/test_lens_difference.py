@@ -9,13 +9,8 @@ from PIL import Image
 
 from shared.domain.canonical import Digest
 from shared.domain.errors import InvalidConfig
-from shared.lens.difference import (
-    Difference,
-    difference,
-    difference_of_records,
-    plain_difference,
-    read_difference,
-)
+from shared.lens.difference import difference, difference_of_records
+from shared.lens.difference_shape import Difference, plain_difference, read_difference
 from shared.lens.measures import Distances, share
 from shared.lens.neighbours import nearest
 from shared.lens.paired import mean_of, moved_more, told_more

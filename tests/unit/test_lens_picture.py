@@ -10,8 +10,7 @@ from shared.domain.canonical import Digest
 from shared.domain.errors import Invalid
 from shared.lens.changes import CHANGES
 from shared.lens.picture import draw
-from shared.lens.probe_set import QUESTIONS
-from shared.lens.profile import PROFILE_FORMAT, LensProfile, Movement, Probe
+from shared.lens.profile_shape import PROFILE_FORMAT, QUESTIONS, LensProfile, Movement, Probe
 from shared.lens.words import describe
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -26,13 +26,13 @@ from shared.lens.changes import (
 )
 from shared.lens.probe_set import (
     CROPS,
-    QUESTIONS,
     SIDE,
     ProbeSet,
     Question,
     build_probe_set,
     crop_of_quarter,
 )
+from shared.lens.profile_shape import QUESTIONS
 from shared.lens.sources import CONTENTS, photograph
 from shared.lens.textures import textures
 

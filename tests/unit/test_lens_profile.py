@@ -10,7 +10,8 @@ from PIL import Image
 from shared.domain.errors import InvalidConfig, InvalidWeights
 from shared.lens.measures import movements, probe
 from shared.lens.probe_set import ProbeSet, build_probe_set
-from shared.lens.profile import LensProfile, measure, plain_profile, read_profile
+from shared.lens.profile import measure
+from shared.lens.profile_shape import LensProfile, plain_profile, read_profile
 from shared.lens.words import describe
 
 SIDE = 48

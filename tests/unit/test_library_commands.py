@@ -24,7 +24,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     kit = make_kit(folder, moment=SystemClock().now())
     keep_both(kit, folder)
     kit.publish("one")
-    kit.publish("two")
+    kit.publish("two", notes=("Trained for **ten** more rounds.", "A third member."))
     point_channel(kit.home, "digits", "stable", "digits-1", kit.clock)
     return kit
 
@@ -59,6 +59,7 @@ def test_list_shows_every_line_with_its_kind_channels_and_what_it_sees(ask) -> N
         and "not measured" in lines["digits-2"]
     )
     assert "digits-1" not in lines
+    assert "New: Trained for **ten** more rounds. (and 1 more)" in out
 
 
 def test_search_wants_all_words_whatever_their_capitals(ask) -> None:
@@ -72,6 +73,21 @@ def test_show_prints_the_card_and_the_line_of_releases(ask) -> None:
     assert code == 0 and "What is promised" in out and "license:" not in out
     assert "latest" in next(line for line in out.splitlines() if line.startswith("digits-2 "))
     assert "stable; this one" in next(line for line in out.splitlines() if line.startswith("digits-1 "))
+
+
+def test_show_prints_the_changelog_of_the_line_newest_first(ask) -> None:
+    out = ask("show", "digits-1")[1]
+    found = [line.strip() for line in out[out.index("digits-2 ") :].splitlines()]
+    numbers = "- 4 closed rounds, 3 members, highest ε "
+    assert found[1:3] == ["- Trained for **ten** more rounds.", "- A third member."]
+    assert found[3].startswith(numbers) and found[4].startswith("digits-1 ") and found[5].startswith(numbers)
+    assert len(found) == 6
+
+
+def test_a_long_changelog_says_how_much_of_it_is_left_out(ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.library_facts.MOST_CHANGES", 1)
+    out = ask("show", "digits-1")[1]
+    assert out.rstrip().endswith("and 1 before digits-2")
 
 
 def test_compare_shows_the_numbers_side_by_side_and_draws_them(ask, tmp_path: Path) -> None:

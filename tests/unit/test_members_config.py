@@ -8,6 +8,7 @@ import pytest
 
 from coordinator.config import Config, check_config, config_text, read_config
 from shared.domain.errors import InvalidConfig
+from shared.release.licence import Licence
 
 
 def write(home: Path, text: str) -> Path:
@@ -39,12 +40,33 @@ def test_the_database_is_in_the_home_unless_said_otherwise(tmp_path: Path) -> No
         ("server_names = []", "server_names: expected at least one name"),
         ("[limits]\nmax_body_bytes = 0", "limits.max_body_bytes: expected at least 1, found 0"),
         ("[limits]\nsession_lifetime_s = -1.0", "limits.session_lifetime_s: expected more than 0 seconds"),
+        ("country = 'Germany'", "country: expected three capital letters, ISO 3166 alpha-3, found 'Germany'"),
+        (
+            "[licence]\nid = 'Apache 2'",
+            "licence.id: expected an SPDX identifier such as Apache-2.0, or other",
+        ),
+        (
+            "[licence]\nid = 'MIT'\nname = 'ours'",
+            "licence.name: expected no name and no link beside the id MIT",
+        ),
+        ("[licence]\nname = 'Our Terms'", "licence.name: expected lower-case letters"),
+        ("[licence]\nlink = 'https://x.example'", "licence.name: expected a name for the terms"),
+        ("[licence]\nname = 'a'\nlink = 'http://x'", "licence.link: expected an address that starts with"),
+        ("[licence]\nname = 'a'\nlink = 'https://x.example/`'", "licence.link: expected"),
+        ("[licence]\nname = 'a\\nlicense: mit'", "licence"),
         ("[limits]\nmax_body = 1", "unknown key 'max_body'.*Did you mean 'max_body_bytes'"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, line: str, sentence: str) -> None:
     with pytest.raises(InvalidConfig, match=sentence):
         read_config(write(tmp_path, f"consortium = 'x'\n{line}\n"))
+
+
+def test_licence_and_country_are_the_consortiums_to_say(tmp_path: Path) -> None:
+    own = "country = 'FRA'\n[licence]\nid = 'other'\nname = 'ours-1.0'\nlink = 'https://lens.example/terms'\n"
+    found = read_config(write(tmp_path, f"consortium = 'x'\n{own}"))
+    assert (found.country, found.licence.name) == ("FRA", "ours-1.0")
+    assert Config("x").licence == Licence("other") and Config("x").country == ""
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101, "a\nb"])

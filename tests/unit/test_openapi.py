@@ -179,6 +179,7 @@ ELSEWHERE = {
     "/account/tokens/{token_id}/revoke": ("DELETE", f"{API}/account/tokens/{{token_id}}"),
     "/runs/{run_id}/releases": ("POST", f"{API}/runs/{{run_id}}/publishing"),
     "/extractors/{name}/{number}/yank": ("POST", f"{API}/releases/{{extractor}}/{{number}}/yank"),
+    "/extractors/diff": ("POST", f"{API}/releases/{{extractor}}/{{number}}/diff"),
     "/channels/{name}": ("POST", f"{API}/extractors/{{extractor}}/channels/{{channel}}"),
     "/extractors/{name}/{number}/check": ("GET", f"{API}/releases/{{extractor}}/{{number}}"),
 }

@@ -55,7 +55,7 @@ def test_a_folder_named_from_where_one_stands_is_signed_and_verified_like_any_ot
 ) -> None:
     monkeypatch.chdir(kit.folder().parent)
     openssf.sign_folder(Path("1"), kit.home / "keys" / "openssf.pem")
-    assert openssf.verify_folder(Path("1"), Shelf(kit.home).trust().openssf_key) == 6
+    assert openssf.verify_folder(Path("1"), Shelf(kit.home).trust().openssf_key) == 7
 
 
 CHANGES: list[tuple[str, Callable[[Path], object]]] = [
@@ -72,7 +72,7 @@ def test_a_folder_that_was_touched_fails(
     kit: Kit, what: str, change: Callable[[Path], object], tmp_path: Path
 ) -> None:
     pem = Shelf(kit.home).trust().openssf_key
-    assert openssf.verify_folder(kit.folder(), pem) == 6
+    assert openssf.verify_folder(kit.folder(), pem) == 7
     change(kit.folder())
     with pytest.raises(NotTrusted, match="does not cover this folder"):
         openssf.verify_folder(kit.folder(), pem)
@@ -120,7 +120,7 @@ def test_a_consortium_from_before_there_was_a_key_gets_one_with_its_next_trust_d
     renew_trust(kit.home, [root], kit.clock)
     refresh(kit.home, kit.clock)
     verified = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
-    assert "model.sig covers 6 files" in verified.proofs[-1].line
+    assert "model.sig covers 7 files" in verified.proofs[-1].line
 
 
 def test_a_key_file_that_the_trust_does_not_name_signs_nothing(kit: Kit) -> None:

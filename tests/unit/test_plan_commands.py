@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +24,9 @@ from tests.desk import CONSORTIUM, served
 from tests.plans import small_plan
 
 assert board  # the fixture
+
+BOTH = (coordinator_app, participant_app)
+Call = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
@@ -54,29 +59,45 @@ def member_home(board: Board, folder: Path, url: str) -> Path:
     return folder
 
 
-def test_withdrawn_plan_is_listed_as_such_and_not_reviewed(
-    board: Board, digest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def call(board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """A command of either side: its exit code, and what it said."""
     bootstrap_admin(board.home, board.room.accounts)
     with served(board.coordinator.asgi, board.home) as url:
         config = Config(CONSORTIUM, host="127.0.0.1", port=int(urlsplit(url).port or 0))
         (board.home / CONFIG_FILE).write_text(config_text(config))
         member = member_home(board, tmp_path / "member", url)
 
-        def call(app: object, *words: str) -> tuple[int, str]:
+        def said(app: object, *words: str) -> tuple[int, str]:
             home = board.home if app is coordinator_app else member
             code = run_arguments(app, [*words, "--home", str(home)])  # type: ignore[arg-type]
-            said = capsys.readouterr()
-            return code, " ".join((said.out + said.err).split())
+            captured = capsys.readouterr()
+            return code, " ".join((captured.out + captured.err).split())
 
-        for app in (coordinator_app, participant_app):
-            assert "1 of 1 consented" in call(app, "plan", "list")[1]
-        assert call(coordinator_app, "plan", "withdraw", digest) == (0, f"Withdrew {digest}.")
-        for app in (coordinator_app, participant_app):
-            code, said = call(app, "plan", "list")
-            assert code == 0 and f"{digest} tiny" in said and "withdrawn" in said and "consented" not in said
-        code, said = call(coordinator_app, "plan", "withdraw", digest)
-        assert code == 1 and "was withdrawn, for good" in said
-        code, said = call(participant_app, "plan", "consent", digest)
-        assert code == 1 and "was withdrawn: no run will begin from it. Nothing was kept or signed" in said
-    assert not (member / "plans").exists()
+        yield said
+
+
+def test_withdrawn_plan_is_listed_as_such_and_not_reviewed(digest: str, call: Call, tmp_path: Path) -> None:
+    for app in BOTH:
+        assert "1 of 1 consented" in call(app, "plan", "list")[1]
+    assert call(coordinator_app, "plan", "withdraw", digest) == (0, f"Withdrew {digest}.")
+    for app in BOTH:
+        code, said = call(app, "plan", "list")
+        assert code == 0 and f"{digest} tiny" in said and "withdrawn" in said and "consented" not in said
+    code, said = call(coordinator_app, "plan", "withdraw", digest)
+    assert code == 1 and "was withdrawn, for good" in said
+    code, said = call(participant_app, "plan", "consent", digest)
+    assert code == 1 and "was withdrawn: no run will begin from it. Nothing was kept or signed" in said
+    assert not (tmp_path / "member" / "plans").exists()
+
+
+def test_plan_that_fails_the_check_of_today_is_listed_as_such(board: Board, digest: str, call: Call) -> None:
+    runs: RunService = board.coordinator.control.state.runs
+    bad = replace(runs.plan(digest), extractor_name="worn", quorum=7)
+    runs.store.add_plan(bad, "operator", "none")
+    assert runs.fault(str(bad.digest)), "checked before anybody lists it"
+    of_admin, of_member = (call(app, "plan", "list")[1] for app in BOTH)
+    refused = "no longer passes the check: plan: quorum must be 1 to 1 for 1 members; withdraw it or propose it anew"
+    assert f"{bad.digest} worn 1 rounds target ε 8 {refused}" in of_admin
+    assert f"{bad.digest} worn no longer passes the coordinator's check" in of_member
+    assert f"{digest} tiny 1 rounds target ε 8 1 of 1 consented" in of_admin

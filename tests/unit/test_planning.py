@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from coordinator.runs.draft import PlanDraft, PrivacyDraft, TrainingDraft
-from coordinator.runs.planning import LEAST_NOISE, check_soundness, complete
+from coordinator.runs.planning import LEAST_NOISE, check_soundness, complete, cost_of
 from coordinator.workers.probe import Probe
 from shared.domain.consortium import Member, MemberState, Node, Purpose
-from shared.domain.errors import NotFound, UnsoundPlan
+from shared.domain.errors import InvalidConfig, NotFound, UnsoundPlan
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.ids import MemberId
 from shared.domain.plan import Plan, ServerOptimizer, SharedHead, least_quorum
@@ -157,6 +157,18 @@ def test_large_member_needs_a_smaller_delta() -> None:
     with pytest.raises(UnsoundPlan, match="δ may be at most 2e-06 here .* the plan has 1e-05"):
         planned(members=large)
     assert planned(privacy(delta=2e-6), large).privacy.delta == 2e-6
+
+
+@pytest.mark.parametrize("name", ["two--hyphens", "hyphen-", "-hyphen", "Capital", "", "dot.s", "x" * 65])
+def test_name_that_no_hubs_client_could_ask_for_is_refused(name: str) -> None:
+    with pytest.raises(InvalidConfig, match="extractor_name expects .* no hub's client could ask for"):
+        planned(replace(DRAFT, extractor_name=name))
+
+
+def test_plan_from_before_keeps_a_name_that_no_new_one_gets() -> None:
+    plan = replace(planned(), extractor_name="two--hyphens-")
+    assert cost_of(build(Plan, to_plain(plan), "plan"), PROBE).plan == plan
+    check_soundness(plan)
 
 
 def test_plan_without_anybody_is_refused() -> None:

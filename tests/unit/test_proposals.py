@@ -49,7 +49,7 @@ def digests(board: Board) -> list[str]:
     north = PlanMember(board.member.member_id, "North", 5000)
     found = []
     for rounds in (71, 72, 73):
-        plan = small_plan(members=(north, *members(2, 1000)), rounds=rounds, quorum=1)
+        plan = small_plan(members=(north, *members(2, 1000)), rounds=rounds, quorum=1, sampling_rate=0.01)
         runs.store.add_plan(plan, "operator", "none")
         found.append(str(plan.digest))
     runs.store.add_consent(found[1], north.member_id, "signature")

@@ -12,10 +12,12 @@ import pytest
 
 from coordinator.audit.log import entries
 from coordinator.runs import publishing
+from coordinator.runs.noised_counts import accuracy
 from coordinator.runs.publish_jobs import PublishJobs
 from coordinator.runs.publishing import Publisher
 from coordinator.runs.store import RunRow
-from coordinator.storage.database import reading
+from coordinator.storage import tables
+from coordinator.storage.database import reading, writing
 from coordinator.workers.redteam import Gate
 from shared.domain.errors import IllegalMove
 from shared.domain.plan import Plan
@@ -36,10 +38,11 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "require_gate", passes)
 
 
-def send(runs: RunBoard, method: str, path: str, token: str = "") -> Answer:
+def send(runs: RunBoard, method: str, path: str, token: str = "", body: Any = None) -> Answer:
     token = token or runs.board.room.accounts.issue_token("Ada", 600.0, "operator")
-    headers = {"authorization": f"Bearer {token}"}
-    return knock(runs.board.coordinator.asgi, method, f"/api/v1{path}", headers)
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    sent = b"" if body is None else json.dumps(body).encode()
+    return knock(runs.board.coordinator.asgi, method, f"/api/v1{path}", headers, sent)
 
 
 def status(runs: RunBoard, run: RunRow, token: str = "") -> dict[str, Any]:
@@ -188,3 +191,65 @@ def test_jobs_of_two_runs_are_two(runs: RunBoard) -> None:
     assert [job.run_id for job in kept.open()] == [other.id]
     begun = kept.begin(one.id)
     assert begun.problem == "" and not begun.over and kept.last(one.id) == begun
+
+
+def about(runs: RunBoard, number: int = 1) -> dict[str, Any]:
+    path = runs.board.home / "releases" / "tiny" / str(number) / "about.json"
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def test_notes_of_the_form_are_signed_with_the_release_beside_the_last_useful_validation(
+    runs: RunBoard,
+) -> None:
+    run = runs.sim.drive(runs.sim.start(runs.sim.plan(rounds=3, evaluate_every=1)))
+    counted = {
+        1: (55.0, 45.0, 5.0),
+        2: (60.0, 40.0, 5.0),
+        3: (3.0, -9.0, 5.0),
+    }  # the last drowned in its noise
+    with writing(runs.board.room.engine) as db:
+        for number, counts in counted.items():
+            names = ("counts_correct", "counts_wrong", "counts_noise_std")
+            row = tables.rounds.update().where(tables.rounds.c.number == number)
+            db.execute(row.values(dict(zip(names, counts, strict=True))))
+    ada = runs.browser()
+    assert f'href="/runs/{run.id}/publish"' in ada.get(f"/runs/{run.id}").text
+    assert "the weights after round 3 of 3" in words(ada.get(f"/runs/{run.id}/publish"))
+    assert "0.600 ± 0.036 in round 2; it will" in words(ada.get(f"/runs/{run.id}/publish"))
+    begun = ada.post(f"/runs/{run.id}/releases", notes="- A first <b>lens</b>.\r\n\r\nFour members.\r\n")
+    assert begun.status_code == 303
+    wait(runs, run)
+    found = about(runs)
+    assert found["notes"] == ["A first <b>lens</b>.", "Four members."] and found["licence"]["id"] == "other"
+    share, spread = accuracy(*counted[2]) or (0.0, 0.0)
+    assert found["validation"] == {"round_number": 2, "accuracy": share, "spread": spread}
+    card = (runs.board.home / "releases/tiny/1/README.md").read_text("utf-8")
+    assert "With the weights that round 2 began with" in card and "60.0 % ± 3.6 %" in card
+    assert "Nothing can be published now" in words(runs.browser().get(f"/runs/{run.id}/publish"))
+
+
+def test_notes_that_cannot_be_published_come_back_with_the_form(runs: RunBoard) -> None:
+    run = completed(runs)
+    refused = runs.browser().post(f"/runs/{run.id}/releases", notes="fine\nbell\x07")
+    assert refused.status_code == 422 and "Note 2 has the character U+0007" in words(refused)
+    assert "\nfine\nbell" in refused.text and status(runs, run)["job"] is None
+    token = runs.token(0)
+    refused = runs.browser().post(f"/runs/{run.id}/releases", notes=f"use {token}")
+    assert refused.status_code == 422 and "The notes hold a secret" in words(refused)
+    too_long = runs.browser().post(f"/runs/{run.id}/releases", notes="x" * 20_000)
+    assert too_long.status_code == 422 and status(runs, run)["job"] is None
+
+
+def test_notes_of_the_api_are_optional_and_a_release_keeps_its_own(runs: RunBoard) -> None:
+    run = completed(runs)
+    assert send(runs, "POST", f"/runs/{run.id}/releases", body={"notes": "a\tb"}).status == 422
+    assert send(runs, "POST", f"/runs/{run.id}/releases", body={"notes": "One."}).status == 201
+    assert about(runs)["notes"] == ["One."]
+    for body in (None, {"notes": ""}, {"notes": "One."}):
+        again = send(runs, "POST", f"/runs/{run.id}/releases", body=body)
+        assert again.status == 201 and json.loads(again.text)["release"] == "tiny-1"
+    other = send(runs, "POST", f"/runs/{run.id}/releases", body={"notes": "Two."})
+    assert other.status == 409 and "It was not changed: a release never changes." in other.text
+    said = json.loads(send(runs, "GET", "/releases/tiny/1/changes").text)
+    assert said["notes"] == ["One."]

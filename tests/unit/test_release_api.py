@@ -103,7 +103,7 @@ def test_any_two_releases_of_an_extractor_can_be_compared(board: Board) -> None:
 
 
 def test_first_release_has_none_before_it(board: Board) -> None:
-    assert get(board, "1/changes") == {"release": "digits-1", "before": None, "changes": []}
+    assert get(board, "1/changes") == {"release": "digits-1", "before": None, "notes": [], "changes": []}
 
 
 def test_damaged_release_claims_nothing(board: Board) -> None:

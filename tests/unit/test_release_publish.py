@@ -137,6 +137,12 @@ def test_publish_refuses_a_name_that_is_no_folder(kit: Kit) -> None:
     assert not (kit.home / "evil").exists()
 
 
+def test_plan_from_before_is_published_and_verified_under_a_name_that_no_new_one_gets(kit: Kit) -> None:
+    kit.plan = replace(kit.plan, extractor_name="two--hyphens-")
+    assert kit.publish() == "two--hyphens--1"
+    verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
+
+
 def test_release_of_mode_secure_shows_both_numbers_of_every_member(tmp_path: Path) -> None:
     kit = make_secure_kit(tmp_path)
     assert kit.publish() == "digits-1"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 
 from coordinator.registry.shelf import refresh, yank
 from shared.domain.clock import SystemClock
@@ -30,77 +29,44 @@ from shared.domain.errors import (
 from shared.release import hub_client
 from shared.release.pinning import pinned_trust
 from shared.release.signing import SigningKey
-from shared.release.store import TrustStore
 from shared.release.trust import parse_trust, rotate
-from shared.verification import VerifiedRelease, verify_release
-from tests.release_kit import Kit, make_kit
-from tests.release_server import registry_app, serving
+from shared.verification import verify_release
+from tests.pull_kit import FILES, Opened, PullHub, no_proxy, pull_hubs
+from tests.release_kit import make_kit
+from tests.release_server import Told, registry_app, serving
 
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
-
-
-@dataclass
-class Hub:
-    kit: Kit
-    app: FastAPI
-    url: str
-    to: Path
-
-    def connect(self, fingerprint: str | None = None) -> TrustStore:
-        return hub_client.connect(self.url, self.to, fingerprint or self.kit.fingerprint, self.kit.clock)
-
-    def pull(self, name: str | None = None) -> hub_client.Pulled[VerifiedRelease]:
-        def check(folder: Path, pinned: str) -> VerifiedRelease:
-            return verify_release(folder, pinned_root=pinned, clock=self.kit.clock)
-
-        return hub_client.pull(self.connect(), name, self.to, check, self.kit.clock)
-
-    def lie(self, path: str, told: object) -> None:
-        self.app.state.lies[f"/api/v1/{path}"] = told
-
-    def shown(self) -> list[str]:
-        return sorted(path.name for path in self.to.iterdir()) if self.to.exists() else []
+pytestmark = pytest.mark.usefixtures("no_proxy")
+__all__ = ["no_proxy"]
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kit, FastAPI, str]]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     # TLS knows only the machine's own time, so these certificates and documents live now.
-    kit = make_kit(tmp_path_factory.mktemp("pull"), moment=SystemClock().now())
-    kit.publish()
-    app = registry_app(kit.home, kit.clock)
-    with serving(app, kit.home) as url:
-        yield kit, app, url
+    yield from pull_hubs(make_kit(tmp_path_factory.mktemp("pull"), moment=SystemClock().now()))
 
 
 @pytest.fixture
-def hub(served: tuple[Kit, FastAPI, str], tmp_path: Path) -> Hub:
-    made, app, url = served
-    kit = made.copy(tmp_path / "coordinator")
-    app.state.home, app.state.clock, app.state.lies, app.state.config = kit.home, kit.clock, {}, None
-    return Hub(kit, app, url, tmp_path / "to")
+def hub(opened: Opened, tmp_path: Path) -> PullHub:
+    return opened(tmp_path)
 
 
-def test_pulled_release_verifies_under_the_root_that_the_fingerprint_pins(hub: Hub) -> None:
+def test_pulled_release_verifies_under_the_root_that_the_fingerprint_pins(hub: PullHub) -> None:
     pulled = hub.pull()
     assert pulled.folder == hub.to / "digits-1" and hub.shown() == [".commonlens", "digits-1"]
     assert pulled.downloaded_bytes > 0 and pulled.verified.pinned
     assert verify_release(pulled.folder, pinned_root=hub.kit.root, clock=hub.kit.clock).proofs
     assert hub.connect().state.pinned_root == hub.kit.root
-    assert [p.name for p in (hub.to / ".commonlens").glob("partial-*")] == []
+    assert hub.staged() == []
 
 
-def test_second_pull_downloads_nothing_and_needs_no_fingerprint(hub: Hub) -> None:
+def test_second_pull_downloads_nothing_and_needs_no_fingerprint(hub: PullHub) -> None:
     hub.pull()
     store = hub_client.connect(hub.url, hub.to, None, hub.kit.clock)
     assert store.state.url == hub.url
     assert hub.pull("digits-1").downloaded_bytes == 0
 
 
-def test_newest_release_is_the_default_and_an_older_one_can_be_named(hub: Hub) -> None:
+def test_newest_release_is_the_default_and_an_older_one_can_be_named(hub: PullHub) -> None:
     hub.kit.publish("two")
     assert hub.pull("digits").entry.id == "digits-2"
     assert hub.pull("digits-1").entry.id == "digits-1"
@@ -108,7 +74,7 @@ def test_newest_release_is_the_default_and_an_older_one_can_be_named(hub: Hub) -
         hub.pull("faces")
 
 
-def test_withdrawn_release_is_not_downloaded(hub: Hub) -> None:
+def test_withdrawn_release_is_not_downloaded(hub: PullHub) -> None:
     hub.kit.publish("two")
     yank(hub.kit.home, "digits-2", hub.kit.clock)
     assert hub.pull().entry.id == "digits-1"
@@ -116,7 +82,7 @@ def test_withdrawn_release_is_not_downloaded(hub: Hub) -> None:
         hub.pull("digits-2")
 
 
-def test_damaged_copy_is_replaced_as_a_whole(hub: Hub) -> None:
+def test_damaged_copy_is_replaced_as_a_whole(hub: PullHub) -> None:
     folder = hub.pull().folder
     (folder / "README.md").write_text("changed")
     (folder / "extra").write_text("added")
@@ -124,20 +90,20 @@ def test_damaged_copy_is_replaced_as_a_whole(hub: Hub) -> None:
     assert verify_release(folder, pinned_root=hub.kit.root, clock=hub.kit.clock).proofs
 
 
-def test_leftovers_of_a_killed_pull_are_removed(hub: Hub) -> None:
+def test_leftovers_of_a_killed_pull_are_removed(hub: PullHub) -> None:
     left = hub.to / ".commonlens" / "partial-digits-1-dead"
     left.mkdir(parents=True)
     hub.pull()
     assert not left.exists()
 
 
-def test_first_contact_needs_a_fingerprint(hub: Hub) -> None:
+def test_first_contact_needs_a_fingerprint(hub: PullHub) -> None:
     with pytest.raises(WrongAuthority, match="Give --ca-fingerprint"):
         hub_client.connect(hub.url, hub.to, None, hub.kit.clock)
     assert hub.shown() == []
 
 
-def test_wrong_fingerprint_names_its_phase_and_stores_nothing(hub: Hub) -> None:
+def test_wrong_fingerprint_names_its_phase_and_stores_nothing(hub: PullHub) -> None:
     with pytest.raises(
         WrongAuthority, match=r"Phase 2 of 3 \(compare the fingerprint\): The certificate authority"
     ):
@@ -145,7 +111,7 @@ def test_wrong_fingerprint_names_its_phase_and_stores_nothing(hub: Hub) -> None:
     assert hub.shown() == []
 
 
-def test_folder_stays_with_its_consortium(hub: Hub) -> None:
+def test_folder_stays_with_its_consortium(hub: PullHub) -> None:
     hub.pull()
     with pytest.raises(WrongAuthority, match="This folder is pinned to"):
         hub_client.connect("https://elsewhere.example", hub.to, None, hub.kit.clock)
@@ -153,14 +119,14 @@ def test_folder_stays_with_its_consortium(hub: Hub) -> None:
         hub.connect("sha256:" + "0" * 64)
 
 
-def test_server_with_the_right_words_and_another_certificate_is_refused(hub: Hub, tmp_path: Path) -> None:
+def test_server_with_the_right_words_and_another_certificate_is_refused(hub: PullHub, tmp_path: Path) -> None:
     other = make_kit(tmp_path / "other")
     app = registry_app(hub.kit.home, hub.kit.clock)
     with serving(app, other.home) as url, pytest.raises(WrongAuthority, match="Phase 3 of 3"):
         pinned_trust(url, hub.kit.fingerprint, hub.kit.clock)
 
 
-def test_trust_signed_by_another_root_is_refused_at_first_contact(hub: Hub, tmp_path: Path) -> None:
+def test_trust_signed_by_another_root_is_refused_at_first_contact(hub: PullHub, tmp_path: Path) -> None:
     other = make_kit(tmp_path / "other")
     ca_pem = (hub.kit.home / "keys" / "ca.pem").read_text()
     trust = json.loads((other.home / "trust.json").read_text())
@@ -169,7 +135,7 @@ def test_trust_signed_by_another_root_is_refused_at_first_contact(hub: Hub, tmp_
         hub.connect()
 
 
-def test_trust_that_names_another_ca_is_refused(hub: Hub) -> None:
+def test_trust_that_names_another_ca_is_refused(hub: PullHub) -> None:
     files = json.loads((hub.kit.home / "trust.json").read_text())
     following = replace(parse_trust(files), version=2, ca_sha256="sha256:" + "0" * 64)
     root = SigningKey.load(hub.kit.home / "keys" / "root.pem")
@@ -179,7 +145,7 @@ def test_trust_that_names_another_ca_is_refused(hub: Hub) -> None:
         hub.connect()
 
 
-def test_nobody_at_the_address_is_unreachable_and_exits_4(hub: Hub) -> None:
+def test_nobody_at_the_address_is_unreachable_and_exits_4(hub: PullHub) -> None:
     with pytest.raises(Unreachable, match=r"Phase 1 of 3 .*did not accept a connection") as caught:
         pinned_trust("https://127.0.0.1:9", hub.kit.fingerprint, hub.kit.clock)
     assert caught.value.exit_code == 4
@@ -188,12 +154,9 @@ def test_nobody_at_the_address_is_unreachable_and_exits_4(hub: Hub) -> None:
 @pytest.mark.parametrize(
     "url", ["http://lens.example", "lens.example", "https://", "https://a:b@lens.example", "https://x/?q=1"]
 )
-def test_only_an_https_address_without_secrets_is_called(hub: Hub, url: str) -> None:
+def test_only_an_https_address_without_secrets_is_called(hub: PullHub, url: str) -> None:
     with pytest.raises(Invalid, match="A coordinator's address looks like"):
         pinned_trust(url, hub.kit.fingerprint, hub.kit.clock)
-
-
-FILES = "releases/digits/1/files/"
 
 
 @pytest.mark.parametrize(
@@ -218,16 +181,16 @@ FILES = "releases/digits/1/files/"
     ],
 )
 def test_lying_server_leaves_nothing_visible(
-    hub: Hub, path: str, told: object, kind: type[CommonlensError], text: str
+    hub: PullHub, path: str, told: Told, kind: type[CommonlensError], text: str
 ) -> None:
     hub.lie(path, told)
     with pytest.raises(kind, match=text):
         hub.pull()
     assert [name for name in hub.shown() if name != ".commonlens"] == []
-    assert list(hub.to.glob(".commonlens/partial-*")) == []
+    assert bool(hub.staged()) == (kind in (Unreachable, NotFound)), "a lie is not gone on with"
 
 
-def test_other_weights_of_the_same_size_are_caught_by_verification(hub: Hub) -> None:
+def test_other_weights_of_the_same_size_are_caught_by_verification(hub: PullHub) -> None:
     data = bytearray((hub.kit.folder() / "model.safetensors").read_bytes())
     data[-2] ^= 1
     hub.lie(FILES + "model.safetensors", bytes(data))
@@ -236,14 +199,14 @@ def test_other_weights_of_the_same_size_are_caught_by_verification(hub: Hub) -> 
     assert hub.shown() == [".commonlens"]
 
 
-def test_manifest_of_another_release_is_not_the_one_promised(hub: Hub) -> None:
+def test_manifest_of_another_release_is_not_the_one_promised(hub: PullHub) -> None:
     hub.kit.publish("two")
     hub.lie("releases/digits/2/files/manifest.json", (hub.kit.folder(1) / "manifest.json").read_bytes())
     with pytest.raises(DigestMismatch, match="The catalogue promises digits-2"):
         hub.pull()
 
 
-def test_yesterdays_catalogue_is_refused(hub: Hub) -> None:
+def test_yesterdays_catalogue_is_refused(hub: PullHub) -> None:
     old = (hub.kit.home / "releases" / "catalogue.json").read_bytes()
     hub.kit.publish("two")
     hub.pull()
@@ -254,7 +217,7 @@ def test_yesterdays_catalogue_is_refused(hub: Hub) -> None:
         hub.pull()
 
 
-def test_frozen_catalogue_expires(hub: Hub) -> None:
+def test_frozen_catalogue_expires(hub: PullHub) -> None:
     old = (hub.kit.home / "releases" / "catalogue.json").read_bytes()
     hub.pull()
     hub.lie("releases", old)
@@ -263,7 +226,7 @@ def test_frozen_catalogue_expires(hub: Hub) -> None:
         hub.pull()
 
 
-def test_pull_follows_a_rotation_of_the_release_key(hub: Hub) -> None:
+def test_pull_follows_a_rotation_of_the_release_key(hub: PullHub) -> None:
     hub.pull()
     home = hub.kit.home
     current = json.loads((home / "trust.json").read_text())
@@ -278,7 +241,7 @@ def test_pull_follows_a_rotation_of_the_release_key(hub: Hub) -> None:
     assert pulled.verified.trust.version == 2 and pulled.downloaded_bytes > 0
 
 
-def test_registry_that_is_not_public_asks_for_a_token(hub: Hub) -> None:
+def test_registry_that_is_not_public_asks_for_a_token(hub: PullHub) -> None:
     class Config:
         public_releases = False
 
@@ -300,7 +263,7 @@ def test_registry_that_is_not_public_asks_for_a_token(hub: Hub) -> None:
         "releases/digits/1/files/other.txt",
     ],
 )
-def test_registry_serves_only_what_a_listed_manifest_names(hub: Hub, path: str) -> None:
+def test_registry_serves_only_what_a_listed_manifest_names(hub: PullHub, path: str) -> None:
     (hub.kit.folder(1) / "other.txt").write_text("not in the manifest")
     store = hub.connect()
     from shared.release.pinning import read_limited, verified_client
@@ -309,7 +272,7 @@ def test_registry_serves_only_what_a_listed_manifest_names(hub: Hub, path: str) 
         read_limited(client, f"/api/v1/{path}", 10**6, "Probe")
 
 
-def test_two_pulls_in_one_folder_do_not_meet(hub: Hub) -> None:
+def test_two_pulls_in_one_folder_do_not_meet(hub: PullHub) -> None:
     import fcntl
 
     hub.connect()

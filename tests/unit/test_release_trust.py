@@ -203,6 +203,17 @@ def test_client_refuses_a_catalogue_that_hides_or_changes_a_release(tmp_path: Pa
         client.accept_catalogue(catalogue(1, ONE), CLOCK)
 
 
+def test_what_another_process_accepted_meanwhile_is_not_forgotten(tmp_path: Path) -> None:
+    store(tmp_path).accept_catalogue(catalogue(1, ONE), CLOCK)
+    slow = TrustStore.open(tmp_path / "state.json")
+    two = CatalogueEntry("digits-2", "digits", 2, "sha256:" + "2" * 64)
+    TrustStore.open(tmp_path / "state.json").accept_catalogue(catalogue(3, ONE, two), CLOCK)
+    with pytest.raises(RolledBack, match="digits-2 was seen here before and is missing"):
+        slow.accept_catalogue(catalogue(2, ONE), CLOCK)
+    slow.accept_roll(sign_roll(roll(5), ROLL_KEY), CLOCK)
+    assert "digits-2" in TrustStore.open(tmp_path / "state.json").state.releases
+
+
 @pytest.mark.parametrize(
     "entries",
     [(ONE, ONE), (replace(ONE, id="digits-2"),), (replace(ONE, extractor_name="../x", id="../x-1"),)],

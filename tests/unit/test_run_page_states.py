@@ -132,9 +132,9 @@ def test_run_whose_checkpoint_moved_on_can_be_published_again(full: FullBoard) -
     published = releases.claimed(releases.find("digits", "1")).manifest.checkpoint_digest
     _move_run(full, state=RunState.COMPLETED.value, checkpoint_digest=published)
     page = admin.get(f"/runs/{full.run}")
-    assert "Published as digits-1" in words(page) and 'form="do-publish"' not in page.text
+    assert "Published as digits-1" in words(page) and "/publish" not in page.text
     _move_run(full, checkpoint_digest="sha256:" + "d5" * 32)
-    assert 'form="do-publish"' in admin.get(f"/runs/{full.run}").text
+    assert f'href="/runs/{full.run}/publish"' in admin.get(f"/runs/{full.run}").text
 
 
 def test_epsilon_of_the_chart_comes_as_csv(runs: RunBoard) -> None:

@@ -72,9 +72,10 @@ def test_run_with_a_shared_head_ends_in_a_release_of_the_extractor_alone_that_ve
         np.concatenate([release.weights.tensors[slot.name].ravel() for slot in trained(release)]),
         weights[:extractor],
     )
-    assert "Training head: shared, over 4 classes that the plan lists; not released." in (
-        folder / CARD_FILE
-    ).read_text("utf-8")
+    said = (folder / CARD_FILE).read_text("utf-8")
+    assert (
+        "All members trained under one head over 4 classes, which the plan lists and nobody released." in said
+    )
 
 
 def trained(release) -> list:

@@ -172,4 +172,4 @@ def test_verification_needs_no_torch(kit: Kit) -> None:
 def test_openssf_signature_by_the_key_that_the_trust_names_is_one_of_the_proofs(kit: Kit) -> None:
     release = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)
     assert release.proofs[-1].name == "OpenSSF signature over the folder"
-    assert "model.sig covers 6 files" in release.proofs[-1].line
+    assert "model.sig covers 7 files" in release.proofs[-1].line

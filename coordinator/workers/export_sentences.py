@@ -1,0 +1,79 @@
+"""A bert's files as `transformers` and `sentence-transformers` read them, made from the weights file alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.files import write_atomically, write_json
+from shared.extractors.bert_shape import NORM_EPSILON, TYPES, shape_of
+from shared.extractors.files import Weights
+from shared.extractors.wordpiece import BEGIN, END, MASKED, PADDING, UNKNOWN, tokenizer_of
+
+VOCABULARY_FILE, TOKENIZER_FILE = "vocab.txt", "tokenizer.json"
+_PUBLIC: Final = 0o644
+_TOKENS: Final = {
+    "cls_token": BEGIN,
+    "mask_token": MASKED,
+    "pad_token": PADDING,
+    "sep_token": END,
+    "unk_token": UNKNOWN,
+}
+_POOLING: Final = "1_Pooling"
+
+
+def transformers_config(spec: ExtractorSpec) -> dict[str, Any]:
+    """What config.json says beside our own keys, in the words of transformers."""
+    shape = shape_of(spec)
+    return {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "hidden_size": spec.embedding_dim,
+        "intermediate_size": shape.hidden,
+        "layer_norm_eps": NORM_EPSILON,
+        "max_position_embeddings": shape.places,
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.depth,
+        "type_vocab_size": TYPES,
+        "vocab_size": shape.words,
+    }
+
+
+def write_sentence_files(folder: Path, weights: Weights) -> None:
+    """Tokenizer, pooling and the order of modules into `folder`, where config.json is. Raises as `tokenizer_of`."""
+    shape = shape_of(weights.spec)
+    tokenizer = tokenizer_of(weights.vocabulary)
+    write_atomically(folder / TOKENIZER_FILE, tokenizer.to_str().encode("utf-8"), _PUBLIC)
+    words = "".join(f"{word}\n" for word in weights.vocabulary)
+    write_atomically(folder / VOCABULARY_FILE, words.encode("utf-8"), _PUBLIC)
+    plain: Mapping[str, Any] = {
+        "tokenizer_config.json": {
+            **_TOKENS,
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": True,
+            "model_max_length": shape.places,
+            "strip_accents": None,
+            "tokenize_chinese_chars": True,
+        },
+        "special_tokens_map.json": _TOKENS,
+        "modules.json": [
+            {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for place, (path, kind) in enumerate(
+                (("", "Transformer"), (_POOLING, "Pooling"), ("2_Normalize", "Normalize"))
+            )
+        ],
+        "sentence_bert_config.json": {"max_seq_length": shape.tokens, "do_lower_case": False},
+        f"{_POOLING}/config.json": {
+            "word_embedding_dimension": weights.spec.embedding_dim,
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": True,
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+    }
+    (folder / _POOLING).mkdir(exist_ok=True)
+    for name, value in plain.items():
+        write_json(folder / name, value, _PUBLIC)
