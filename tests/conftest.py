@@ -54,6 +54,8 @@ LONGEST = (
     "browser/test_admin_walk",
     "browser/test_every_page",
     "contracts/test_api_fuzz",
+    "unit/test_evaluate_commands",
+    "browser/test_browser_example",
     "unit/test_dashboard_runs",
     "unit/test_secure_round",
 )
@@ -66,3 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get("/".join(item.path.with_suffix("").parts[-2:]), len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: nothing looks for cycles in it again."""
+    gc.freeze()

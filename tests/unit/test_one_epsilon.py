@@ -42,6 +42,7 @@ def test_list_of_plans_calls_its_number_a_target(
         "rounds": 60,
         "target_epsilon": 8.0,
         "withdrawn": False,
+        "fault": "",
         "members": [{"consented": True, "counts": True}, {"consented": False, "counts": False}],
     }
 
