@@ -42,7 +42,7 @@ from shared.extractors.preprocess import to_input
 
 CALIBRATION_RECORDS, CALIBRATION_BATCH = 72, 8
 """As many again are those that ways are compared on."""
-CLOSE_ENOUGH = 0.005
+CLOSE_ENOUGH = 0.001
 """Share of error (`error_share`) at which no other way is tried."""
 FIRST_LAYERS = (2, 4, 8)
 """In fp32, where static alone is not close enough."""

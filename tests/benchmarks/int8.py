@@ -1,11 +1,11 @@
 """What int8 costs a head, on as many public records as it takes to tell.
 
-    python tests/benchmarks/int8.py [NAME ...] [--half 0.3]     one line each for the extractors of EXTRACTORS (all, or those named)
+    python tests/benchmarks/int8.py [NAME ...] [--half 0.3]      a line for each of EXTRACTORS, or those named
 
 Files and choice of the way are those of the shipped export. One linear probe is fitted on fp32 embeddings of many more
 records than a release's own, and asked about fp32 and int8 embeddings of the same held-out records, drawn until the
-95 % interval of the loss is within ± `--half` points or MOST were asked. Pictures are new crops of the photographs of the
-export's public set, texts are names in sixteen languages (tests/texts.py). Weights are random, from the library's
+95 % interval of the loss is within ± `--half` points or MOST were asked. Pictures are new crops of the photographs of
+the export's public set, texts are names in sixteen languages (tests/texts.py). Weights are random, from the library's
 public seed, except EfficientNet-Lite0's (ImageNet) and MiniLM's. Its results stand in docs/results.md.
 """
 
@@ -115,7 +115,7 @@ def languages(spec: ExtractorSpec) -> tuple[Records, Iterator[Records]]:
 
 
 def ask(spec: ExtractorSpec, fp32: OnnxFile, int8: OnnxFile, wanted: float) -> tuple[Asked, float]:
-    """Answers about held-out records until the loss is known to ± `wanted` points, and the share of error on the first chunk."""
+    """Answers about held-out records until the loss is known to ± `wanted` points; the first chunk's share of error."""
     learned, chunks = (languages if spec.kind is RecordKind.TEXT else crops)(spec)
     probe = Probe(fp32.embed(learned[0], spec), learned[1])
     asked, share = Asked(*(np.zeros(0, kind) for kind in (bool, bool, float))), 0.0
