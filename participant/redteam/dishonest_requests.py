@@ -108,13 +108,14 @@ def crafted_weights(plan: Plan, folder: Path, protected: bool) -> Outcome:
     play = NodePlay(plan, folder, honest_peers=False)
     clip_norm_l2 = play.plan.privacy.clip_norm_l2
     crafted = crafted_vectors(play)
-    unclipped = [play.longest_of_one(weights, UNBOUNDED) for weights in crafted]
-    worst = crafted[int(np.argmax(unclipped))]
+    records = play.reader.training_indices
+    together = [np.linalg.norm(play.clipped(weights, records, UNBOUNDED)) for weights in crafted]
+    worst = crafted[int(np.argmax(together))]
     noise_left = play.noise_left(worst)
     if protected:
         influence = max(play.longest_of_one(weights, clip_norm_l2) for weights in crafted)
     else:
-        influence = max(unclipped)
+        influence = play.longest_of_one(worst, UNBOUNDED)
     return Outcome(noise_left * clip_norm_l2 / influence, VICTIM_ALONE, influence=influence / clip_norm_l2)
 
 
