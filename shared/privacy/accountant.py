@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -32,6 +33,8 @@ ACCOUNTANT = f"pld (dp-accounting {importlib.metadata.version('dp-accounting')})
 LEAST_DELTA = 1e-10
 """Below this, float64 rounding of the convolutions is no longer negligible beside δ."""
 
+_LAST_PLACE = 900 * 4 - 1
+"""Of the noise multipliers of three digits that a plan may get, 0.100 to 999."""
 _LEAST_SIGMA, _MOST_SIGMA = 1e-3, 1e6
 _MOST_STEPS = 10**9
 _FLOAT_SLACK = 1.0 + 1e-5
@@ -108,22 +111,59 @@ def calibrate_noise_multiplier(
         step = GaussianEvent(_three_digits(place), sampling_rate, steps)
         return epsilon((step, *others), delta)
 
-    fits = 900 * 4 - 1
-    least = cost(fits)
-    if not least <= target_epsilon:
+    # Places with too little noise and with enough, and what they cost. ε falls as σ grows.
+    little, enough = (-1, math.inf), (_LAST_PLACE, cost(_LAST_PLACE))
+    if not enough[1] <= target_epsilon:
         raise UnsoundPlan(
             f"The target is ε {target_epsilon:g} at δ {delta:g}; even at noise multiplier "
-            f"{_three_digits(fits):g} these events cost ε {least:.4g}. No noise multiplier was chosen. Raise "
-            "the target, or plan fewer or rarer steps and evaluations."
+            f"{_three_digits(_LAST_PLACE):g} these events cost ε {enough[1]:.4g}. No noise multiplier was chosen. "
+            "Raise the target, or plan fewer or rarer steps and evaluations."
         )
-    too_little = -1
-    while fits - too_little > 1:
-        middle = (fits + too_little) // 2
-        if cost(middle) <= target_epsilon:
-            fits = middle
+    likely: int | None = _central_limit(target_epsilon, delta, sampling_rate, steps)
+    turns = itertools.count(1)
+    while enough[0] - little[0] > 1:
+        middle = (little[0] + enough[0]) // 2
+        place = middle if likely is None else min(max(likely, little[0] + 1), enough[0] - 1)
+        spent = cost(place)
+        if spent <= target_epsilon:
+            enough = place, spent
         else:
-            too_little = middle
-    return _three_digits(fits)
+            little = place, spent
+        # Now and then the middle, so that no curve makes it long.
+        likely = _meets(target_epsilon, little, enough) if next(turns) % 3 else None
+    return _three_digits(enough[0])
+
+
+def _central_limit(target_epsilon: float, delta: float, sampling_rate: float, steps: int) -> int:
+    """The place to begin with (Bu, Dong, Long, Su, HDSR 2020): how long a search takes depends on it, not its end.
+
+    All steps together are about one Gaussian of μ = q·√(T·(exp(1/σ²) - 1)), whose ε is about μ²/2 + μ·√(2·ln(1/δ)).
+    """
+    tail = -math.log(delta)
+    mu = max(math.sqrt(2.0 * (tail + target_epsilon)) - math.sqrt(2.0 * tail), 1e-9)
+    return _place_of(-0.5 * math.log(math.log1p((mu / sampling_rate) ** 2 / steps)))
+
+
+def _meets(target_epsilon: float, *ends: tuple[int, float]) -> int | None:
+    """The place where ε would meet the target if it were a power of σ through these; None where that says nothing."""
+    known = [
+        (math.log(_three_digits(place)), math.log(spent)) for place, spent in ends if 0.0 < spent < math.inf
+    ]
+    if not known or target_epsilon == 0.0:
+        return None
+    power = -1.0
+    if len(known) == 2:
+        (weak, more), (strong, less) = known
+        power = (less - more) / (strong - weak)
+    sigma, spent = known[0]
+    return _place_of(sigma + (math.log(target_epsilon) - spent) / power)
+
+
+def _place_of(log_sigma: float) -> int:
+    """The place of the first σ of three digits that is not below this one; the first or last where there is none."""
+    sigma = math.exp(min(max(log_sigma, math.log(0.1)), math.log(999.0)))
+    decade = math.floor(math.log10(sigma)) + 1
+    return min(max(math.ceil(sigma * 10.0 ** (3 - decade)) - 100 + 900 * decade, 0), _LAST_PLACE)
 
 
 def _three_digits(place: int) -> float:

@@ -30,7 +30,7 @@ MEMBERS = {"Hospital A": (60, 3), "Hospital B": (50, 2), "Clinic C": (40, 2), "S
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     """A coordinator that nobody has joined yet, with an admin."""
-    with consortium(tmp_path_factory.mktemp("browser"), {}, warm=True) as made:
+    with consortium(tmp_path_factory.mktemp("browser"), {}, warm=True, exports=False) as made:
         engine = open_database(read_config(made.home).database(made.home))
         AccountService(engine, SystemClock()).create("Ada Lovelace", Role.ADMIN, PASSWORD, "operator")
         engine.dispose()

@@ -100,11 +100,11 @@ def call(app: typer.Typer, *arguments: object, stdin: str = "") -> Done:
     return Done(code, out.getvalue(), err.getvalue())
 
 
-def command(name: str, *arguments: object, crash: str | None = None) -> Done:
+def command(name: str, *arguments: object) -> Done:
     """One command as a process of its own."""
     argv = [str(BIN / name), *(str(argument) for argument in arguments)]
     done = subprocess.run(
-        argv, env=_environment(crash), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        argv, env=_environment(None), capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
@@ -198,10 +198,15 @@ class Consortium:
 
     folder: Path
     port: int
-    coordinator: Daemon
     nursery: Nursery | None = None
+    cold: tuple[str, ...] = ()
+    """Who is started as an operator does, and not by the nursery."""
     fingerprint: str = ""
     members: dict[str, Organisation] = field(default_factory=dict)
+    coordinator: Daemon = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.coordinator = self.daemon("coordinator", "commonlens-coordinator", "serve", "--home", self.home)
 
     @property
     def home(self) -> Path:
@@ -243,8 +248,13 @@ class Consortium:
 
     def node(self, name: str, home: Path) -> Daemon:
         """A member's node, not started yet."""
-        argv = [str(BIN / "commonlens-participant"), "run", "--home", str(home)]
-        return Daemon(argv, self.folder / f"{name}.log", nursery=self.nursery)
+        return self.daemon(name, "commonlens-participant", "run", "--home", home)
+
+    def daemon(self, name: str, program: str, *arguments: object) -> Daemon:
+        """A process of one of our programs, not started yet; what it writes goes to `name`.log."""
+        argv = [str(BIN / program), *map(str, arguments)]
+        nursery = None if name in self.cold else self.nursery
+        return Daemon(argv, self.folder / f"{name}.log", nursery=nursery)
 
     def approve_peers(self) -> None:
         """Each member's operator approves everybody who is on the roll now."""
@@ -325,25 +335,27 @@ class Consortium:
 
 
 @contextlib.contextmanager
-def consortium(folder: Path, sizes: dict[str, tuple[int, int]], warm: bool = False) -> Iterator[Consortium]:
+def consortium(
+    folder: Path,
+    sizes: dict[str, tuple[int, int]],
+    warm: bool = False,
+    cold: tuple[str, ...] = (),
+    exports: bool = True,
+) -> Iterator[Consortium]:
     """A running coordinator whose releases are public; joined members (records, classes) that know each other.
 
-    `warm`: its processes come from a nursery.
+    `warm`: its processes come from a nursery, all but the `cold` ones. `exports`: releases have files for others, too.
     """
     port = free_port()
-    home = folder / "coordinator"
-    argv = [str(BIN / "commonlens-coordinator"), "serve", "--home", str(home)]
     nursery = Nursery() if warm else None
-    made = Consortium(folder, port, Daemon(argv, folder / "coordinator.log", nursery=nursery), nursery)
+    made = Consortium(folder, port, nursery, cold)
     try:
         line = made.admin("init", "Shapes together", "--port", port, "--public-releases")
         found = re.search(r"sha256:[0-9a-f]{64}", line.out)
         assert found is not None
         made.fingerprint = found.group()
-        with (home / "coordinator.toml").open("a") as settings:
-            if warm:
-                # Killed dozens of times while it publishes: what a release has for other programs is tested elsewhere.
-                settings.write("exports = false\n")
+        with (made.home / "coordinator.toml").open("a") as settings:
+            settings.write(f"exports = {str(exports).lower()}\n")
             settings.write("[library]\nfill = false\n")  # test_library_fill.py lets it
         made.serve()
         for name, (records, classes) in sizes.items():

@@ -50,7 +50,7 @@ STEPS_OF_PUBLISHING = ("13.1", "13.2", "13.3", "13.4", "13.5", "13.6")
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     """Four members; their nodes are started further down."""
-    with consortium(tmp_path_factory.mktemp("crash"), SIZES, warm=True) as made:
+    with consortium(tmp_path_factory.mktemp("crash"), SIZES, warm=True, exports=False) as made:
         yield made
 
 

@@ -32,9 +32,10 @@ CLASSES = ["direction-0", "direction-1", "direction-2"]
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
-    """Four members with different classes, their nodes running."""
+    """Four members with different classes, their nodes running; one of each kind is started as an operator does."""
     sizes = {"a": (60, 3), "b": (50, 2), "c": (40, 2), "d": (30, 3)}
-    with consortium(tmp_path_factory.mktemp("walk"), sizes) as made:
+    cold = ("coordinator", "a")
+    with consortium(tmp_path_factory.mktemp("walk"), sizes, warm=True, cold=cold) as made:
         for member in made.members.values():
             member.node.start()
         yield made
@@ -134,9 +135,10 @@ def test_member_killed_while_it_downloads_or_fits_starts_again(shapes: Consortiu
     pull = ("head", "pull", release)
     fit = ("head", "fit", release, "--data", "own", "--name", "mine")
     for step, words in (("14", pull), ("15", fit)):
-        crash = crash_at(shapes, "d", step)
-        killed = command("commonlens-participant", *words, "--home", member.home, crash=crash)
-        assert killed.code == -9 and marker(shapes, "d", step).exists(), killed.err
+        killed = shapes.daemon(f"killed-{step}", "commonlens-participant", *words, "--home", member.home)
+        killed.start(crash_at(shapes, "d", step))
+        killed.wait_killed()
+        assert marker(shapes, "d", step).exists()
         again = member.call(*words)
         assert again.code == 0, again.err
     assert "mine  3 classes" in member.call("head", "list").out
@@ -266,7 +268,7 @@ def test_stopping_coordinator_does_not_wait_for_a_client_that_only_holds_its_con
     shapes.serve()
 
 
-def test_coordinator_does_not_start_with_a_default_password(tmp_path: Path) -> None:
+def test_coordinator_does_not_start_with_a_default_password(shapes: Consortium, tmp_path: Path) -> None:
     home = tmp_path / "coordinator"
     assert call(coordinator_app, "init", "Careless", "--home", home, "--port", free_port()).code == 0
     engine = open_database(read_config(home).database(home))
@@ -275,8 +277,11 @@ def test_coordinator_does_not_start_with_a_default_password(tmp_path: Path) -> N
         hashed = AccountService(engine, SystemClock())._hasher.hash("changeme")
         database.execute(tables.accounts.update().values(password_hash=hashed))
     engine.dispose()
-    done = command("commonlens-coordinator", "serve", "--home", home)
-    assert done.code == 1 and "has a well-known password" in done.err
+    refused = shapes.daemon("careless", "commonlens-coordinator", "serve", "--home", home)
+    refused.start()
+    wait_for("it ends", lambda: not refused.running)
+    assert refused.process is not None and refused.process.returncode == 1
+    assert "has a well-known password" in refused.said()
 
 
 def join(home: Path, line: list[str], secret: str) -> Done:

@@ -144,7 +144,7 @@ def test_highest_delta_of_an_empty_data_set_is_refused() -> None:
         highest_delta(0)
 
 
-@pytest.mark.parametrize("target", [1.0, 3.0, 8.0])
+@pytest.mark.parametrize("target", [0.1, 1.0, 3.0, 8.0, 60.0])
 def test_calibrated_noise_fits_and_one_digit_less_does_not(target: float) -> None:
     sigma = calibrate_noise_multiplier(target, 1e-5, 0.05, 150)
     digit = 0.001 if sigma < 1 else 0.01 if sigma < 10 else 0.1
