@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from coordinator.registry.claims import other_manifest
 from coordinator.registry.store import LargeFiles
-from coordinator.workers.export_timm import OWN_ARCHITECTURE
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.errors import Invalid
 from shared.domain.release import (
@@ -25,6 +24,7 @@ from shared.domain.release import (
     Manifest,
     ReleaseFile,
 )
+from shared.exports.timm_file import OWN_ARCHITECTURE
 from shared.release import limits
 from shared.release.envelope import parse_document, read_bounded, read_document
 from shared.release.manifest import card_of, kind_of, parse_manifest

@@ -20,29 +20,25 @@ import onnxruntime
 import torch
 from torch import nn
 
-from coordinator.workers.export_config import config, preprocessor_config
 from coordinator.workers.export_energy import energy_of
 from coordinator.workers.export_int8 import Quantised, to_int8
 from coordinator.workers.export_onnx import opset_of, to_onnx
-from coordinator.workers.export_sentences import write_sentence_files
-from coordinator.workers.export_timm import timm_reads, write_timm_file
 from shared.domain.canonical import digest_of_file
 from shared.domain.errors import Broken, CommonlensError
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.files import write_atomically, write_json
 from shared.domain.release import (
-    CONFIG_FILE,
     LENS_FILE,
     LENS_PICTURE_FILE,
     MEASURED_FILE,
     ONNX_FILE,
     ONNX_INT8_FILE,
-    PREPROCESSOR_FILE,
     WEIGHTS_FILE,
 )
 from shared.domain.strict import to_plain
 from shared.exports.card_sections import card_sections
 from shared.exports.comparison import parity
+from shared.exports.configuration import configuration
 from shared.exports.measured import Energy, Measured, Parity, PublicSet, Speed
 from shared.exports.onnx_file import OnnxFile
 from shared.exports.public_records import PublicRecords, public_records
@@ -57,7 +53,6 @@ from shared.exports.speed import (
 )
 from shared.extractors import architectures
 from shared.extractors.files import Weights, read_weights
-from shared.extractors.wordpiece import WORD_PIECES
 from shared.lens.card_section import HEADING, NOT_OF_TEXTS, lens_section
 from shared.lens.picture import draw
 from shared.lens.profile import measure
@@ -141,14 +136,11 @@ def export(folder: Path, country: str = "") -> Measured:
 
 
 def write_configuration(folder: Path, weights: Weights) -> None:
-    """What other programs read beside the tensors: config.json and how a record becomes an input."""
-    spec = weights.spec
-    write_json(folder / CONFIG_FILE, config(spec), _PUBLIC)
-    write_json(folder / PREPROCESSOR_FILE, preprocessor_config(spec), _PUBLIC)
-    if spec.architecture in WORD_PIECES:
-        write_sentence_files(folder, weights)
-    if timm_reads(spec):
-        write_timm_file(folder, weights)
+    """What other programs read beside the tensors."""
+    for name, data in configuration(weights).items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, data, _PUBLIC)
 
 
 def check_parity(found: Parity, spec: ExtractorSpec) -> None:

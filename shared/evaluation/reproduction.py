@@ -2,7 +2,7 @@
 
 A claim holds
 
-- where it is a count, size, name or digest: if it is exactly so;
+- where it is a count, size, name or digest, or is told to other programs: if it is exactly so;
 - where it has a 95 % interval (probes, movements, the loss by int8): if value and both ends are each within half the
   width of the interval that is found here, or 0.001, or two of the records that were asked;
 - where it has none (cosines and top-1 of int8): within 0.01, for the integer kernels of other processors;
@@ -27,6 +27,7 @@ from shared.domain.extractor import RecordKind
 from shared.domain.release import ABOUT_FILE, LENS_PICTURE_FILE, ONNX_FILE, ONNX_INT8_FILE, WEIGHTS_FILE
 from shared.embedding import embed_function, onnx_of, promised_bytes
 from shared.evaluation.claims import Claim, at_most, equal, measured_again, near, shown
+from shared.evaluation.configuration_claims import configuration_claims
 from shared.evaluation.release_numbers import measured_of, profile_in
 from shared.exports.card_sections import card_sections
 from shared.exports.measured import LARGEST_DIFFERENCE, LOSS_BAR_POINTS, Int8Loss, Measured
@@ -95,6 +96,7 @@ def _measured(release: VerifiedExtractor, directory: Path, measured: Measured) -
     model = onnx_of(release, directory)
     data = promised_bytes(release, directory, ONNX_FILE)
     yield equal("files", "opset of model.onnx", measured.opset, "no file" if data is None else _opset(data))
+    yield from configuration_claims(release, directory)
     public = public_records(release.spec, measured.public.held_out)
     yield from _public_set(measured, public)
     yield from _parity(release, model, measured, public)

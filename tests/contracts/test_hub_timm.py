@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
-from coordinator.registry.build import KeepRequest
+from coordinator.registry.build import Export, KeepRequest
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
-from coordinator.workers.export_config import config
-from coordinator.workers.export_timm import TIMM_FILE, timm_name, timm_reads
 from coordinator.workers.export_worker import write_configuration
 from shared.domain.canonical import digest_of
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.release import CONFIG_FILE, WEIGHTS_FILE, Source, SourceKind
+from shared.domain.release import CONFIG_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE, Source, SourceKind
+from shared.evaluation.configuration_claims import configuration_claims
+from shared.exports.configuration import config
+from shared.exports.timm_file import TIMM_FILE, timm_name, timm_reads
 from shared.extractors.architectures import load, starting_weights
 from shared.extractors.files import read_weights, write_weights
 from shared.verification import verify_extractor
@@ -79,13 +81,26 @@ def exported(folder: Path, _release: str) -> Mapping[str, str]:
     return {}
 
 
+def other_tensors(folder: Path, release: str) -> Mapping[str, str]:
+    """What a publisher signs who gives users of timm another network."""
+    exported(folder, release)
+    tensors = load_file(folder / TIMM_FILE)
+    tensors["bn2.weight"] = 2.0 * tensors["bn2.weight"]
+    save_file(tensors, folder / TIMM_FILE, metadata={"format": "pt"})
+    return {}
+
+
+def shelf(kit: Kit, weights: Path, folder: Path, export: Export = exported) -> Kit:
+    """A coordinator's home with such an extractor on its shelf."""
+    own = kit.copy(folder / "coordinator")
+    source = Source(SourceKind.RANDOM, "For a test.", "Apache-2.0", "a seed")
+    publish(own.home, KeepRequest("pictures", source, weights), own.clock, export=export)
+    return own
+
+
 @pytest.fixture
 def pictures(kit: Kit, weights: Path, tmp_path: Path) -> Kit:
-    """The shelf with such an extractor on it."""
-    own = kit.copy(tmp_path / "coordinator")
-    source = Source(SourceKind.RANDOM, "For a test.", "Apache-2.0", "a seed")
-    publish(own.home, KeepRequest("pictures", source, weights), own.clock, export=exported)
-    return own
+    return shelf(kit, weights, tmp_path)
 
 
 def test_a_release_holds_the_file_and_the_hub_still_knows_it_by_our_name(pictures: Kit) -> None:
@@ -98,6 +113,20 @@ def test_a_release_holds_the_file_and_the_hub_still_knows_it_by_our_name(picture
     with serving(pictures) as served:
         tags = api(served).model_info(f"{SPACE}/pictures").tags
     assert "efficientnet-lite0" in tags and told["architecture"] not in tags
+
+
+@pytest.mark.parametrize(
+    ("export", "odd"), [(exported, []), (other_tensors, [(TIMM_FILE, "otherwise: bn2.weight")])]
+)
+def test_a_signed_file_for_timm_with_other_tensors_does_not_hold(
+    kit: Kit, weights: Path, tmp_path: Path, export: Export, odd: list[tuple[str, str]]
+) -> None:
+    own = shelf(kit, weights, tmp_path, export)
+    folder = Shelf(own.home).folder("pictures", 1)
+    release = verify_extractor(folder, pinned_root=own.root, clock=own.clock)
+    claims = list(configuration_claims(release, folder))
+    assert {claim.what for claim in claims} == {TIMM_FILE, CONFIG_FILE, PREPROCESSOR_FILE}
+    assert [(claim.what, claim.claimed) for claim in claims if not claim.holds] == odd
 
 
 def test_timm_makes_the_network_from_the_hub_and_gives_the_same_numbers(

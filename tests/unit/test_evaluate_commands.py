@@ -180,6 +180,8 @@ def test_what_an_honest_release_states_holds_and_nothing_is_written(kit: Kit, ru
     assert code == 0 and "✗" not in out and out.rstrip().endswith("of digits-1 that can be judged here hold.")
     assert "✓ tells texture, %: claimed " in out and "✓ North: ε alone at δ 1e-05: claimed " in out
     assert "✓ top-1 lost, points: claimed " in out and "✓ opset of model.onnx: 20" in out
+    assert "✓ config.json: as the weights file" in out
+    assert "✓ preprocessor_config.json: as the weights file" in out
     assert "✓ numbers under 'What it sees': " in out and "✓ lens.svg: drawn from lens.json" in out
     assert "· onnx int8, batch 1: " in out and "· torch eager, batch 32: " in out
     assert was == {path: path.stat().st_mtime_ns for path in (where, *where.rglob("*"))}
@@ -211,6 +213,10 @@ def lie_about_files(stated: Any) -> Any:
     return stated
 
 
+def lie_to_other_programs(stated: Any) -> Any:
+    return stated | {"image_mean": [0.9], "do_normalize": False, "auto_map": {"AutoModel": "evil.Model"}}
+
+
 def wrong_lines(out: str) -> set[str]:
     return {line[2:].partition(": ")[0] for line in out.splitlines() if line.startswith("✗")}
 
@@ -220,6 +226,7 @@ def test_every_lie_is_named_and_nothing_else(kit: Kit, run, tmp_path: Path) -> N
     where = folder(own, "digits")
     own.lie(where, LENS_FILE, lie_about_lens)
     own.lie(where, "measured.json", lie_about_files)
+    own.lie(where, "preprocessor_config.json", lie_to_other_programs)
     code, out, err = run("reproduce", where)
     assert code == 3
     assert wrong_lines(out) == {
@@ -232,6 +239,7 @@ def test_every_lie_is_named_and_nothing_else(kit: Kit, run, tmp_path: Path) -> N
         "measured weights",
         "bytes of model.safetensors",
         "opset of model.onnx",
+        "preprocessor_config.json",
         "digest",
         "bound",
         "largest difference in a number",
@@ -244,7 +252,8 @@ def test_every_lie_is_named_and_nothing_else(kit: Kit, run, tmp_path: Path) -> N
         "numbers under 'Size and speed'",
         "numbers under 'What it sees'",
     }
-    assert "19 do not hold: files, measured weights; files, bytes of model.safetensors; files, opset" in err
+    assert "claimed otherwise: auto_map, do_normalize, image_mean, found as the weights file" in out
+    assert "20 do not hold: files, measured weights; files, bytes of model.safetensors; files, opset" in err
     assert "· torch eager, batch 1: " in out and "not what this version draws from lens.json" in out
 
 

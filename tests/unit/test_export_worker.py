@@ -16,7 +16,6 @@ from PIL import Image
 
 from coordinator.registry.build import Export
 from coordinator.workers.export import run_export
-from coordinator.workers.export_config import config, preprocessor_config
 from coordinator.workers.export_int8 import Layers, fold_norms, to_int8, why_unfit
 from coordinator.workers.export_onnx import SPEC_KEY, to_onnx
 from coordinator.workers.export_worker import check_parity
@@ -35,6 +34,7 @@ from shared.domain.release import (
 )
 from shared.domain.strict import to_plain
 from shared.exports.comparison import int8_loss, parity
+from shared.exports.configuration import config, preprocessor_config
 from shared.exports.measured import Measured, Parity, read_measured
 from shared.exports.onnx_file import OnnxFile
 from shared.exports.public_records import public_records

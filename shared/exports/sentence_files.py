@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
+from shared.domain.canonical import canonical_bytes
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.files import write_atomically, write_json
 from shared.extractors.bert_shape import NORM_EPSILON, TYPES, shape_of
 from shared.extractors.files import Weights
 from shared.extractors.wordpiece import BEGIN, END, MASKED, PADDING, UNKNOWN, tokenizer_of
 
 VOCABULARY_FILE, TOKENIZER_FILE = "vocab.txt", "tokenizer.json"
-_PUBLIC: Final = 0o644
 _TOKENS: Final = {
     "cls_token": BEGIN,
     "mask_token": MASKED,
@@ -42,13 +40,10 @@ def transformers_config(spec: ExtractorSpec) -> dict[str, Any]:
     }
 
 
-def write_sentence_files(folder: Path, weights: Weights) -> None:
-    """Tokenizer, pooling and the order of modules into `folder`, where config.json is. Raises as `tokenizer_of`."""
+def sentence_files(weights: Weights) -> dict[str, bytes]:
+    """Tokenizer, pooling and the order of modules, by name. Raises as `tokenizer_of`."""
     shape = shape_of(weights.spec)
-    tokenizer = tokenizer_of(weights.vocabulary)
-    write_atomically(folder / TOKENIZER_FILE, tokenizer.to_str().encode("utf-8"), _PUBLIC)
     words = "".join(f"{word}\n" for word in weights.vocabulary)
-    write_atomically(folder / VOCABULARY_FILE, words.encode("utf-8"), _PUBLIC)
     plain: Mapping[str, Any] = {
         "tokenizer_config.json": {
             **_TOKENS,
@@ -74,6 +69,8 @@ def write_sentence_files(folder: Path, weights: Weights) -> None:
             "pooling_mode_mean_sqrt_len_tokens": False,
         },
     }
-    (folder / _POOLING).mkdir(exist_ok=True)
-    for name, value in plain.items():
-        write_json(folder / name, value, _PUBLIC)
+    return {
+        TOKENIZER_FILE: tokenizer_of(weights.vocabulary).to_str().encode("utf-8"),
+        VOCABULARY_FILE: words.encode("utf-8"),
+        **{name: canonical_bytes(value) + b"\n" for name, value in plain.items()},
+    }

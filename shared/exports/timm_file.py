@@ -7,13 +7,11 @@ the file that config.json names, so `model.safetensors` stays what everything el
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, Final
 
 from safetensors.numpy import save
 
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.files import write_atomically
 from shared.exports.fitting import per_channel
 from shared.extractors.files import Weights
 
@@ -75,10 +73,10 @@ def timm_config(spec: ExtractorSpec) -> dict[str, Any]:
     }
 
 
-def write_timm_file(folder: Path, weights: Weights) -> None:
-    """TIMM_FILE into `folder`. Raises OutOfSpace."""
+def timm_file(weights: Weights) -> bytes:
+    """TIMM_FILE: safetensors."""
     tensors = {timm_name(name): tensor for name, tensor in weights.tensors.items()}
-    write_atomically(folder / TIMM_FILE, save(tensors, metadata={"format": "pt"}), 0o644)
+    return save(tensors, metadata={"format": "pt"})
 
 
 def timm_name(name: str) -> str:

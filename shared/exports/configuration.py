@@ -1,4 +1,4 @@
-"""config.json and preprocessor_config.json: what an extractor is, in the words that model hubs' tools read.
+"""What other programs read beside the tensors, made from the weights file alone, in the words that hubs' tools read.
 
 transformers' image processors read the second as it stands (shortest side resized, centre cut out: what fit_image
 does to a square); `fit` says in a sentence what no key says.
@@ -8,18 +8,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.workers.export_sentences import transformers_config
-from coordinator.workers.export_timm import timm_config, timm_reads
+from shared.domain.canonical import canonical_bytes
 from shared.domain.extractor import ExtractorSpec, RecordKind
-from shared.domain.release import ONNX_FILE, WEIGHTS_FILE
+from shared.domain.release import CONFIG_FILE, ONNX_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE
 from shared.domain.strict import to_plain
 from shared.exports.fitting import fit_of, per_channel
 from shared.exports.onnx_file import OPSET, OUTPUT, input_names
+from shared.exports.sentence_files import sentence_files, transformers_config
+from shared.exports.timm_file import TIMM_FILE, timm_config, timm_file, timm_reads
+from shared.extractors.files import Weights
 from shared.extractors.wordpiece import WORD_PIECES
 
 MODEL_TYPE = "commonlens"
 _BILINEAR = 2
 """Pillow's number for it, which the ecosystem's files use."""
+
+
+def configuration(weights: Weights) -> dict[str, bytes]:
+    """Each file's bytes by its name. Raises as `sentence_files`."""
+    spec = weights.spec
+    made = {
+        CONFIG_FILE: canonical_bytes(config(spec)) + b"\n",
+        PREPROCESSOR_FILE: canonical_bytes(preprocessor_config(spec)) + b"\n",
+    }
+    if spec.architecture in WORD_PIECES:
+        made |= sentence_files(weights)
+    if timm_reads(spec):
+        made[TIMM_FILE] = timm_file(weights)
+    return made
 
 
 def config(spec: ExtractorSpec) -> dict[str, Any]:
