@@ -11,6 +11,7 @@ import numpy as np
 
 from participant.redteam.canaries import AuditSet, make_audit_set
 from participant.redteam.dry_run import DryRun, Member
+from participant.redteam.guessing import Guesses
 from participant.redteam.inversion import Effort
 from participant.redteam.run import Depth
 from participant.redteam.self_audit import AuditDepth, audited
@@ -27,7 +28,13 @@ COORDINATES = 1024
 """Of the canaries, beside the extractor's own."""
 NOISE_MULTIPLIER = {1: 4.49, 3: 1.91, 8: 1.01}
 """ε of a whole `audit_plan` → σ; see test_redteam_audit.py::test_plans_of_an_audit_cost_what_they_say."""
-SHALLOW = Depth("shallow", AuditDepth(120, 512, 24, 12, 24), imprint_records=32, inversion=Effort(4, 2))
+SHALLOW = Depth(
+    "shallow",
+    AuditDepth(120, 512, 24, 12, 24),
+    imprint_records=32,
+    inversion=Effort(4, 2),
+    guesses=Guesses(64, 16),
+)
 
 
 def redteam_plan(mode: Mode = Mode.LOCAL, **changes: Any) -> Plan:

@@ -71,21 +71,21 @@ class Terms:
     """As the plan says; without augmentations two rounds on the same records have the same sum."""
 
 
-class PictureRecords:
-    """Pictures in memory, all on the training side."""
+class RecordsInMemory:
+    """Pictures or texts in memory, all on the training side."""
 
-    def __init__(self, images_u8: Pixels, labels: Indices, classes: tuple[str, ...]) -> None:
+    def __init__(self, records_u8: Pixels, labels: Indices, classes: tuple[str, ...]) -> None:
         self.classes = classes
         self.held_out_indices: Indices = np.zeros(0, dtype=np.int64)
-        self._images, self._labels = images_u8, labels
+        self._records, self._labels = records_u8, labels
 
     def poisson_draw(self, noise: NoiseSource, rate: float) -> Indices:
-        """Each picture with probability `rate`; all of them at 1."""
+        """Each record with probability `rate`; all of them at 1."""
         return np.flatnonzero(noise.uniform(len(self._labels)) < rate)
 
     def load(self, indices: Indices) -> tuple[Pixels, Indices]:
         """(uint8 [B, H, W, C], int64 [B])."""
-        return self._images[indices], self._labels[indices]
+        return self._records[indices], self._labels[indices]
 
 
 class DryRun:

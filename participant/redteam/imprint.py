@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from participant.policy import Policy, check_rules
 from participant.redteam.canaries import CLASSES, given_head
-from participant.redteam.dry_run import DryRun, Floats, Member, PictureRecords, Terms
+from participant.redteam.dry_run import DryRun, Floats, Member, RecordsInMemory, Terms
 from participant.redteam.pictures import Pixels, psnr_db, synthetic_pictures
 from participant.redteam.report import AttackRow
 from participant.training.dp_sgd import make_engine
@@ -103,7 +103,7 @@ def imprint_rows(
         "clip only": _plain_sum(dry, victims, labels, plan.privacy.clip_norm_l2),
     }
     terms = Terms(plan.privacy.noise_multiplier, augmented=False)
-    seen = dry.round(PictureRecords(victims, labels, CLASSES), terms)
+    seen = dry.round(RecordsInMemory(victims, labels, CLASSES), terms)
     sums["the plan: clip and noise"] = dry.with_honest_shares(seen, terms)
     if plan.privacy.mode is Mode.SECURE:
         sums["the plan, all other members deviating"] = seen.extractor

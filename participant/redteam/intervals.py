@@ -1,4 +1,4 @@
-"""Intervals around what a dry run measured, and the test of its draws: the statistics of self_audit.py."""
+"""Intervals around what a dry run measured, and the test of its draws: statistics of self_audit.py and guessing.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2, norm
+from scipy.stats import beta, chi2, norm
 
 Floats = npt.NDArray[np.float64]
 ERROR = 1e-5
@@ -43,6 +43,11 @@ def std_of(samples: Sequence[Floats]) -> Interval:
         math.sqrt(squares / float(chi2.isf(ERROR, freedom))),
         math.sqrt(squares / float(chi2.ppf(ERROR, freedom))),
     )
+
+
+def least_share(successes: int, trials: int) -> float:
+    """The lower end around the probability of a success, exact for independent trials (Clopper, Pearson 1934)."""
+    return 0.0 if successes == 0 else float(beta.ppf(ERROR, successes, trials - successes + 1))
 
 
 def poisson_p_value(drawn: npt.NDArray[np.bool_], rate: float) -> tuple[float, str]:

@@ -4,15 +4,13 @@ Geiping, Bauermeister, Dröge, Moeller 2020, "Inverting gradients: how easy is i
 learning?", equation 4: minimise 1 - cos(∇L(x, y), g) + α·TV(x) by Adam on the sign of its gradient, pixels kept
 in range, step size a tenth after 3/8, 5/8 and 7/8 of the way.
 
-The attacker is given everything but the record: the weights, the training head, the label, and a batch of that one
-record. What the sum holds of others is given too, so that in mode secure only their noise hides the victim.
-The network is one that this attack is good at, because a failure on a hard one would teach nothing; the clip,
-the noise and the masks are those of the plan. Its failure certifies nothing about ε.
+What the attacker is given, and what it sees: stages.py. The network is one that this attack is good at, because a
+failure on a hard one would teach nothing; the clip, the noise and the masks are those of the plan. Its failure
+certifies nothing about ε.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from participant.redteam.canaries import CLASSES
-from participant.redteam.dry_run import DryRun, Floats, PictureRecords, Terms
-from participant.redteam.imprint import UNBOUNDED
+from participant.redteam.dry_run import DryRun, Floats
 from participant.redteam.pictures import (
     Picture,
     Pixels,
@@ -34,14 +30,11 @@ from participant.redteam.pictures import (
     synthetic_pictures,
 )
 from participant.redteam.report import AttackRow, PictureFile
-from participant.training.dp_sgd import make_engine
-from participant.training.head import HeadState, build_head
+from participant.redteam.stages import LABEL, gradient_of, public_head, stages_of
+from participant.training.head import build_head
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import Plan
 from shared.extractors import architectures
-from shared.extractors.preprocess import to_input
-from shared.secagg.fixed_point import from_ring, to_ring
-from shared.secagg.masks import add_mask
 
 MOST_PIXELS_A_SIDE = 32
 _STEP_SIZE, _TOTAL_VARIATION = 0.075, 0.01
@@ -119,41 +112,16 @@ def invert_stages(plan: Plan, picture: Pixels, folder: Path, effort: Effort) -> 
     """Attack each stage of what leaves; `plan.extractor` is the network. The first has no protection."""
     spec = plan.extractor
     extractor = architectures.build(spec, seed=0)
-    generator = np.random.Generator(np.random.PCG64(6))
-    weight = generator.normal(0.0, 1.0, (len(CLASSES), spec.embedding_dim)) / spec.embedding_dim**0.5
-    # A public head of no meaning: one at zero, as rounds start with, would let no gradient through.
-    state = HeadState(weight.astype(np.float32), np.zeros(len(CLASSES), np.float32))
-    dry, head, label = (
-        # A network of its own: the member's round moves it, and the attack knows the weights before that.
-        DryRun(plan, architectures.build(spec, seed=0), state, folder),
-        build_head(state),
-        torch.zeros(1, dtype=torch.long),
-    )
+    state = public_head(extractor, spec)
+    dry = DryRun(plan, architectures.build(spec, seed=0), state, folder)
     true = picture[0].astype(np.float64) / 255.0
-    x = torch.from_numpy(to_input(picture, spec))
-
-    def summed(clip_norm_l2: float) -> Floats:
-        engine = make_engine(extractor, head, micro_batch=1, device=torch.device("cpu"))
-        return engine.clipped_sum(x, label, clip_norm_l2)[0].astype(np.float64)
-
-    terms = Terms(plan.privacy.noise_multiplier, augmented=False)
-    seen = dry.round(PictureRecords(picture, label.numpy(), CLASSES), terms)
-    stages: list[tuple[str, Floats, bool]] = [
-        ("nothing", summed(UNBOUNDED), False),
-        ("clip only", summed(plan.privacy.clip_norm_l2), False),
-    ]
-    if plan.secure is None:
-        stages.append(("clip and noise", seen.extractor, True))
-    else:
-        stages += [
-            ("noise share, unmasked", seen.extractor, True),
-            ("under masks", _masked(seen.extractor, plan), True),
-            ("secure sum", dry.with_honest_shares(seen, terms), True),
-        ]
-    pictures = invert(extractor, head, [target for _, target, _ in stages], label, spec, effort)
+    stages = stages_of(dry, gradient_of(extractor, state, spec), picture)
+    label = torch.full((1,), LABEL)
+    targets = [stage.vector for stage in stages]
+    pictures = invert(extractor, build_head(state), targets, label, spec, effort)
     return [
-        Inverted(stage, made, psnr_db(made, true), ssim(made, true), protects)
-        for (stage, _, protects), made in zip(stages, pictures, strict=True)
+        Inverted(stage.name, made, psnr_db(made, true), ssim(made, true), stage.protects)
+        for stage, made in zip(stages, pictures, strict=True)
     ]
 
 
@@ -224,14 +192,3 @@ def _total_variation(x: Tensor) -> Tensor:
     """[N, C, H, W] → [N]."""
     across = (x[..., 1:] - x[..., :-1]).abs().mean(dim=(1, 2, 3))
     return across + (x[..., 1:, :] - x[..., :-1, :]).abs().mean(dim=(1, 2, 3))
-
-
-def _masked(vector: Floats, plan: Plan) -> Floats:
-    """The member's part as the coordinator holds it: ring elements under one mask that it has no key of (5.3)."""
-    if plan.secure is None:
-        return vector
-    # Any whole numbers: under the mask every ring element is uniform, whatever was there.
-    grid = np.rint(vector * plan.sensitivity_l2 / plan.secure.grid_width).astype(np.int64)
-    ring = to_ring(grid, plan.secure.ring_bits)
-    add_mask(ring, os.urandom(32))
-    return from_ring(ring, plan.secure.ring_bits).astype(np.float64)

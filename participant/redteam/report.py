@@ -23,7 +23,8 @@ class AttackRow:
     """In words, with its number."""
     number: float
     protected: bool | None
-    """Whether a protection of ours was in place and held; None where there was none: there it must succeed."""
+    """Whether a protection of ours was in place and held; None where there was none: there it must succeed. None also
+    where the noise promises too little to be refuted; `gains` then says so."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""The whole red team for one plan: imprint, inversion, self-audit, coordinator table, report. Start reading here.
+"""The whole red team for one plan: imprint, inversion, guessing of texts, self-audit, coordinator table, report.
 
-A pure function of a plan: it needs no member's folder, no network and no records. Everything it trains on is
-synthetic, unless the operator asks for pictures of its own records, which then stay in the report's folder.
+Start reading here. A pure function of a plan: it needs no member's folder, no network and no records. Everything it
+trains on is synthetic, unless the operator asks for pictures of its own records, which then stay in the report's
+folder.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch
 
 from participant.records.reader import RecordReader
 from participant.redteam.coordinator_table import coordinator_table
+from participant.redteam.guessing import NAME as GUESSING
+from participant.redteam.guessing import Guesses, guessing_rows
 from participant.redteam.imprint import Robbery, imprint_rows
 from participant.redteam.inversion import Effort, demonstration_spec, inversion_rows
 from participant.redteam.pictures import Pixels, side_by_side, synthetic_pictures
@@ -36,6 +39,7 @@ from shared.privacy.accountant import epsilon
 
 Progress = Callable[[str], None]
 _TIMED = 8
+_SHORTEST_LIST = 32
 _STAND_IN = ExtractorSpec("small-gn", 1, 16, 16, 16, options={"width": 8})
 
 
@@ -47,8 +51,10 @@ class Depth:
     audit: AuditDepth = field(default_factory=AuditDepth)
     imprint_records: int = 64
     inversion: Effort = field(default_factory=lambda: Effort(iterations=250, starts=2))
+    guesses: Guesses = field(default_factory=Guesses)
     most_audit_s: float = 15.0
-    """Estimated seconds of gradients of the plan's extractor, above which the audit takes a smaller one."""
+    """Estimated seconds of gradients of the plan's extractor, above which the audit takes a smaller one, and the attack
+    on texts a shorter list."""
 
 
 DEEP = Depth(
@@ -56,6 +62,7 @@ DEEP = Depth(
     audit=AuditDepth(canaries=5000, coordinates=16384, draw_canaries=400, draw_rounds=100, noise_rounds=100),
     imprint_records=256,
     inversion=Effort(iterations=2000, starts=8),
+    guesses=Guesses(candidates=1000, victims=100),
     most_audit_s=math.inf,
 )
 DEPTHS = {depth.name: depth for depth in (Depth(), DEEP)}
@@ -86,7 +93,7 @@ def run_redteam(
     Nothing is raised for a finding: see `RedteamReport.refused`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    agreed, (plan, start, played) = plan, _in_pictures(plan, start)
+    agreed, own_start, (plan, start, played) = plan, start, _in_pictures(plan, start)
     audited, start, notes = _extractor_to_audit(plan, start, depth)
     with tempfile.TemporaryDirectory(prefix="redteam-") as scratch:
         progress("imprint")
@@ -102,6 +109,7 @@ def run_redteam(
             depth.inversion,
             None if own is None else own.small,
         )
+        guessed = _guessed(agreed, own_start, Path(scratch) / "guessing", depth, progress)
         progress("self-audit")
         audit = self_audit(audited, start, Path(scratch) / "audit", depth.audit)
     progress("malicious coordinator")
@@ -115,7 +123,7 @@ def run_redteam(
         depth=depth.name,
         epsilon=epsilon(plan.events_of_run(), plan.privacy.delta),
         delta=plan.privacy.delta,
-        attacks=(*attacks, *inverted, *coordinators, *more),
+        attacks=(*attacks, *inverted, *guessed, *coordinators, *more),
         audit=tuple(audit),
         pictures=(PictureFile("imprint.png", caption), picture),
         notes=(*played, *notes, *_notes(plan, own)),
@@ -139,7 +147,8 @@ def own_pictures(plan: Plan, reader: Callable[[ExtractorSpec], RecordReader], mo
     if plan.extractor.kind is not RecordKind.IMAGE:
         raise Invalid(
             f"The attacks show pictures, and this plan's records are of kind {plan.extractor.kind.value!r}. Nothing "
-            "was attacked. Leave out --own-records: the attacks are then made on synthetic pictures."
+            "was attacked. Leave out --own-records: the plan's own extractor is then attacked on synthetic texts, and "
+            "the rest shows synthetic pictures."
         )
     large, small = reader(plan.extractor), reader(demonstration_spec(plan))
     return OwnPictures(
@@ -147,15 +156,28 @@ def own_pictures(plan: Plan, reader: Callable[[ExtractorSpec], RecordReader], mo
     )
 
 
+def _guessed(
+    plan: Plan, start: Weights | None, folder: Path, depth: Depth, progress: Progress
+) -> list[AttackRow]:
+    """The attack on a plan of texts, on its own extractor; nothing for pictures."""
+    if plan.extractor.kind is not RecordKind.TEXT:
+        return []
+    progress(GUESSING)
+    affordable = max(_SHORTEST_LIST, depth.most_audit_s / _seconds_a_gradient(plan, start))
+    candidates = int(min(depth.guesses.candidates, affordable))
+    return guessing_rows(plan, start, folder, replace(depth.guesses, candidates=candidates))
+
+
 def _in_pictures(plan: Plan, start: Weights | None) -> tuple[Plan, Weights | None, list[str]]:
     """The plan as it is, or of texts one that differs in its extractor alone; and a note that says so."""
     if plan.extractor.kind is RecordKind.IMAGE:
         return plan, start, []
     note = (
-        f"The plan's records are of kind {plan.extractor.kind.value!r}, and these attacks are on pictures: all took "
-        f"small-gn on {_STAND_IN.height}x{_STAND_IN.width} pixels in place of {plan.extractor.architecture}. Clip, "
-        "noise, grid, masks and ledger are the plan's, and the member's code. Not attacked is the architecture "
-        "itself; that each of its records is clipped by itself is held by the tests of this software."
+        f"The plan's records are of kind {plan.extractor.kind.value!r}. Its {plan.extractor.architecture} is attacked by "
+        f"{GUESSING}, with synthetic texts in batches of one; that each record of a larger batch is clipped by itself is "
+        "held by the tests of this software. All other attacks and the audit are on pictures: they took small-gn on "
+        f"{_STAND_IN.height}x{_STAND_IN.width} pixels in its place. Clip, noise, grid, masks and ledger are the plan's, "
+        "and the member's code."
     )
     return replace(plan, extractor=_STAND_IN), None, [note]
 

@@ -9,6 +9,7 @@ that was started, {"started": pid}, or ended, {"ended": pid, "status": …}.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import selectors
@@ -28,6 +29,7 @@ WARM = (
     "participant.training.opacus_engine",
     "dp_accounting",
     "coordinator.server",
+    "pandas",  # pyarrow imports it where it is installed
 )
 
 
@@ -115,6 +117,7 @@ def main() -> None:
     """The parent itself. It starts no thread, so that a fork of it is sound."""
     for name in WARM:
         __import__(name)
+    gc.freeze()  # a child that looks for cycles in what was imported would get a copy of all of it
     reaped, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
