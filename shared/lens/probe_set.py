@@ -55,7 +55,7 @@ class Question:
         return 1.0 / len(np.unique(self.labels))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProbeSet:
     """uint8 [N, SIDE, SIDE, 3] everywhere."""
 
@@ -67,6 +67,11 @@ class ProbeSet:
     """Asked of the photographs; its labels say which crops show the same one."""
     scene_questions: tuple[Question, ...]
     digest: Digest
+
+    @property
+    def pictures(self) -> Mapping[str, Pixels]:
+        """All of them, by name."""
+        return {"photographs": self.photographs, "scenes": self.scenes, **self.changed}
 
 
 @cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from shared.lens.measures import Distances, Mask, Vectors, answers, distances
 from shared.lens.probe_set import ProbeSet
 
 _BATCH = 32
+_KEPT_BYTES = 2**25
+"""Up to so many in all, pictures of one size are fitted once: two releases are mostly compared at the same one."""
 
 Embed = Callable[[Pixels], npt.NDArray[np.float32]]
 """uint8 [N, height, width, channels] → float32 [N, D]."""
@@ -56,20 +59,25 @@ def look(embed: Embed, channels: int, height: int, width: int, probe_set: ProbeS
     finite, InvalidConfig for channels that no picture has.
     """
 
-    def vectors(pictures: Pixels) -> Vectors:
-        fit = _fitting(channels, height, width)
-        batches = [pictures[k : k + _BATCH] for k in range(0, len(pictures), _BATCH)]
-        return np.concatenate(
-            [_checked(embed(np.stack([fit(x) for x in batch])), batch) for batch in batches]
-        )
+    size = (channels, height, width)
+    parts = probe_set.pictures
+    small = sum(map(len, parts.values())) * channels * height * width <= _KEPT_BYTES
 
+    def batches(name: str) -> Iterator[Pixels]:
+        pictures = _kept(probe_set, size)[name] if small else parts[name]
+        for k in range(0, len(pictures), _BATCH):
+            yield pictures[k : k + _BATCH] if small else _fitted(pictures[k : k + _BATCH], size)
+
+    vectors = {
+        name: np.concatenate([_checked(embed(batch), batch) for batch in batches(name)]) for name in parts
+    }
     return Seen(
         channels,
         height,
         width,
-        photographs=vectors(probe_set.photographs),
-        changed={name: vectors(pictures) for name, pictures in probe_set.changed.items()},
-        scenes=vectors(probe_set.scenes),
+        photographs=vectors["photographs"],
+        changed={name: vectors[name] for name in probe_set.changed},
+        scenes=vectors["scenes"],
     )
 
 
@@ -83,10 +91,15 @@ def find(seen: Seen, probe_set: ProbeSet) -> Findings:
     return Findings(distances(before, seen.changed, content.labels[content.held_out]), told)
 
 
-def _fitting(channels: int, height: int, width: int) -> Callable[[Pixels], Pixels]:
+@functools.lru_cache(maxsize=2)
+def _kept(probe_set: ProbeSet, size: tuple[int, int, int]) -> Mapping[str, Pixels]:
+    return {name: _fitted(pictures, size) for name, pictures in probe_set.pictures.items()}
+
+
+def _fitted(pictures: Pixels, size: tuple[int, int, int]) -> Pixels:
     # Only the three numbers are read: a picture becomes what daily use would make of it.
-    spec = ExtractorSpec("", channels, height, width, 1)
-    return lambda picture: fit_image(Image.fromarray(picture), spec)
+    spec = ExtractorSpec("", *size, 1)
+    return np.stack([fit_image(Image.fromarray(picture), spec) for picture in pictures])
 
 
 def _checked(made: npt.NDArray[np.float32], batch: Pixels) -> Vectors:
