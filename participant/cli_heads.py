@@ -60,7 +60,7 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="FILES...",
-            help="Image files; for an extractor of texts, files with one text a line, or - for standard input.",
+            help="Images, or folders of them; for an extractor of texts, files with one text a line, or - for stdin.",
         ),
     ],
     home: HomeOption = Path(),

@@ -62,8 +62,12 @@ class Given:
 def given_in(files: Sequence[Path], spec: ExtractorSpec) -> list[Given]:
     """The records in `files`: each an image, or for an extractor of texts each one a text a line, `-` being stdin.
 
-    Raises InvalidRecords for a file of texts that cannot be read.
+    A folder stands for its files. Raises InvalidRecords for one without any, and for a file of texts that cannot be
+    read.
     """
+    for folder in (path for path in files if path.is_dir() and not files_in(path)):
+        raise InvalidRecords(f"The folder {folder} holds no file. Nothing was read. Name one that does.")
+    files = [file for path in files for file in (files_in(path) if path.is_dir() else [path])]
     if spec.kind is RecordKind.IMAGE:
         return [Given(str(path), str(path), path) for path in files]
     return [
@@ -71,6 +75,11 @@ def given_in(files: Sequence[Path], spec: ExtractorSpec) -> list[Given]:
         for path in files
         for number, line in enumerate(_lines(path), start=1)
     ]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """By name; without hidden ones, and without what lies in folders of it."""
+    return sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith("."))
 
 
 def embed_files(release: VerifiedExtractor, files: Sequence[Path], device: str = "auto") -> Embeddings:
@@ -101,7 +110,7 @@ def embed_given_by(embeds: Sequence[Embed], given: Sequence[Given], spec: Extrac
     if faults:
         more = len(faults) - _LISTED_AT_MOST
         raise InvalidRecords(
-            f"{len(given)} {spec.kind.value}s were expected, {len(faults)} cannot be used: "
+            f"{len(faults)} of {len(given)} {spec.kind.value}s cannot be used: "
             f"{'; '.join(faults[:_LISTED_AT_MOST])}{f'; and {more} more' if more > 0 else ''}. "
             "Nothing was written. Leave them out or repair them."
         )

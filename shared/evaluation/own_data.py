@@ -14,7 +14,7 @@ import numpy as np
 from shared.domain.errors import Invalid, InvalidRecords
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.release import ONNX_FILE, ONNX_INT8_FILE
-from shared.embedding import Given, by_onnx, by_torch, embed_given_by, given_in, onnx_of
+from shared.embedding import Given, by_onnx, by_torch, embed_given_by, files_in, given_in, onnx_of
 from shared.evaluation.claims import Claim, own
 from shared.lens.estimate import Estimate
 from shared.lens.measures import Mask, share
@@ -78,7 +78,7 @@ def own_classes(data: Path, spec: ExtractorSpec) -> Classes:
     """
     if data.is_dir():
         folders = sorted(each for each in data.iterdir() if each.is_dir() and not each.name.startswith("."))
-        classes: Classes = {folder.name: given_in(_files(folder), spec) for folder in folders}
+        classes: Classes = {folder.name: given_in(files_in(folder), spec) for folder in folders}
     elif data.is_file() and spec.kind is RecordKind.TEXT:
         classes = _rows(data)
     else:
@@ -98,10 +98,6 @@ def own_classes(data: Path, spec: ExtractorSpec) -> Classes:
             "class out."
         )
     return classes
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith("."))
 
 
 def _rows(data: Path) -> dict[str, list[Given]]:

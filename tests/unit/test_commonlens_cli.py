@@ -144,6 +144,22 @@ def test_embedding_goes_to_csv_and_stdout_alike(
     assert [row[0] for row in rows] == [str(path) for path in paths] and {len(row) for row in rows} == {9}
 
 
+def test_a_folder_stands_for_its_files(
+    kit: Kit, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shown" / "below").mkdir(parents=True)
+    paths = images(tmp_path / "shown")
+    for hidden in (tmp_path / "shown" / ".notes", tmp_path / "shown" / "below" / "other.png"):
+        hidden.write_text("no image")
+    assert run("embed", folder, *sorted(paths), "--root", kit.root) == 0
+    one_by_one = capsys.readouterr().out
+    assert run("embed", folder, tmp_path / "shown", "--root", kit.root) == 0
+    assert capsys.readouterr().out == one_by_one
+    (tmp_path / "empty").mkdir()
+    assert run("embed", folder, tmp_path / "empty", "--root", kit.root) == 2
+    assert "empty holds no file. Nothing was read." in capsys.readouterr().err
+
+
 def test_embed_computes_nothing_with_a_release_that_fails(
     kit: Kit, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,9 +175,7 @@ def test_embed_names_every_file_that_is_no_image(
     good = images(tmp_path)[0]
     assert run("embed", folder, good, tmp_path / "text.png", tmp_path / "gone.png") == 2
     err = capsys.readouterr().err
-    assert (
-        "3 images were expected, 2 cannot be used" in err and "gone.png cannot be read: No such file" in err
-    )
+    assert "2 of 3 images cannot be used" in err and "gone.png cannot be read: No such file" in err
     assert run("embed", folder, good, "--out", tmp_path / "out.txt") == 2
     assert "--out ends in .npy or .csv, not '.txt'" in capsys.readouterr().err
 

@@ -68,7 +68,7 @@ def test_every_file_beyond_the_limits_of_training_is_named_and_nothing_is_given(
     with pytest.raises(InvalidRecords) as caught:
         embed_files(release, [*bad, *[picture] * 70], "cpu")
     text = caught.value.message
-    assert "74 images were expected, 4 cannot be used" in text and "Nothing was written" in text
+    assert "4 of 74 images cannot be used" in text and "Nothing was written" in text
     assert "bomb.png has more than 89478485 pixels" in text
     assert "odd.png is not an image: its content is none of" in text
     assert "deep.png has pixel mode I;16, expected 8 bits a channel" in text

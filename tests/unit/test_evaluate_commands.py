@@ -377,7 +377,7 @@ def test_own_data_that_cannot_be_used_is_told_with_a_next_step(kit: Kit, run, tm
     for name, data, said in (
         ("digits", few, "Each class needs more than 20 records"),
         ("digits", one, "has 1 classes, at least 2 are needed"),
-        ("start", broken, "66 images were expected, 1 cannot be used"),
+        ("start", broken, "1 of 66 images cannot be used"),
         ("digits", tmp_path / "none", "is not a folder with one folder for each class. Nothing"),
         ("digits", tmp_path / "rows.csv", "is not a folder with one folder for each class. Nothing"),
         (

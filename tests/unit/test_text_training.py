@@ -124,7 +124,7 @@ def test_lines_that_are_no_texts_are_named_by_file_and_line(release: VerifiedRel
     with pytest.raises(InvalidRecords) as caught:
         embed_files(release, [tmp_path / "a.txt"], "cpu")
     text = caught.value.message
-    assert "3 texts were expected, 2 cannot be used" in text
+    assert "2 of 3 texts cannot be used" in text
     assert "a.txt, line 2, has no text" in text and "a.txt, line 3, is not UTF-8" in text
     with pytest.raises(
         InvalidRecords, match="gone.txt cannot be read: No such file or directory. Nothing was"
