@@ -75,10 +75,21 @@ def halved_base(
 ) -> Iterator[tuple[slice, Any]]:
     """`own_blocks` of a member that adds half of the component that always stays."""
     terms = (plan, round_number, cohort_size, covered)
-    noise = base_share(*terms) // 2
+    return _blocks(base_share(*terms) // 2, terms, step_seeds)
+
+
+def no_base(
+    plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], step_seeds: Sequence[bytes]
+) -> Iterator[tuple[slice, Any]]:
+    """`own_blocks` of a member that adds nothing but what is taken out again."""
+    terms = (plan, round_number, cohort_size, covered)
+    return _blocks(base_share(*terms) * 0, terms, step_seeds)
+
+
+def _blocks(noise: Any, terms: Any, step_seeds: Sequence[bytes]) -> Iterator[tuple[slice, Any]]:
     for step, seed in enumerate(step_seeds, start=1):
         noise += step_share(*terms, step, seed)
-    d = plan.trainable_coordinates
+    d = terms[0].trainable_coordinates
     return ((part, noise[part]) for part in (slice(0, d), slice(d, len(noise))) if noise[part].size)
 
 

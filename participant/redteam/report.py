@@ -122,8 +122,8 @@ def page(report: RedteamReport) -> str:
         *(f"| {row.name} | {row.tried} | {row.gains} | {_held(row)} |" for row in report.attacks),
         "",
         "An attack that fails certifies nothing about ε: noise a hundred times below what differential privacy "
-        "asks for stops these too. They show the danger of an unprotected gradient. What ε rests on is the "
-        "argument of the protocol; what speaks for its code is the self-audit above.",
+        "asks for stops imprint and inversion too. They show the danger of an unprotected gradient. What ε rests on "
+        "is the argument of the protocol; what speaks for its code is the self-audit above.",
         "",
     ]
     for picture in report.pictures:

@@ -173,11 +173,11 @@ def _in_pictures(plan: Plan, start: Weights | None) -> tuple[Plan, Weights | Non
     if plan.extractor.kind is RecordKind.IMAGE:
         return plan, start, []
     note = (
-        f"The plan's records are of kind {plan.extractor.kind.value!r}. Its {plan.extractor.architecture} is attacked by "
-        f"{GUESSING}, with synthetic texts in batches of one; that each record of a larger batch is clipped by itself is "
-        "held by the tests of this software. All other attacks and the audit are on pictures: they took small-gn on "
-        f"{_STAND_IN.height}x{_STAND_IN.width} pixels in its place. Clip, noise, grid, masks and ledger are the plan's, "
-        "and the member's code."
+        f"The plan's records are of kind {plan.extractor.kind.value!r}. Its {plan.extractor.architecture} is attacked "
+        f"by {GUESSING}, with synthetic texts in batches of one; that each record of a larger batch is clipped by "
+        "itself is held by the tests of this software. All other attacks and the audit are on pictures: they took "
+        f"small-gn on {_STAND_IN.height}x{_STAND_IN.width} pixels in its place. Clip, noise, grid, masks and ledger "
+        "are the plan's, and the member's code."
     )
     return replace(plan, extractor=_STAND_IN), None, [note]
 

@@ -38,6 +38,8 @@ def test_red_team_of_an_honest_member_finds_nothing_and_writes_what_it_found(tmp
     assert [row.name for row in report.audit if row.refused] == []
     assert written["plan_digest"] == PLAN.digest
     assert written["attacks"][0]["protected"] is None
+    # Lists of texts are for plans of texts.
+    assert "guessing" not in text
     assert "double unmask" in text
     assert "certifies nothing about ε" in text
     assert "synthetic records" in text
