@@ -73,7 +73,7 @@ def search(
     to: Folder = RELEASES,
     token: Token = None,
 ) -> None:
-    """The extractors whose card has all these words."""
+    """The extractors whose card has all these words; of what a lens profile asks, such as texture, the best first."""
     from shared.library_facts import matching, newest
 
     with _library(url, ca_fingerprint, to, token) as library:

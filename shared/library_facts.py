@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from shared.domain.release import (
@@ -16,7 +16,7 @@ from shared.domain.release import (
     KeptManifest,
 )
 from shared.lens.profile_shape import LensProfile, read_profile
-from shared.lens.words import describe
+from shared.lens.words import above_chance, describe
 from shared.release.about import About, changelog_line, parse_about
 from shared.release.library import Library
 from shared.release.manifest import card_of, kind_of
@@ -50,6 +50,11 @@ class Facts:
         if isinstance(self.manifest, KeptManifest):
             return re.split("[.:] ", self.manifest.source.about, maxsplit=1)[0].removesuffix(".") + "."
         return ""
+
+    def tells(self, questions: Collection[str]) -> float:
+        """How far above chance it answers these in sum, without those that no profile asks; 0 without a profile."""
+        probes = () if self.profile is None else self.profile.tells
+        return sum(above_chance(probe) for probe in probes if probe.question in questions)
 
     @property
     def weights_bytes(self) -> int:
@@ -111,10 +116,15 @@ def newest(library: Library) -> list[Facts]:
 
 
 def matching(every: Iterable[Facts], words: Iterable[str]) -> list[Facts]:
-    """Those whose name, kind or card has every one of `words`, whatever their capitals."""
+    """Those whose name, kind or card has every one of `words`, whatever their capitals.
+
+    Where words are questions of the lens profile, such as texture, those that answer them best come first: every card
+    with a profile has the word, blind or not.
+    """
     wanted = [word.casefold() for word in words]
-    return [
+    found = (
         facts
         for facts in every
         if all(word in f"{facts.entry.id} {facts.kind} {facts.card}".casefold() for word in wanted)
-    ]
+    )
+    return sorted(found, key=lambda facts: facts.tells(wanted), reverse=True)

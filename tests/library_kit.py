@@ -14,6 +14,7 @@ from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import write_atomically, write_json
 from shared.domain.release import LENS_FILE, LENS_PICTURE_FILE, Source, SourceKind
 from shared.extractors.files import write_weights
+from shared.lens.card_section import lens_section
 from shared.lens.picture import draw
 from shared.lens.profile import measure
 from shared.lens.profile_shape import plain_profile
@@ -51,4 +52,4 @@ def _lens(folder: Path, name: str, embed: Embed) -> dict[str, str]:
     profile = measure(embed, 3, 16, 16)
     write_json(folder / LENS_FILE, plain_profile(profile), 0o644)
     write_atomically(folder / LENS_PICTURE_FILE, draw([(name, profile)]).encode("utf-8"), 0o644)
-    return {}
+    return lens_section(profile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,13 @@ def test_search_wants_all_words_whatever_their_capitals(ask) -> None:
     assert "colours-1" in ask("search", "WHICH", "colours")[1]
     assert "thumbnails-1" not in ask("search", "which")[1]
     assert "No extractor has all these words" in ask("search", "which", "spectrogram")[1]
+
+
+@pytest.mark.parametrize(("question", "first"), [("colour", "colours-1"), ("layout", "thumbnails-1")])
+def test_a_search_for_what_profiles_ask_begins_with_who_answers_it(ask, question: str, first: str) -> None:
+    _, out = ask("search", question.capitalize())
+    found = re.findall(r"(?:colours|thumbnails)-1", out)
+    assert len(found) == 2 and found[0] == first
 
 
 def test_show_prints_the_card_and_the_line_of_releases(ask) -> None:
