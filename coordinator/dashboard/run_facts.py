@@ -171,7 +171,7 @@ def publish_facts(request: Request, run_id: str) -> dict[str, Any]:
         "validated": last_validation(request.app.state.runs.store.rounds(run.id)),
         "licence": licence.name or licence.id,
         "problem": "",
-        "notes": "",
+        "notes": request.app.state.publisher.unpublished_notes(run.id),
         "most_notes": MOST_NOTES,
         "most_characters": MOST_NOTE_CHARACTERS,
         "most_typed": MOST_TEXT_CHARACTERS,

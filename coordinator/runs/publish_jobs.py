@@ -6,7 +6,7 @@ Kept in the database, so that whoever looks after a restart is told what became 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
 
@@ -35,6 +35,9 @@ class PublishJob:
         return self.ended_at is not None
 
 
+_COLUMNS = [table.c[each.name] for each in fields(PublishJob)]
+
+
 class PublishJobs:
     """One instance per coordinator; every method is one transaction."""
 
@@ -43,7 +46,7 @@ class PublishJobs:
         self._clock = clock
         self._guard = threading.Lock()
 
-    def begin(self, run_id: str) -> PublishJob:
+    def begin(self, run_id: str, notes: str = "") -> PublishJob:
         """A new job, in the place of the run's last one. Raises IllegalMove while that one goes on."""
         job = PublishJob(run_id, to_text(self._clock.now()), None, "", "")
         with self._guard:
@@ -54,7 +57,7 @@ class PublishJobs:
                 )
             with writing(self._engine) as db:
                 db.execute(table.delete().where(table.c.run_id == run_id))
-                db.execute(table.insert().values(vars(job)))
+                db.execute(table.insert().values(vars(job) | {"notes": notes}))
         return job
 
     def end(self, run_id: str, release: str = "", problem: str = "") -> None:
@@ -67,10 +70,16 @@ class PublishJobs:
         """The run's job that goes on or ended last."""
         return next(iter(self._find(table.c.run_id == run_id)), None)
 
+    def unpublished_notes(self, run_id: str) -> str:
+        """What was typed for the run's last job, if that came to nothing: nobody should have to type it again."""
+        failed = sa.and_(table.c.run_id == run_id, table.c.problem != "")
+        with reading(self._engine) as db:
+            return db.execute(sa.select(table.c.notes).where(failed)).scalar() or ""
+
     def open(self) -> list[PublishJob]:
         """All that have not ended."""
         return self._find(table.c.ended_at.is_(None))
 
     def _find(self, where: sa.ColumnElement[bool]) -> list[PublishJob]:
         with reading(self._engine) as db:
-            return [PublishJob(**row._mapping) for row in db.execute(sa.select(table).where(where))]
+            return [PublishJob(**row._mapping) for row in db.execute(sa.select(*_COLUMNS).where(where))]

@@ -95,7 +95,7 @@ class Publisher:
     def begin(self, run_id: str, actor: str, notes: str = "") -> PublishJob:
         """Start `publish` and return; `job` shows how far it is. Raises as it does, IllegalMove while one is made."""
         self._request(run_id, notes)
-        job = self._jobs.begin(run_id)
+        job = self._jobs.begin(run_id, notes)
         work = (run_id, actor, notes)
         threading.Thread(target=self._finish, args=work, name="publish", daemon=True).start()
         return job
@@ -103,6 +103,10 @@ class Publisher:
     def job(self, run_id: str) -> PublishJob | None:
         """The last job of this run, or None."""
         return self._jobs.last(run_id)
+
+    def unpublished_notes(self, run_id: str) -> str:
+        """See `PublishJobs`."""
+        return self._jobs.unpublished_notes(run_id)
 
     def settle(self) -> None:
         """Say of every job that was under way when the coordinator stopped what it came to; once, before any begins.

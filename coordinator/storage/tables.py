@@ -270,6 +270,7 @@ publish_jobs = sa.Table(
     _moment("ended_at", nullable=True),
     sa.Column("release", sa.String(80), nullable=False, server_default=""),
     sa.Column("problem", sa.Text, nullable=False, server_default=""),
+    sa.Column("notes", sa.Text, nullable=False, server_default=""),
 )
 """The last of each run: a release that is being made while nobody waits, or what it came to."""
 

@@ -82,7 +82,7 @@ def test_a_release_under_way_is_known_until_it_ends_and_one_run_makes_one_at_a_t
 ) -> None:
     clock = FixedClock(from_text("2026-11-21T12:00:00Z"))
     jobs, run = PublishJobs(engine, clock), store.create_run(DIGEST, "account:admin").id
-    begun = jobs.begin(run)
+    begun = jobs.begin(run, notes="A third member.")
     assert jobs.open() == [begun] and not begun.over
     with pytest.raises(IllegalMove, match="being made since 2026-11-21T12:00:00Z"):
         jobs.begin(run)
@@ -90,6 +90,8 @@ def test_a_release_under_way_is_known_until_it_ends_and_one_run_makes_one_at_a_t
     jobs.end(run, problem="the disk is full")
     last = jobs.last(run)
     assert last is not None and (last.problem, last.ended_at) == ("the disk is full", "2026-11-21T12:01:00Z")
+    assert jobs.unpublished_notes(run) == "A third member."
     jobs.begin(run)
     jobs.end(run, release="digits-1")
     assert jobs.open() == [] and getattr(jobs.last(run), "release", "") == "digits-1"
+    assert jobs.unpublished_notes(run) == ""

@@ -327,10 +327,12 @@ def test_release_that_cannot_be_made_says_why_on_the_page_and_in_the_log(runs: R
     run = finished(runs)
     (runs.sim.starting / runs.sim.store.starting_weights(run.plan_digest)).unlink()
     browser = runs.browser()
-    browser.post(f"/runs/{run.id}/releases")
+    browser.post(f"/runs/{run.id}/releases", notes="A <third> member.")
     _wait_over(runs, run)
     shown = words(browser.get(f"/runs/{run.id}"))
     assert "No release was made." in shown and "Publish a release" in shown
+    typed = browser.get(f"/runs/{run.id}/publish").text
+    assert ">\nA &lt;third&gt; member.</textarea>" in typed, "nobody should have to type it again"
     assert "release.refused" in _actions(runs)
 
 
