@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from participant.home import Home
-from participant.records.locking import held_lock
 from shared.domain.errors import Invalid, NotFound
 from shared.domain.files import read_json, write_json
+from shared.domain.locking import held_lock
 from shared.domain.strict import build, to_plain
 
 FORMAT: Final = "commonlens-peers/1"

@@ -19,11 +19,11 @@ from typing import Protocol
 
 from participant.enrol import read_link
 from participant.home import Home
-from participant.records.locking import held_lock
 from shared.domain.canonical import canonical_bytes
 from shared.domain.clock import Clock, SystemClock, to_text
 from shared.domain.errors import BrokenChain, CommonlensError, Invalid, RolledBack
 from shared.domain.files import sync_folder
+from shared.domain.locking import held_lock
 from shared.domain.strict import build, to_plain
 from shared.release.signing import SigningKey
 from shared.wire.audit import KIND, AuditHead, CountersignatureRequest, SignedHead

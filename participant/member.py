@@ -24,7 +24,6 @@ from participant.home import Home
 from participant.outbox import Outbox, Sealed
 from participant.policy import check_rules, read_policy
 from participant.records.dataset import DataSet, open_data_set
-from participant.records.locking import held_lock
 from participant.records.reader import RecordReader
 from participant.secure import SecureRounds
 from participant.spending import refuse_lost_ledger
@@ -42,6 +41,7 @@ from shared.domain.errors import (
     InvalidWeights,
     VersionMismatch,
 )
+from shared.domain.locking import held_lock
 from shared.domain.plan import Plan
 from shared.domain.privacy import Charge, Mode
 from shared.domain.strict import to_plain

@@ -16,7 +16,6 @@ from typing import Final
 from participant.approvals import Approval, alike, read_approvals, write_approvals
 from participant.enrol import read_link
 from participant.home import Home
-from participant.records.locking import held_lock
 from participant.roll import RollSource, read_roll, refresh_roll
 from shared.domain.clock import Clock, SystemClock, to_text
 from shared.domain.consortium import MemberState, RollEntry
@@ -28,6 +27,7 @@ from shared.domain.errors import (
     PeersWaiting,
     Revoked,
 )
+from shared.domain.locking import held_lock
 from shared.domain.plan import Plan
 from shared.release.fingerprint import fingerprint
 from shared.release.signing import SigningKey

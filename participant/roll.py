@@ -15,11 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from participant.enrol import CoordinatorLink, read_link
 from participant.home import Home
-from participant.records.locking import held_lock
 from shared.domain.clock import Clock, SystemClock
 from shared.domain.consortium import Roll
 from shared.domain.errors import Invalid, NotFound, WrongAuthority
 from shared.domain.files import read_json, write_json
+from shared.domain.locking import held_lock
 from shared.domain.strict import build, to_plain
 from shared.release.envelope import Envelope, envelope_digest
 from shared.release.roles import open_roll

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from participant.heads.fit import fit_head
 from participant.heads.head_file import head_file, write_head_file
 from shared.domain.canonical import digest_of_file
 from shared.domain.extractor import ExtractorSpec
+from shared.domain.locking import held_lock
 from shared.domain.release import WEIGHTS_FILE
 from shared.embedding import Embeddings, embed_files
 from shared.exports.public_records import public_records
@@ -54,8 +54,7 @@ def export_into(kept: Path) -> Export:
 
     def export(folder: Path, release: str) -> Mapping[str, str]:
         made = kept / f"{release}-{digest_of_file(folder / WEIGHTS_FILE)[7:23]}"
-        with (kept / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with held_lock(kept / "lock"):
             if not (made / "sections.json").exists():
                 made.mkdir()
                 shutil.copyfile(folder / WEIGHTS_FILE, made / WEIGHTS_FILE)

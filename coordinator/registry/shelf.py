@@ -10,8 +10,6 @@ Large files of a release may be in an object store instead (store.py).
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from coordinator.registry.store import LargeFiles, objects_of
 from shared.domain.clock import Clock, from_text, to_text
 from shared.domain.errors import IllegalMove, Invalid, InvalidConfig, NotFound
 from shared.domain.files import write_atomically, write_json
+from shared.domain.locking import held_lock
 from shared.domain.release import (
     CHANNEL_NAME,
     LATEST,
@@ -121,13 +120,10 @@ class Shelf:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """One writer at a time, across threads and processes."""
+        # Not left to `held_lock`, which makes a folder for its owner alone.
         self.releases.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.releases / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with held_lock(self.releases / ".lock"):
             yield
-        finally:
-            os.close(descriptor)
 
 
 def read_catalogue(shelf: Shelf, clock: Clock) -> Catalogue:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from coordinator.registry.shelf import Shelf
 from coordinator.workers.process import ask_worker
 from shared.domain.clock import Clock
 from shared.domain.ids import ReleaseId
+from shared.domain.locking import held_lock
 from shared.domain.release import WEIGHTS_FILE, Source, release_id
 from shared.domain.strict import build
 from shared.extractors.standard_entries import standard_extractor
@@ -51,17 +50,13 @@ def _bench(home: Path) -> Iterator[Path]:
     What a process left there that was killed is removed.
     """
     folder = home / ".standard"
-    descriptor = os.open(home / ".standard.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with held_lock(home / ".standard.lock"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(descriptor)
 
 
 def _exported(folder: Path, release: str, export: Export) -> Export:

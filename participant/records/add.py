@@ -24,7 +24,6 @@ from participant.records.dataset import (
     list_data_sets,
 )
 from participant.records.index import Written, count_duplicates, read_index, write_index
-from participant.records.locking import held_lock
 from participant.records.overlap import refuse_overlap
 from participant.records.scan import Progress, quiet, scan
 from participant.records.source import Rejected, listing
@@ -34,6 +33,7 @@ from shared.domain.errors import AlreadyExists, InvalidRecords
 from shared.domain.extractor import RecordKind
 from shared.domain.files import atomic_writer, write_atomically, write_json
 from shared.domain.ids import new_id
+from shared.domain.locking import held_lock
 from shared.domain.privacy import Unit
 from shared.domain.strict import to_plain
 

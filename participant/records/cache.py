@@ -19,12 +19,12 @@ import numpy.typing as npt
 from participant.records.dataset import DataSet
 from participant.records.digests import digest_of_file_bytes
 from participant.records.index import references
-from participant.records.locking import held_lock
 from participant.records.scan import Progress, in_order, quiet
 from participant.records.source import Rejected, listing, read_content
 from shared.domain.errors import InvalidRecords
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import atomic_writer
+from shared.domain.locking import held_lock
 from shared.extractors.preprocess import fit_record
 
 Pixels = npt.NDArray[np.uint8]

@@ -88,6 +88,7 @@ class ChainedFile:
         """
         with self._lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            # Not `held_lock`: the file itself is locked, and written through the descriptor that holds the lock.
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)

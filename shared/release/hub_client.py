@@ -6,8 +6,6 @@ the next pull goes on from there; nothing in it is believed before every proof h
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +17,6 @@ import httpx
 
 from shared.domain.clock import Clock
 from shared.domain.errors import (
-    Conflict,
     DigestMismatch,
     Invalid,
     NotAllowed,
@@ -29,6 +26,7 @@ from shared.domain.errors import (
     WrongAuthority,
 )
 from shared.domain.files import sync_folder, write_atomically, write_json
+from shared.domain.locking import held_lock
 from shared.domain.release import (
     MANIFEST_FILE,
     SIGNATURE_FILE,
@@ -295,15 +293,8 @@ def _check_space(manifest: AnyManifest, staging: Path) -> None:
 def _alone(destination: Path) -> Iterator[None]:
     """One pull at a time in a folder."""
     state = destination / STATE_FOLDER
+    # Not left to `held_lock`, which makes a folder for its owner alone.
     state.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(
-                "Another pull is at work in this folder. Nothing was downloaded. Wait for it."
-            ) from error
+    busy = "Another pull is at work in this folder. Nothing was downloaded. Wait for it."
+    with held_lock(state / "lock", busy):
         yield
-    finally:
-        os.close(descriptor)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +13,7 @@ from shared.domain.clock import Clock
 from shared.domain.consortium import Roll
 from shared.domain.errors import DigestMismatch, NotFound, RolledBack
 from shared.domain.files import write_json
+from shared.domain.locking import held_lock
 from shared.domain.release import Catalogue
 from shared.domain.strict import build, to_plain
 from shared.release import limits
@@ -150,13 +149,9 @@ class TrustStore:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         # Otherwise the older of two processes would write down what it knows, and the newer one's would be forgotten.
-        descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with held_lock(self._path.with_suffix(".lock")):
             self._state = type(self).open(self._path).state
             yield
-        finally:
-            os.close(descriptor)
 
     def _save(self, state: TrustState) -> None:
         write_json(self._path, to_plain(state))
