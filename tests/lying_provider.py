@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import json
@@ -32,11 +33,17 @@ def same(value: Any) -> Any:
     return value
 
 
+@functools.cache
+def first_key() -> RSAKey:
+    """The same of every provider in a process: to make one takes longer than most tests."""
+    return RSAKey.generate_key(2048, {"kid": "k1"})
+
+
 @dataclass
 class LyingProvider:
     """Tests replace the functions."""
 
-    key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "k1"}))
+    key: RSAKey = field(default_factory=first_key)
     claims: Callable[[Claims], Claims] = same
     metadata: Callable[[dict[str, Any]], dict[str, Any]] = same
     sign: Callable[[Claims], str] | None = None

@@ -70,7 +70,9 @@ def serious(admin: Person, **options: object) -> list[str]:
     """What axe has against the page in front of `admin`."""
     return [
         f"{one['id']}: {one['nodes'][0]['html'][:120]}"
-        for one in Axe().run(admin.page, options=options).response["violations"]
+        for one in Axe()
+        .run(admin.page, options={"resultTypes": ["violations"], **options})
+        .response["violations"]
         if one["impact"] in SERIOUS
     ]
 

@@ -101,17 +101,13 @@ def test_diff_of_a_release_with_itself_finds_nothing(kit: Kit, run) -> None:
     assert len(set(row(out, "North ")[2:])) == 1
 
 
-def test_diff_as_json_can_be_read_back(kit: Kit, run) -> None:
+def test_diff_as_json_can_be_read_back_and_composes_the_epsilon_of_two_runs(kit: Kit, run) -> None:
+    one, two = (verify_extractor(folder(kit, "digits", k), pinned_root=kit.root) for k in (1, 2))
     code, out, _ = run("diff", folder(kit, "digits"), folder(kit, "digits", 2), "--json")
     found = json.loads(out)
     assert code == 0 and found["before"]["release"] == "digits-1" and found["after"]["embedded_by"] == "torch"
     behaviour = read_difference(found["behaviour"], "behaviour")
     assert behaviour.before is not None and behaviour.before.embedding_dim == SPEC.embedding_dim
-
-
-def test_epsilon_of_two_runs_composes_and_of_one_run_is_the_later_one(kit: Kit, run) -> None:
-    one, two = (verify_extractor(folder(kit, "digits", k), pinned_root=kit.root) for k in (1, 2))
-    _, out, _ = run("diff", folder(kit, "digits"), folder(kit, "digits", 2), "--json")
     _, same, _ = run("diff", folder(kit, "digits", 2), folder(kit, "digits", 3), "--json")
     member = one.certificate.members[0].member_id
     events = [e for each in (one, two) for e in each.certificate.member(member).events]
