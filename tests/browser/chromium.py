@@ -13,7 +13,21 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 PROGRAM = Path(os.environ.get("COMMONLENS_CHROMIUM", "/usr/bin/chromium"))
+OFF = (
+    # A page of the browser's own for suggestions under the address bar, in a process of every window.
+    "WebUIOmniboxPopup",
+    "WebUIOmniboxAimPopup",
+    # Only the last --disable-features counts: of what Playwright turns off, what asks others or keeps a page back.
+    "AimEnabled",
+    "HttpsUpgrades",
+    "MediaRouter",
+    "NetworkTimeServiceQuerying",
+    "OptimizationHints",
+    "PaintHolding",
+    "PreconnectToSearch",
+)
 FLAGS = (
+    f"--disable-features={','.join(OFF)}",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",

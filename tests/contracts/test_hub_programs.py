@@ -1,4 +1,4 @@
-"""Programs of others, each in a process that knows the hub's address and CA: `hf`, transformers, timm."""
+"""Programs of others, each in a process that knows the hub's address and CA: `hf`, sentence-transformers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.embedding import Given, by_onnx, by_torch, embed_given_by, onnx_of
 from shared.release.card import body_of
 from shared.verification import verify_extractor
 from tests.hub_client_kit import REPO, bytes_of, gated, hf, hub, kit, run, serving, stranger
-from tests.hub_kit import SPACE, Hub, put_beside
+from tests.hub_kit import SPACE, Hub
 from tests.release_kit import Kit
 
 __all__ = ["gated", "hub", "kit", "stranger"]
@@ -104,40 +104,3 @@ def test_transformers_and_sentence_transformers_load_the_librarys_encoder_and_ag
     assert theirs[0] @ theirs[1] > 0.4 > theirs[0] @ theirs[2]
     card = body_of((folder / CARD_FILE).read_text("utf-8"))
     assert "A lens profile is measured on pictures" in card and "Licence: Apache-2.0" in card
-
-
-READS_A_TIMM_MODEL = """
-import sys, timm, torch
-model = timm.create_model(f"hf-hub:{sys.argv[1]}", pretrained=True, num_classes=0).eval()
-print(tuple(model(torch.zeros(1, *model.pretrained_cfg["input_size"])).shape))
-"""
-
-
-def test_timm_loads_an_image_repository(kit: Kit, tmp_path: Path) -> None:
-    timm = pytest.importorskip(
-        "timm",
-        reason="timm does not import here: it needs torchvision, which does not stand beside the CPU torch of every "
-        "machine, and is no dependency of ours; install both to run this",
-    )
-    import torch
-    from safetensors.torch import save
-
-    name = "test_resnet"
-    torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=0)
-    config = {
-        "architecture": name,
-        "num_classes": 0,
-        "num_features": model.num_features,
-        "pretrained_cfg": {**model.pretrained_cfg, "num_classes": 0, "hf_hub_id": None},
-    }
-    files = {
-        "model.safetensors": save(model.state_dict(), metadata={"format": "pt"}),
-        "config.json": json.dumps(config, default=str).encode(),
-    }
-    own = kit.copy(tmp_path / "coordinator")
-    put_beside(own, files, number=3)
-    with serving(own) as hub:
-        done = run(hub, tmp_path, sys.executable, "-c", READS_A_TIMM_MODEL, REPO)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.strip() == f"(1, {model.num_features})"
