@@ -104,7 +104,7 @@ class Proposal(Proposed):
 def every_plan(engine: sa.Engine) -> list[Proposed]:
     """All plans, oldest first, without their consents."""
     c = t.plans.c
-    query = sa.select(c.digest, c.proposed_by, c.proposed_at, c.state).order_by(c.proposed_at, c.digest)
+    query = sa.select(c.digest, c.proposed_by, c.proposed_at, c.state).order_by(c.proposed_at, c.number)
     with reading(engine) as db:
         lines = db.execute(query).all()
         plans = _plans(db, [line.digest for line in lines])

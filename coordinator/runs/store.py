@@ -63,6 +63,7 @@ class RunStore:
                         proposed_by=actor,
                         proposed_at=to_text(self._clock.now()),
                         starting_weights=starting_weights,
+                        number=sa.select(sa.func.count()).select_from(t.plans).scalar_subquery(),
                     )
                 )
                 self._note(db, actor, "plan.propose", str(plan.digest))
@@ -96,7 +97,7 @@ class RunStore:
     def plans(self) -> list[tuple[Plan, str]]:
         """All plans with when they were proposed, oldest first."""
         with reading(self._engine) as db:
-            rows = db.execute(sa.select(t.plans).order_by(t.plans.c.proposed_at)).all()
+            rows = db.execute(sa.select(t.plans).order_by(t.plans.c.proposed_at, t.plans.c.number)).all()
         return [(_plan_of(row.body), row.proposed_at) for row in rows]
 
     def add_consent(self, plan_digest: str, member_id: str, signature: str) -> None:

@@ -144,8 +144,10 @@ plans = sa.Table(
     sa.Column("proposed_by", sa.String(120), nullable=False),
     _moment("proposed_at"),
     sa.Column("starting_weights", sa.String(200), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False, server_default="0"),
 )
-"""`body`: canonical JSON; `state`: proposed or withdrawn; `starting_weights`: a path under the home."""
+"""`body`: canonical JSON; `state`: proposed or withdrawn; `starting_weights`: a path under the home; `number`: how many
+there were before it, which tells plans of one second apart."""
 
 consents = sa.Table(
     "consents",

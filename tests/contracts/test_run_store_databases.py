@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import sqlalchemy as sa
 
 from coordinator.audit.log import entries, verify_chain
 from coordinator.members.store import insert_member
+from coordinator.runs.proposals import every_plan
 from coordinator.runs.publish_jobs import PublishJobs
 from coordinator.runs.round import RoundRecord, Validation
 from coordinator.runs.store import RunStore
@@ -75,6 +78,16 @@ def test_run_is_kept_from_its_plan_to_its_last_round(store: RunStore, engine: sa
             "run.completed",
         ]
         verify_chain(connection)
+
+
+def test_plans_of_one_second_stay_in_the_order_they_were_proposed_in(
+    store: RunStore, engine: sa.Engine
+) -> None:
+    plans = [PLAN, *(replace(PLAN, rounds=PLAN.rounds + more) for more in range(1, 8))]
+    for plan in plans[1:]:
+        store.add_plan(plan, "account:admin", "start.safetensors")
+    assert [plan for plan, _ in store.plans()] == plans
+    assert [one.plan for one in every_plan(engine)] == plans
 
 
 def test_a_release_under_way_is_known_until_it_ends_and_one_run_makes_one_at_a_time(
