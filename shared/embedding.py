@@ -65,9 +65,7 @@ def given_in(files: Sequence[Path], spec: ExtractorSpec) -> list[Given]:
     A folder stands for its files. Raises InvalidRecords for one without any, and for a file of texts that cannot be
     read.
     """
-    for folder in (path for path in files if path.is_dir() and not files_in(path)):
-        raise InvalidRecords(f"The folder {folder} holds no file. Nothing was read. Name one that does.")
-    files = [file for path in files for file in (files_in(path) if path.is_dir() else [path])]
+    files = [file for path in files for file in _meant(path)]
     if spec.kind is RecordKind.IMAGE:
         return [Given(str(path), str(path), path) for path in files]
     return [
@@ -75,6 +73,13 @@ def given_in(files: Sequence[Path], spec: ExtractorSpec) -> list[Given]:
         for path in files
         for number, line in enumerate(_lines(path), start=1)
     ]
+
+
+def _meant(path: Path) -> list[Path]:
+    found = files_in(path) if path.is_dir() else [path]
+    if not found:
+        raise InvalidRecords(f"The folder {path} holds no file. Nothing was read. Name one that does.")
+    return found
 
 
 def files_in(folder: Path) -> list[Path]:

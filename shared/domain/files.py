@@ -83,7 +83,12 @@ def write_new(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any, mode: int = 0o600) -> None:
     """Canonical JSON of `value` at `path`, whole or not at all."""
-    write_atomically(path, canonical_bytes(value) + b"\n", mode)
+    write_atomically(path, json_file(value), mode)
+
+
+def json_file(value: Any) -> bytes:
+    """What `write_json` writes."""
+    return canonical_bytes(value) + b"\n"
 
 
 def read_json(path: Path) -> Any:

@@ -7,8 +7,10 @@ number by number, anything else byte by byte. A file that this version does not 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -22,6 +24,11 @@ from shared.verification import VerifiedExtractor
 _PART = "files"
 _SAME = "as the weights file"
 _NAMED_AT_MOST = 3
+_READ: Mapping[str, tuple[Callable[[bytes], Any], Callable[[Any, Any], bool]]] = {
+    ".json": (json.loads, operator.eq),
+    ".safetensors": (load, np.array_equal),
+}
+"""By suffix: what is in the file, and whether two of it are the same."""
 
 
 def configuration_claims(release: VerifiedExtractor, directory: Path) -> Iterator[Claim]:
@@ -41,24 +48,17 @@ def _differences(name: str, stated: bytes, made: bytes) -> list[str]:
     """What is not the same: keys of JSON, names of tensors, or the whole."""
     if stated == made:
         return []
+    if Path(name).suffix not in _READ:
+        return ["all of it"]
+    read, same = _READ[Path(name).suffix]
     try:
-        if name.endswith(".safetensors"):
-            tensors, right = load(stated), load(made)
-            return sorted(
-                key
-                for key in tensors.keys() | right.keys()
-                if key not in tensors or key not in right or not np.array_equal(tensors[key], right[key])
-            )
-        if name.endswith(".json"):
-            values, wanted = json.loads(stated), json.loads(made)
-            if isinstance(values, dict) and isinstance(wanted, dict):
-                absent = object()
-                return sorted(
-                    key
-                    for key in values.keys() | wanted.keys()
-                    if values.get(key, absent) != wanted.get(key, absent)
-                )
-            return [] if values == wanted else ["all of it"]
+        one, other = read(stated), read(made)
     except (SafetensorError, ValueError, RecursionError):
         return ["not readable"]
-    return ["all of it"]
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return [] if same(one, other) else ["all of it"]
+    return sorted(
+        key
+        for key in one.keys() | other.keys()
+        if key not in one or key not in other or not same(one[key], other[key])
+    )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.domain.canonical import canonical_bytes
 from shared.domain.extractor import ExtractorSpec, RecordKind
+from shared.domain.files import json_file
 from shared.domain.release import CONFIG_FILE, ONNX_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE
 from shared.domain.strict import to_plain
 from shared.exports.fitting import fit_of, per_channel
@@ -28,8 +28,8 @@ def configuration(weights: Weights) -> dict[str, bytes]:
     """Each file's bytes by its name. Raises as `sentence_files`."""
     spec = weights.spec
     made = {
-        CONFIG_FILE: canonical_bytes(config(spec)) + b"\n",
-        PREPROCESSOR_FILE: canonical_bytes(preprocessor_config(spec)) + b"\n",
+        CONFIG_FILE: json_file(config(spec)),
+        PREPROCESSOR_FILE: json_file(preprocessor_config(spec)),
     }
     if spec.architecture in WORD_PIECES:
         made |= sentence_files(weights)

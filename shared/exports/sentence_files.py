@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from shared.domain.canonical import canonical_bytes
 from shared.domain.extractor import ExtractorSpec
+from shared.domain.files import json_file
 from shared.extractors.bert_shape import NORM_EPSILON, TYPES, shape_of
 from shared.extractors.files import Weights
 from shared.extractors.wordpiece import BEGIN, END, MASKED, PADDING, UNKNOWN, tokenizer_of
@@ -72,5 +72,5 @@ def sentence_files(weights: Weights) -> dict[str, bytes]:
     return {
         TOKENIZER_FILE: tokenizer_of(weights.vocabulary).to_str().encode("utf-8"),
         VOCABULARY_FILE: words.encode("utf-8"),
-        **{name: canonical_bytes(value) + b"\n" for name, value in plain.items()},
+        **{name: json_file(value) for name, value in plain.items()},
     }
