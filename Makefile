@@ -31,7 +31,7 @@ endif
 # Demo and tests start dozens of processes: whatever the environment says, none of them compiles everything anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-all check check-deploy docs screenshots lock venv clean
+.PHONY: help demo test test-all test-postgresql check check-deploy docs screenshots lock venv clean
 
 help: ## Say what can be made (this text)
 	@echo "Commonlens. Two commands do everything: make demo, make test."
@@ -45,6 +45,10 @@ test: $(STAMP) ## Run the whole suite, or a part: PYTEST_ARGS="-k ledger"
 
 test-all: $(STAMP) ## The suite and its slow tests
 	@$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+test-postgresql: $(STAMP) ## The contracts of stores and pages on a PostgreSQL of their own (Debian: postgresql)
+	@pg_virtualenv bash -c 'COMMONLENS_TEST_POSTGRES="postgresql+psycopg://$$PGUSER:$$PGPASSWORD@$$PGHOST:$$PGPORT/$$PGDATABASE" \
+		$(BIN)/python -m pytest -q -k postgresql tests/contracts'
 
 check: $(STAMP) ## Lint, formatting, types, import contracts, and the coverage that COVERAGE=1 make test noted
 	@$(BIN)/ruff check $(wildcard $(SOURCES))

@@ -1,6 +1,7 @@
 """What contracts are tested on. Databases: SQLite always, PostgreSQL where a URL is given. An S3 store, a real process.
 
-Set COMMONLENS_TEST_POSTGRES to the URL of an empty database that these tests may fill and empty.
+Set COMMONLENS_TEST_POSTGRES to the URL of an empty database that these tests may fill and empty, one at a time;
+`make test-postgresql` makes one and removes it.
 """
 
 from __future__ import annotations
