@@ -25,11 +25,11 @@ from shared.domain.release import ONNX_FILE, CatalogueEntry, Source, SourceKind
 from shared.extractors.files import read_weights, write_weights
 from tests.dashboard_kit import Board
 from tests.desk import CHEAP_HASHER, CONSORTIUM
+from tests.patience import PATIENCE_S
 from tests.release_kit import Kit, make_kit
 
 SPEC = ExtractorSpec("small-gn", 3, 16, 16, 3, (0.5,), (0.25,))
 WORDS = ExtractorSpec("ngram-bag", 1, 1, 48, 3, kind=RecordKind.TEXT)
-LONGEST_S = 60.0
 Document = dict[str, Any]
 
 
@@ -87,7 +87,7 @@ def entries(home: Path, *releases: str) -> tuple[CatalogueEntry, ...]:
 
 
 def wait_for(service: Comparisons, before: CatalogueEntry, after: CatalogueEntry) -> Comparison:
-    for _ in range(int(LONGEST_S / 0.02)):
+    for _ in range(int(PATIENCE_S / 0.02)):
         found = service.standing(before, after)
         if not found.going:
             return found
@@ -106,7 +106,7 @@ class Slow:
     def __call__(self, before: tuple[Path, str], after: tuple[Path, str], root: str) -> Document:
         self._now += 1
         self.most = max(self.most, self._now)
-        assert self.go_on.wait(LONGEST_S)
+        assert self.go_on.wait(PATIENCE_S)
         self.order.append(before[1])
         self._now -= 1
         sides = {

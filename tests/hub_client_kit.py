@@ -20,11 +20,11 @@ from coordinator.members.authority import AuthorityFiles
 from coordinator.registry.shelf import point_channel
 from shared.release.licence import Licence
 from tests.hub_kit import SPACE, Hub, hub_kit, hub_served, publish_named
+from tests.patience import PATIENCE_S
 from tests.release_kit import Kit
 
 REPO = f"{SPACE}/digits"
 LINES = ("digits", "edges", "faces", "leaves", "words")
-PATIENCE_S = 240
 
 
 @contextlib.contextmanager

@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 from starlette.types import ASGIApp, Message
 
 from coordinator.dashboard.sessions import COOKIE, form_proof
+from tests.patience import PATIENCE_S
 
 Fields = Mapping[str, str] | list[tuple[str, str]]
 FORM = "application/x-www-form-urlencoded"
-PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,11 @@ from shared.release.envelope import read_document
 from shared.release.limits import MANIFEST_BYTES
 from shared.release.manifest import parse_manifest
 from shared.verification import verify_release
+from tests.patience import PATIENCE_S
 from tests.release_kit import Kit
 
 BUCKET = "releases"
 KEYS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-test"}
-PATIENCE_S = 60.0
 LARGE = [ONNX_FILE, WEIGHTS_FILE]
 _ALWAYS = "inf"
 

@@ -39,11 +39,10 @@ from shared.domain.files import write_json
 from shared.privacy.ledger import Ledger, LedgerView
 from shared.wire.enrolment import software_version
 from tests.e2e.nursery import Child, Nursery
+from tests.patience import PATIENCE_S
 
 BIN = Path(sys.executable).parent
 SIDE_PIXELS = 8
-PATIENCE_S = 240.0
-"""Far above what anything here takes: a claim is about what happens, never about how fast."""
 
 PLAN = """
 extractor_name = "shapes"

@@ -19,8 +19,7 @@ from coordinator.storage.database import reading
 from shared.domain.consortium import Role
 from tests.dashboard_kit import Board, Browser, open_board, words
 from tests.desk import CONSORTIUM
-
-PATIENCE_S = 60.0
+from tests.patience import PATIENCE_S
 
 
 class RealProvider:

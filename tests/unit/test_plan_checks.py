@@ -13,10 +13,10 @@ from coordinator.runs import plan_checks
 from coordinator.runs.plan_checks import PlanChecks, refused_line
 from shared.domain.errors import UnsoundPlan
 from shared.domain.plan import Plan
+from tests.patience import PATIENCE_S
 from tests.plans import small_plan
 
 PLANS = [small_plan(rounds=rounds) for rounds in range(1, 201)]
-LONGEST_S = 60.0
 
 
 class Slow:
@@ -27,7 +27,7 @@ class Slow:
         self.order: list[int] = []
 
     def __call__(self, plan: Plan) -> None:
-        assert self.go_on.wait(LONGEST_S)
+        assert self.go_on.wait(PATIENCE_S)
         self.order.append(plan.rounds)
         if plan.rounds % 2 == 0:
             raise UnsoundPlan(f"Rounds must be odd, the plan has {plan.rounds}. The plan was not accepted.")
@@ -38,7 +38,7 @@ def settled(checks: PlanChecks, plans: list[Plan]) -> dict[str, str]:
 
 
 def wait_for(look: Callable[[], dict[str, str] | None]) -> dict[str, str]:
-    for _ in range(int(LONGEST_S / 0.01)):
+    for _ in range(int(PATIENCE_S / 0.01)):
         found = look()
         if found is not None:
             return found

@@ -32,9 +32,9 @@ from shared.release.limits import MANIFEST_BYTES
 from shared.release.manifest import parse_manifest
 from shared.verification import verify_extractor
 from tests.library_kit import SPEC
+from tests.patience import PATIENCE_S
 from tests.release_kit import Kit, make_kit
 
-PATIENCE_S = 30.0
 SOURCE = Source(SourceKind.CLASSICAL, "Sees little.", "Apache-2.0", "this software")
 KNOWN = {name: STANDARD_EXTRACTORS[name] for name in ("colours", "hog", "lbp", "minilm")}
 NOWHERE = Packages(("no_such_package",), ("no-such-package==1",))
