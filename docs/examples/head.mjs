@@ -3,18 +3,22 @@
 const FORMAT = "commonlens-linear-head/1";
 
 /**
- * Throw unless `head` is a head of this format that was fitted on the release of `manifest`.
+ * Throw unless `head` is a head of this format, for pictures, that was fitted on the release of `manifest`.
  *
  * This compares names. That the files are what the consortium signed is `commonlens verify`'s to prove.
  */
 export function checkHead(head, manifest) {
-  if (head.format !== FORMAT) throw new Error(`Expected a head of format ${FORMAT}, found ${head.format}.`);
+  if (head?.format !== FORMAT) throw new Error(`Expected a head of format ${FORMAT}, found ${head?.format}.`);
+  if (manifest?.signed?.release === undefined) throw new Error("manifest.json is not that of a release.");
   const { consortium, release } = manifest.signed;
   if (head.release.consortium !== consortium || head.release.release !== release) {
     throw new Error(
       `The head was fitted on ${head.release.release} of ${head.release.consortium}, and this is ${release} of ` +
         `${consortium}. Embeddings of another release mean something else.`,
     );
+  }
+  if (head.preprocessing.kind !== "image") {
+    throw new Error(`${release} reads ${head.preprocessing.kind}s, and this example labels pictures.`);
   }
 }
 

@@ -1,9 +1,9 @@
 // A picture as an extractor expects it. No packages: the same file serves Node.js and browsers.
 //
 // `fit` does what Pillow's ImageOps.fit(picture, size, BILINEAR) does, and `toInput` gives the very numbers that the
-// extractor sees in Python. A picture of the extractor's size keeps its bytes. One that is resized may differ by one
-// level in some pixels: Pillow rounds between two passes, and which direction comes first changes with its version
-// and the sizes. Both are tested against Python.
+// extractor sees in Python, where Pillow is of version 13. Pillow rounds between two passes, and which direction comes
+// first has changed with its version: with another one some pixels of a resized picture may differ by one level. A
+// picture of the extractor's size keeps its bytes with any. Both are tested against Python.
 
 // Pillow's 8-bit filters count in whole numbers of 2^-22.
 const PRECISION = 22;
@@ -55,7 +55,9 @@ function withChannels({ width, height, data }, channels) {
   const pixels = new Uint8Array(width * height * channels);
   for (let place = 0; place < width * height; place++) {
     const [red, green, blue, alpha] = data.subarray(4 * place, 4 * place + 4);
-    if (alpha !== 255) throw new Error("This example reads opaque pictures; put it on white first.");
+    if (alpha !== 255) {
+      throw new Error("has transparent parts, and this example reads opaque pictures. Put it on white first.");
+    }
     if (channels === 3) pixels.set([red, green, blue], 3 * place);
     // ITU-R 601-2 luma, as Pillow counts it.
     else pixels[place] = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16;
@@ -63,33 +65,42 @@ function withChannels({ width, height, data }, channels) {
   return pixels;
 }
 
-// Across first, then down; each pass is rounded to bytes, and left out where nothing changes in its direction.
-function resized(pixels, width, height, target, { left, top, right, bottom }) {
-  const { channels } = target;
-  let current = pixels;
-  if (target.width !== width || left !== 0 || right !== width) {
-    const next = new Uint8Array(height * target.width * channels);
-    windows(width, left, right, target.width).forEach(({ first, weights }, x) => {
-      for (let y = 0; y < height; y++) {
-        for (let channel = 0; channel < channels; channel++) {
-          const start = (y * width + first) * channels + channel;
-          next[(y * target.width + x) * channels + channel] = weighed(current, start, channels, weights);
-        }
+// One pass for each direction; each is rounded to bytes, and left out where nothing changes in its direction.
+function resized(pixels, width, height, target, box) {
+  const across = (from) => resizedAcross(from, width, target, box);
+  const down = (from) => resizedDown(from, height, target, box);
+  // What Pillow 13 was found to do; before, it always went across first.
+  const downFirst = height > target.height && height - target.height > 2 * (width - target.width);
+  return downFirst ? across(down(pixels)) : down(across(pixels));
+}
+
+// [rows, width, channels] → [rows, target.width, channels], of any number of rows.
+function resizedAcross(pixels, width, { channels, width: count }, { left, right }) {
+  if (count === width && left === 0 && right === width) return pixels;
+  const rows = pixels.length / (width * channels);
+  const next = new Uint8Array(rows * count * channels);
+  windows(width, left, right, count).forEach(({ first, weights }, x) => {
+    for (let y = 0; y < rows; y++) {
+      for (let channel = 0; channel < channels; channel++) {
+        const start = (y * width + first) * channels + channel;
+        next[(y * count + x) * channels + channel] = weighed(pixels, start, channels, weights);
       }
-    });
-    current = next;
-  }
-  if (target.height !== height || top !== 0 || bottom !== height) {
-    const row = target.width * channels;
-    const next = new Uint8Array(target.height * row);
-    windows(height, top, bottom, target.height).forEach(({ first, weights }, y) => {
-      for (let place = 0; place < row; place++) {
-        next[y * row + place] = weighed(current, first * row + place, row, weights);
-      }
-    });
-    current = next;
-  }
-  return current;
+    }
+  });
+  return next;
+}
+
+// [height, columns, channels] → [target.height, columns, channels], of any number of columns.
+function resizedDown(pixels, height, { height: count }, { top, bottom }) {
+  if (count === height && top === 0 && bottom === height) return pixels;
+  const row = pixels.length / height;
+  const next = new Uint8Array(count * row);
+  windows(height, top, bottom, count).forEach(({ first, weights }, y) => {
+    for (let place = 0; place < row; place++) {
+      next[y * row + place] = weighed(pixels, first * row + place, row, weights);
+    }
+  });
+  return next;
 }
 
 function weighed(values, start, step, weights) {

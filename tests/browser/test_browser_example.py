@@ -70,6 +70,54 @@ def test_the_browser_gives_the_labels_and_embeddings_of_python(page_folder: Path
     assert complaints == []
 
 
+def test_the_page_says_what_it_cannot_read_and_labels_the_others(
+    page_folder: Path, example: Example, tmp_path: Path
+) -> None:
+    (tmp_path / "cut.png").write_bytes(example.pictures[0].read_bytes()[:90])
+    chosen = [tmp_path / "cut.png", *example.resized]
+    labels, embeddings = example.python(example.resized)
+    with chromium() as browser, served(page_folder.parent) as base:
+        somebody = person(browser, base)
+        somebody.open("/browser/")
+        somebody.page.wait_for_selector("body[data-ready=yes]", timeout=60_000)
+        somebody.page.set_input_files("#pictures", [str(path) for path in chosen])
+        lines = somebody.page.locator("#answers li")
+        lines.nth(len(chosen) - 1).wait_for(timeout=60_000)
+        shown = lines.all_text_contents()
+        found = [json.loads(line.get_attribute("data-embedding") or "") for line in lines.all()[1:]]
+        fits, complaints = somebody.fits(), somebody.complaints
+    assert shown[0] == "cut.png: is no picture that this browser can decode, or is cut off."
+    assert [line.partition(": ")[2].rpartition(" (")[0] for line in shown[1:]] == labels
+    assert np.abs(np.array(found) - embeddings).max() <= 1e-4
+    assert fits and complaints == []
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "said"),
+    [
+        ("head.json", None, "head.json is not there (404)"),
+        ("head.json", 100, "head.json is not whole"),
+        ("release/model.onnx", None, "release/model.onnx is not there (404)"),
+        ("release/model.onnx", 3000, "release/model.onnx cannot be run"),
+    ],
+)
+def test_the_page_says_what_it_lacks(
+    page_folder: Path, example: Example, name: str, left: int | None, said: str
+) -> None:
+    path = page_folder / name
+    whole = path.read_bytes()
+    try:
+        path.unlink() if left is None else path.write_bytes(whole[:left])
+        with chromium() as browser, served(page_folder.parent) as base:
+            somebody = person(browser, base)
+            somebody.open("/browser/")
+            somebody.page.wait_for_selector("#state.wrong", timeout=60_000)
+            shown = somebody.page.text_content("#state") or ""
+            assert said in shown and somebody.page.is_disabled("#pictures")
+    finally:
+        path.write_bytes(whole)
+
+
 def test_webassembly_is_what_the_policy_has_to_be_loosened_for(page_folder: Path, example: Example) -> None:
     page = page_folder / "index.html"
     whole = page.read_text()

@@ -1,16 +1,42 @@
 import { load } from "./label.mjs";
 
-const label = await load();
 const answers = document.querySelector("#answers");
+const input = document.querySelector("#pictures");
+const state = document.querySelector("#state");
 
-document.querySelector("#pictures").addEventListener("change", async (event) => {
-  answers.replaceChildren();
-  for (const picture of event.target.files) {
-    const found = await label(picture);
-    const line = document.createElement("li");
-    line.textContent = `${picture.name}: ${found.label} (${found.probability.toFixed(3)})`;
-    line.dataset.embedding = JSON.stringify(found.embedding);
-    answers.append(line);
-  }
+function say(text, wrong = false) {
+  state.textContent = text;
+  state.classList.toggle("wrong", wrong);
+}
+
+function lineOf(picture) {
+  const line = document.createElement("li");
+  line.textContent = `${picture.name}: `;
+  answers.append(line);
+  return line;
+}
+
+async function start() {
+  const label = await load();
+  let newest = null;
+  input.addEventListener("change", async () => {
+    const pictures = (newest = [...input.files]);
+    answers.replaceChildren();
+    for (const picture of pictures) {
+      const found = await label(picture).catch((error) => ({ error }));
+      if (pictures !== newest) return; // others were chosen meanwhile
+      const line = lineOf(picture);
+      line.classList.toggle("wrong", "error" in found);
+      line.append(found.error?.message ?? `${found.label} (${found.probability.toFixed(3)})`);
+      if (found.embedding) line.dataset.embedding = JSON.stringify(found.embedding);
+    }
+  });
+  input.disabled = false;
+  say("Ready.");
+  document.body.dataset.ready = "yes";
+}
+
+await start().catch((error) => {
+  say(`This page cannot label pictures: ${error.message}`, true);
+  throw error;
 });
-document.body.dataset.ready = "yes";

@@ -1,29 +1,63 @@
 // Label PNG pictures with a release and a head: node label.mjs [--json] RELEASE HEAD.json PICTURE.png...
 //
 // One line a picture: file, label, probability. With --json each line is an object that holds the embedding too.
+// A picture that cannot be read is named on stderr, the others are labelled, and the exit code is 1.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import ort from "onnxruntime-node";
-import { PNG } from "pngjs";
 import { applyHead, checkHead } from "../head.mjs";
 import { fit, toInput } from "../pictures.mjs";
+import { decoded } from "./png.mjs";
 
-const words = process.argv.slice(2);
-const asJson = words[0] === "--json";
-const [release, headFile, ...pictures] = asJson ? words.slice(1) : words;
-if (pictures.length === 0) throw new Error("node label.mjs [--json] RELEASE HEAD.json PICTURE.png...");
+const USAGE = "Usage: node label.mjs [--json] RELEASE HEAD.json PICTURE.png...";
 
-const head = JSON.parse(await readFile(headFile, "utf8"));
-checkHead(head, JSON.parse(await readFile(join(release, "manifest.json"), "utf8")));
-const { channels, height, width } = head.preprocessing;
-const session = await ort.InferenceSession.create(join(release, "model.onnx"));
-
-for (const picture of pictures) {
-  const pixels = fit(PNG.sync.read(await readFile(picture)), head.preprocessing);
-  const input = new ort.Tensor("float32", toInput(pixels, head.preprocessing), [1, channels, height, width]);
-  const { embedding } = await session.run({ pixels: input });
-  const { label, probability } = applyHead(head, embedding.data);
-  if (asJson) console.log(JSON.stringify({ picture, label, probability, embedding: [...embedding.data] }));
-  else console.log(`${picture}\t${label}\t${probability.toFixed(3)}`);
+/** What `doing` gives; what it throws is said of `name`, in one line. */
+async function about(name, doing) {
+  try {
+    return await doing();
+  } catch (error) {
+    throw new Error(`${name}: ${error.message}`, { cause: error });
+  }
 }
+
+const json = (path) => about(path, async () => JSON.parse(await readFile(path, "utf8")));
+
+/** Give a function from a PNG file to its label, probability and embedding. */
+async function load(release, headFile) {
+  const head = await json(headFile);
+  const manifest = await json(join(release, "manifest.json"));
+  await about(headFile, () => checkHead(head, manifest));
+  const { channels, height, width } = head.preprocessing;
+  const model = join(release, "model.onnx");
+  const session = await about(model, () => ort.InferenceSession.create(model));
+  return async (picture) => {
+    const pixels = fit(decoded(await readFile(picture)), head.preprocessing);
+    const input = new ort.Tensor("float32", toInput(pixels, head.preprocessing), [1, channels, height, width]);
+    const { embedding } = await session.run({ pixels: input });
+    return { ...applyHead(head, embedding.data), embedding: [...embedding.data] };
+  };
+}
+
+async function main(words) {
+  const asJson = words[0] === "--json";
+  const [release, headFile, ...pictures] = asJson ? words.slice(1) : words;
+  if (pictures.length === 0) throw new Error(USAGE);
+  const label = await load(release, headFile);
+  for (const picture of pictures) {
+    try {
+      const found = await about(picture, () => label(picture));
+      if (asJson) console.log(JSON.stringify({ picture, ...found }));
+      else console.log(`${picture}\t${found.label}\t${found.probability.toFixed(3)}`);
+    } catch (error) {
+      complain(error);
+    }
+  }
+}
+
+function complain(error) {
+  console.error(error.message);
+  process.exitCode = 1;
+}
+
+await main(process.argv.slice(2)).catch(complain);
