@@ -26,11 +26,11 @@ from shared.release.envelope import read_document
 from shared.release.limits import MANIFEST_BYTES
 from shared.release.manifest import parse_manifest
 from tests.desk import CHEAP_HASHER, PASSWORD, served
+from tests.patience import PATIENCE_S
 from tests.release_kit import SPEC, Kit, make_kit
 
 CONSORTIUM = "Test Consortium"
 SPACE = "test-consortium"
-PATIENCE_S = 30.0
 
 
 @dataclass
@@ -56,13 +56,13 @@ class Hub:
     ca: Path
     asked: list[Asked] = field(default_factory=list)
 
-    def token(self) -> str:
-        """Of an auditor; one account for all."""
+    def token(self, lifetime_s: float = 3600) -> str:
+        """Of an auditor; one account for all, whose token before this one ends."""
         accounts = self.coordinator.control.state.members.accounts
         accounts._hasher = CHEAP_HASHER
         if not any(account.name == "Otto" for account in accounts.every()):
             accounts.create("Otto", Role.AUDITOR, PASSWORD, "operator")
-        token: str = accounts.issue_token("Otto", 3600, "operator")
+        token: str = accounts.issue_token("Otto", lifetime_s, "operator")
         return token
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:

@@ -32,14 +32,17 @@ class PullHub:
         return hub_client.connect(self.url, self.to, fingerprint or self.kit.fingerprint, self.kit.clock)
 
     def pull(
-        self, name: str | None = None, progress: hub_client.Progress = lambda *_: None
+        self,
+        name: str | None = None,
+        progress: hub_client.Progress = lambda *_: None,
+        token: str | None = None,
     ) -> hub_client.Pulled[VerifiedRelease]:
         """As `commonlens pull` does it."""
 
         def check(folder: Path, pinned: str) -> VerifiedRelease:
             return verify_release(folder, pinned_root=pinned, clock=self.kit.clock)
 
-        return hub_client.pull(self.connect(), name, self.to, check, self.kit.clock, progress)
+        return hub_client.pull(self.connect(), name, self.to, check, self.kit.clock, progress, token)
 
     def lie(self, path: str, told: Told) -> None:
         """What is answered under /api/v1 instead of the truth."""

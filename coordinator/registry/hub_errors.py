@@ -31,7 +31,10 @@ GATED: Final = "GatedRepo"
 ERROR_CODE: Final = "X-Error-Code"
 ERROR_MESSAGE: Final = "X-Error-Message"
 COMMIT: Final = "X-Repo-Commit"
-_NEEDS_A_TOKEN = (SignInFailed, Revoked, NotAllowed)
+NOT_VALID: Final = "Invalid credentials in Authorization header"
+"""Word for word what clients compare with: any other 401 is to them a repository that is missing, or that waits for
+approval."""
+_SHUT_OUT = (Revoked, NotAllowed)
 
 
 class HubRefusal(Exception):
@@ -66,8 +69,11 @@ class HubRoute(APIRoute):
                     "The request does not have the form that hubs' clients send. Nothing was sent."
                 )
                 return _answer(HubRefusal(error))
+            except SignInFailed as error:
+                sent = request.headers.get("authorization", "").partition(" ")[2].strip()
+                return _answer(HubRefusal(error, "" if sent else GATED), NOT_VALID if sent else "")
             except CommonlensError as error:
-                return _answer(HubRefusal(error, GATED if isinstance(error, _NEEDS_A_TOKEN) else ""))
+                return _answer(HubRefusal(error, GATED if isinstance(error, _SHUT_OUT) else ""))
 
         return handler
 
@@ -77,13 +83,14 @@ def header_text(text: str) -> str:
     return " ".join(text.replace("…", "...").split()).encode("ascii", "replace").decode("ascii")
 
 
-def _answer(refusal: HubRefusal) -> Response:
+def _answer(refusal: HubRefusal, headline: str = "") -> Response:
+    """`headline` goes into the header in place of the sentence, which then is in the body alone."""
     if isinstance(refusal.error, Broken):
         return problem_response(refusal.error)
     problem = to_problem(refusal.error)
     wrong = isinstance(refusal.error, Invalid) and not isinstance(refusal.error, NotFound)
     status = 400 if wrong else problem.status  # clients have a class of their own for 400, and none for 422
-    headers = {ERROR_MESSAGE: header_text(problem.detail)}
+    headers = {ERROR_MESSAGE: headline or header_text(problem.detail)}
     if refusal.code:
         headers[ERROR_CODE] = refusal.code
     if refusal.commit:

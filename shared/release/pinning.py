@@ -187,10 +187,20 @@ def check_status(response: httpx.Response, phase: str) -> None:
         raise NotFound(
             f"{phase}: the coordinator has nothing there. Nothing was kept. Check the address or name."
         )
-    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+    if status == httpx.codes.UNAUTHORIZED and "authorization" not in response.request.headers:
         raise NotAllowed(
-            f"{phase}: the coordinator does not show this without signing in. Nothing was kept. "
-            "Members get releases with commonlens-participant."
+            f"{phase}: the coordinator does not show this without a token, and none was sent. Nothing was kept. "
+            "Put a token of yours into COMMONLENS_TOKEN; a member's commonlens-participant has one."
+        )
+    if status == httpx.codes.UNAUTHORIZED:
+        raise NotAllowed(
+            f"{phase}: the coordinator does not take this token: it is not valid or its time is over. "
+            "Nothing was kept. Ask the operator for another."
+        )
+    if status == httpx.codes.FORBIDDEN:
+        raise NotAllowed(
+            f"{phase}: the coordinator does not show this to the owner of this token. Nothing was kept. "
+            "Ask the operator why."
         )
     raise Unreachable(
         f"{phase}: expected status 200, the server answered {status}. Nothing was kept. Try again."

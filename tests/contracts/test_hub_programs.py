@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.hub_kit import SPACE, Hub
 from tests.release_kit import Kit
 
 __all__ = ["gated", "hub", "kit", "stranger"]
+DOCS = Path(__file__).parents[2] / "docs" / "hub.md"
 
 
 def test_hf_command_downloads_lists_and_shows(hub: Hub, tmp_path: Path) -> None:
@@ -41,11 +43,30 @@ def test_hf_command_downloads_lists_and_shows(hub: Hub, tmp_path: Path) -> None:
 def test_hf_command_gives_its_token(gated: Hub, tmp_path: Path) -> None:
     refused = hf(gated, tmp_path, "download", REPO, "plan.json")
     assert refused.returncode != 0 and "requires approval" in refused.stderr
+    for words, said in (
+        (("models", "ls"), "not valid"),
+        (("download", REPO, "plan.json"), "Invalid credentials"),
+    ):
+        wrong = hf(gated, tmp_path, *words, HF_TOKEN="clt_wrong")
+        assert wrong.returncode != 0 and said in wrong.stderr and "approval" not in wrong.stderr, wrong.stderr
     token = gated.token()
     done = hf(gated, tmp_path, "auth", "whoami", HF_TOKEN=token)
     assert done.returncode == 0 and "Otto" in done.stdout, done.stderr
     done = hf(gated, tmp_path, "download", REPO, "plan.json", HF_TOKEN=token)
     assert done.returncode == 0, done.stderr
+
+
+def test_curl_as_the_docs_tell_it_keeps_no_refusal_and_goes_on(gated: Hub, tmp_path: Path) -> None:
+    """Without --fail the first call leaves a refusal under the file's name, and the second goes on behind it."""
+    (line,) = re.findall(r"^curl .+ -C - .+$", DOCS.read_text(), re.MULTILINE)
+    line = line.replace("https://HOST:8443", gated.url).replace("ca.pem", str(gated.ca))
+    whole = (gated.folder(3) / "model.safetensors").read_bytes()
+    got = tmp_path / "model.safetensors"
+    assert run(gated, tmp_path, "sh", "-c", line, HF_TOKEN="clt_wrong").returncode == 22 and not got.exists()
+    got.write_bytes(whole[:100])
+    assert run(gated, tmp_path, "sh", "-c", line, HF_TOKEN="clt_wrong").returncode == 22
+    done = run(gated, tmp_path, "sh", "-c", line, HF_TOKEN=gated.token())
+    assert done.returncode == 0 and got.read_bytes() == whole, done.stderr
 
 
 SENTENCES = (

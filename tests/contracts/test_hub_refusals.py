@@ -75,13 +75,31 @@ def test_gated_releases_need_a_token(gated: Hub, tmp_path: Path) -> None:
     ):
         with pytest.raises(GatedRepoError, match="needs a token, and none was sent"):
             call()
-    with pytest.raises(GatedRepoError, match="not valid"):
-        api(gated, "clt_wrong").model_info(REPO)
     known = api(gated, token)
     assert known.model_info(REPO).gated == "manual" and known.file_exists(REPO, "plan.json")
     assert len(list(known.list_models(gated=True))) == len(LINES)
     got = snapshot_download(REPO, endpoint=gated.url, token=token, local_dir=tmp_path / "got")
     assert bytes_of(Path(got)) == bytes_of(gated.folder(3))
+
+
+def test_a_token_that_does_not_hold_is_no_missing_approval(gated: Hub) -> None:
+    """Nor a missing repository: nobody has to be asked for anything but another token."""
+    revoked, expired = gated.token(), gated.token(lifetime_s=0)
+    for token in ("clt_wrong", revoked, expired):
+        client = api(gated, token)
+        for call in (
+            lambda client=client: client.model_info(REPO),
+            lambda client=client: list(client.list_models()),
+            lambda token=token: snapshot_download(REPO, endpoint=gated.url, token=token),
+        ):
+            with pytest.raises(HfHubHTTPError, match="not valid or its time is over") as found:
+                call()
+            assert not isinstance(found.value, RepositoryNotFoundError)
+        with pytest.raises(
+            HfHubHTTPError, match="Invalid credentials"
+        ) as found:  # HEAD has no body to say more
+            hf_hub_download(REPO, "plan.json", endpoint=gated.url, token=token)
+        assert not isinstance(found.value, RepositoryNotFoundError)
 
 
 def test_a_token_says_whose_it_is(gated: Hub) -> None:

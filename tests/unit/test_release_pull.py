@@ -175,7 +175,7 @@ def test_only_an_https_address_without_secrets_is_called(hub: PullHub, url: str)
         (FILES + "model.safetensors", 500, Unreachable, "expected status 200, the server answered 500"),
         (FILES + "model.safetensors", 302, Unreachable, "the server answered 302"),
         ("releases", b"{}", Invalid, "exactly"),
-        ("releases", 403, NotAllowed, "does not show this without signing in"),
+        ("releases", 403, NotAllowed, "does not show this to the owner of this token"),
         ("trust", b"<html>", Invalid, "not a JSON document"),
         ("trust", b'{"ca_pem": 1}', InvalidMessage, "not from a Commonlens coordinator"),
     ],
@@ -241,13 +241,16 @@ def test_pull_follows_a_rotation_of_the_release_key(hub: PullHub) -> None:
     assert pulled.verified.trust.version == 2 and pulled.downloaded_bytes > 0
 
 
-def test_registry_that_is_not_public_asks_for_a_token(hub: PullHub) -> None:
+def test_registry_that_is_not_public_asks_for_a_token_or_for_another(hub: PullHub) -> None:
     class Config:
         public_releases = False
 
     hub.app.state.config = Config()
-    with pytest.raises(NotAllowed, match="does not show this without signing in"):
+    with pytest.raises(NotAllowed, match=r"without a token, and none was sent.+COMMONLENS_TOKEN"):
         hub.pull()
+    hub.lie("releases", 401)
+    with pytest.raises(NotAllowed, match=r"does not take this token.+Ask the operator for another"):
+        hub.pull(token="clt_over")
 
 
 @pytest.mark.parametrize(
