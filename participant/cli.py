@@ -17,6 +17,7 @@ from participant.home import Home
 from shared import console
 
 if TYPE_CHECKING:
+    from participant.records.dataset import DataSet
     from shared.domain.plan import Plan
 
 app = typer.Typer(name="commonlens-participant", no_args_is_help=True, add_completion=False)
@@ -157,11 +158,12 @@ def data_add(
     home: HomeOption = Path(),
 ) -> None:
     """Add a data set. Nobody trains with it unless policy.toml, which only this operator writes, names it."""
-    from participant.enrol import COORDINATOR_FILE, read_link
-    from participant.policy import write_default_policy
+    from participant.policy import check_ceiling, write_default_policy
     from participant.records.add import add_data_set
     from participant.spending import refuse_forgotten_spending
 
+    if epsilon is not None:
+        check_ceiling(epsilon)
     refuse_forgotten_spending(Home(home))
     with Progress(TextColumn("reading"), BarColumn(), MofNCompleteColumn(), transient=True) as progress:
         task = progress.add_task("reading")
@@ -176,10 +178,22 @@ def data_add(
             classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
             text_column=text_column,
         )
-    if epsilon is not None:
-        write_default_policy(Home(home).policy, name, epsilon)
+    written = epsilon is not None and write_default_policy(Home(home).policy, name, epsilon)
     typer.echo(f"{name}: {len(added.classes)} classes, {added.findings.sentence()}")
-    if epsilon is not None and (home / COORDINATOR_FILE).exists():
+    if epsilon is not None:
+        _compare_with_what_was_said(home, added, epsilon, written)
+
+
+def _compare_with_what_was_said(home: Path, added: DataSet, epsilon: float, written: bool) -> None:
+    """Tell of a ceiling that an earlier policy.toml stands in front of, and of a declared size that does not fit."""
+    from participant.enrol import COORDINATOR_FILE, read_link
+
+    if not written:
+        typer.echo(
+            f"policy.toml was there already and stays as it is: ε {epsilon:g} was not written. Plans train with the "
+            "data set that it names, up to its ceiling; change it there."
+        )
+    if (home / COORDINATOR_FILE).exists():
         declared = read_link(home).declared_size
         if not 0.5 <= added.suggested_size / max(declared, 1) <= 2.0:
             typer.echo(

@@ -47,6 +47,7 @@ from shared.domain.privacy import Charge, Mode
 from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader, NoisyGridSum, Update
 from shared.extractors import architectures
+from shared.extractors.device import choose_device
 from shared.privacy.ledger import Ledger
 from shared.privacy.soundness import check_soundness
 from shared.release.signing import SigningKey
@@ -102,6 +103,7 @@ class MemberNode:
             home, self._member.member_id, self._identity, self._ledger, report, look_at_roll
         )
         self._runtime = read_options(home.settings)
+        choose_device(self._runtime.device)  # what is not here is said at the start, and not round by round
         apply_threads(self._runtime)
         self._agreed: tuple[str, AgreedPlan, DataSet, RecordReader, Workbench] | None = None
 
@@ -169,6 +171,7 @@ class MemberNode:
         check_classes(plan, data_set.classes)
         require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
         _check_round(plan, request)
+        choose_device(self._runtime.device)  # it may have gone since then, and a charge is never given back
         share = self._accept(request, plan)
         weights = self._fetch(request, plan)
         fetched = time.monotonic()

@@ -5,11 +5,12 @@ Step 1 of the walk: a plan is checked against this file before anything of the r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.domain.errors import PolicyForbids
+from shared.domain.errors import Invalid, PolicyForbids
 from shared.domain.files import write_atomically
 from shared.domain.plan import Plan
 from shared.domain.privacy import Budget, GaussianEvent, Mode, Unit
@@ -61,10 +62,19 @@ def read_policy(path: Path) -> Policy:
     return read_toml(path, Policy)
 
 
-def write_default_policy(path: Path, data_set: str, epsilon: float) -> None:
-    """A first policy.toml, each line with its meaning. Never replaces one that is there."""
+def check_ceiling(epsilon: float) -> None:
+    """Raise Invalid unless `epsilon` can be a ceiling."""
+    if not 0.0 < epsilon < math.inf:
+        raise Invalid(
+            f"A ceiling of ε must be a number above 0, and is {epsilon:g}. Nothing was added and no policy was "
+            "written. Choose another."
+        )
+
+
+def write_default_policy(path: Path, data_set: str, epsilon: float) -> bool:
+    """A first policy.toml, each line with its meaning. Never replaces one that is there: False then."""
     if path.exists():
-        return
+        return False
     text = f"""# What this member allows. Only you change this file; the coordinator never sees or writes it.
 data_set = "{data_set}"        # which data set this node trains with
 epsilon = {epsilon}            # ceiling for the whole life of that data set, at delta
@@ -78,6 +88,7 @@ starting_weights = []          # digests; empty allows any weights of an allowed
 declare_budget = true          # tell the consortium how much of these ceilings is left, as a share and an ε
 """
     write_atomically(path, text.encode("utf-8"))
+    return True
 
 
 def check_rules(policy: Policy, plan: Plan, member_id: str, unit: Unit, declared_size: int) -> None:

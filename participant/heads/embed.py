@@ -18,6 +18,8 @@ Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 CPU = torch.device("cpu")
+_MOST_RECORDS, _MOST_PLACES = 256, 2**20
+"""Of one batch: pictures, and their pixels' places together, because what layers hold grows with both."""
 
 
 class Images(Protocol):
@@ -34,14 +36,15 @@ def embed(
     spec: ExtractorSpec,
     *,
     indices: npt.NDArray[np.int64] | None = None,
-    batch: int = 256,
+    batch: int | None = None,
     device: torch.device = CPU,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float32]:
     """Embeddings float32 [n, D] of the records at `indices` of a reader, or of an array uint8 [n, H, W, C].
 
-    With a reader `indices` is required: which side of the split is meant must be said. `module` is moved to
-    `device`. Raises Invalid without indices, InvalidWeights as `embed_batches`.
+    With a reader `indices` is required: which side of the split is meant must be said. `batch` records are embedded
+    at once; left out, fewer of large pictures. `module` is moved to `device`. Raises Invalid without indices,
+    InvalidWeights as `embed_batches`.
     """
     if isinstance(images, np.ndarray):
         chosen = np.arange(len(images), dtype=np.int64) if indices is None else indices
@@ -51,7 +54,8 @@ def embed(
         chosen = indices
     result = np.empty((len(chosen), spec.embedding_dim), np.float32)
     done = 0
-    for made in embed_batches(module, _batches(images, chosen, batch), spec, device):
+    at_once = batch or max(1, min(_MOST_RECORDS, _MOST_PLACES // (spec.height * spec.width)))
+    for made in embed_batches(module, _batches(images, chosen, at_once), spec, device):
         result[done : done + len(made)] = made
         done += len(made)
         if progress is not None:

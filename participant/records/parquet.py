@@ -1,12 +1,14 @@
 """Source made of Parquet: columns image (encoded bytes, or Hugging Face's struct of bytes and path), label,
 person. Of texts, a column of texts stands in place of image.
 
-One file, or a folder of shards. Rows are streamed in small batches: a shard may be larger than memory.
+One file, or a folder of shards. Rows are streamed in small batches: a shard may be larger than memory, also where all
+its rows are one row group, as Arrow and pandas write them.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from shared.domain.errors import InvalidRecords
 from shared.domain.extractor import RecordKind
 
 _ROWS_AT_ONCE = 64
+_BUFFER_BYTES = 1 << 20
 
 
 def shards_of(path: Path) -> list[Path]:
@@ -77,7 +80,11 @@ class ParquetShards:
             label = names[label]
         text = _text(label)
         if not text:
-            return Rejected(ref, "has no label")
+            # pandas makes whole numbers floats where one of them is missing.
+            odd = isinstance(label, float) and not math.isnan(label)
+            return Rejected(
+                ref, f"has label {label}, expected a text or a whole number" if odd else "has no label"
+            )
         content = _bytes_of(row[self._content])
         if content is None:
             missing = "holds no image bytes (a path alone is not followed)"
@@ -106,7 +113,8 @@ class ParquetShards:
 
     def _open(self, shard: Path) -> pq.ParquetFile:
         try:
-            file = pq.ParquetFile(shard)
+            # Left to itself, Arrow reads whole columns of a row group before it gives out the first row.
+            file = pq.ParquetFile(shard, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise InvalidRecords(
                 f"{shard.name} is not a Parquet file: {error}. Nothing was added."

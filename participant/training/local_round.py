@@ -63,8 +63,8 @@ def local_round(
     token.spend()
 
     # Validation, when it is due: the weights received and the present head, on held-out units (clause 6.2).
-    due = plan.evaluates(request.round_number)
-    counts = exact_counts(bench.extractor, head, plan, records, device) if due else None
+    due, at_once = plan.evaluates(request.round_number), bench.runtime.micro_batch
+    counts = exact_counts(bench.extractor, head, plan, records, device, at_once) if due else None
 
     pace = plan.learning_rate_factor(request.round_number)
     for _ in range(plan.training.local_steps):

@@ -9,6 +9,8 @@ import torch
 
 from shared.domain.strict import read_toml
 
+MICRO_BATCH = 64
+
 
 @dataclass(frozen=True)
 class RuntimeOptions:
@@ -16,8 +18,9 @@ class RuntimeOptions:
 
     device: str = "auto"
     """auto, cpu, cuda (also "cuda:1") or mps."""
-    micro_batch: int = 64
-    """Records whose gradients are held at once; memory grows with it, a logical batch may be any size."""
+    micro_batch: int = MICRO_BATCH
+    """Records whose gradients are held at once; memory grows with it, a logical batch may be any size. Lowered by
+    itself where the device has too little memory."""
     threads: int = 0
     """CPU threads of this process; 0 leaves torch's own choice."""
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from participant.training.head import with_head
-from participant.training.step import LOADED_AT_ONCE
+from participant.training.runtime import MICRO_BATCH
 from participant.training.workbench import Records
 from shared.domain.plan import Plan
 from shared.domain.update import ValidationCounts
@@ -20,16 +20,23 @@ COUNTS_SENSITIVITY_L2 = 1.0
 
 
 def exact_counts(
-    extractor: nn.Module, head: nn.Linear, plan: Plan, records: Records, device: torch.device
+    extractor: nn.Module,
+    head: nn.Linear,
+    plan: Plan,
+    records: Records,
+    device: torch.device,
+    micro_batch: int = MICRO_BATCH,
 ) -> npt.NDArray[np.int64]:
     """(right, wrong) over the held-out units, int64 [2]. Private: nothing leaves but with noise (clause 6.1).
 
-    Modules must be on `device`; they are left in eval mode.
+    `micro_batch` records go through the modules at once: of large pictures more would need gigabytes. Modules must
+    be on `device`; they are left in eval mode.
     """
     model = with_head(extractor, head).eval()
     correct, total = 0, len(records.held_out_indices)
-    for start in range(0, total, LOADED_AT_ONCE):
-        images_u8, labels = records.load(records.held_out_indices[start : start + LOADED_AT_ONCE])
+    portion = max(1, micro_batch)
+    for start in range(0, total, portion):
+        images_u8, labels = records.load(records.held_out_indices[start : start + portion])
         with torch.no_grad():
             x = torch.from_numpy(to_input(images_u8, plan.extractor)).to(device)
             predicted = model(x).argmax(dim=1).cpu().numpy()

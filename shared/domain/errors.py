@@ -254,6 +254,18 @@ class OutOfSpace(Conflict):
     code = "conflict.out-of-space"
 
 
+class OutOfMemory(Conflict):
+    """The device that trains has too little memory for even one record; nothing was sent."""
+
+    code = "conflict.out-of-memory"
+
+
+class TookTooLong(Conflict):
+    """A process of ours was ended before it was done: the machine had too much else to do, or something hangs."""
+
+    code = "conflict.took-too-long"
+
+
 class Unreachable(Conflict):
     """The other side did not answer."""
 

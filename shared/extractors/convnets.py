@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import Chain, Extractor, convolution, norm_layer
+from shared.extractors.layers import Chain, Extractor, Pooled, convolution, norm_layer
 from shared.extractors.options import Options
 
 
@@ -30,7 +30,7 @@ def small_gn(spec: ExtractorSpec) -> Extractor:
         *block(width, 2 * width),
         nn.AvgPool2d(2, ceil_mode=True),
         *block(2 * width, 2 * width),
-        nn.AdaptiveAvgPool2d(2),
+        Pooled(2),
         nn.Flatten(),
         nn.Linear(8 * width, spec.embedding_dim),
         block=conv,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.layers import Extractor
+from shared.extractors.layers import Extractor, pooled
 from shared.extractors.options import LARGEST_OPTION, Options
 
 _FIRST_WIDTH_PIXELS = 1.5
@@ -61,7 +61,7 @@ class OrientedEnergies(nn.Module):
         return torch.cat([F.layer_norm(part, part.shape[1:]) for part in parts], dim=1)
 
     def _pooled(self, maps: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(maps, self.grid).flatten(1)
+        return pooled(maps, self.grid).flatten(1)
 
 
 class FixedMlp(Extractor):

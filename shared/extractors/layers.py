@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,6 +41,45 @@ def norm_layer(kind: str, channels: int, affine: bool) -> nn.Module:
     if kind == "batch":
         return nn.BatchNorm2d(channels, affine=affine)
     return nn.GroupNorm(math.gcd(16, channels), channels, affine=affine)
+
+
+def pooled(x: Tensor, side: int) -> Tensor:
+    """[B, C, H, W] → [B, C, side, side]: adaptive average pooling, also where torch has none for the device."""
+    if torch_pools(x.device.type, x.shape[2], x.shape[3], side):
+        return F.adaptive_avg_pool2d(x, side)
+    return pooled_by_products(x, side)
+
+
+def torch_pools(device: str, height: int, width: int, side: int) -> bool:
+    """Whether torch (2.13) pools such maps on such a device: on Apple's GPU only into windows of one size."""
+    return device != "mps" or (height % side == 0 and width % side == 0)
+
+
+def pooled_by_products(x: Tensor, side: int) -> Tensor:
+    """The same as two matrix products, for any device: within rounding of `F.adaptive_avg_pool2d`."""
+    rows, columns = (torch.from_numpy(_windows(length, side)).to(x) for length in x.shape[2:])
+    return rows @ x @ columns.mT
+
+
+def _windows(length: int, side: int) -> npt.NDArray[np.float32]:
+    """float32 [side, length]: row k has 1 / n at the n places of window k, which windows share at their ends."""
+    weights = np.zeros((side, length), np.float32)
+    for k in range(side):
+        first, behind = k * length // side, -(-(k + 1) * length // side)
+        weights[k, first:behind] = 1.0 / (behind - first)
+    return weights
+
+
+class Pooled(nn.Module):
+    """`pooled` as a layer."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, C, side, side]."""
+        return pooled(x, self.side)
 
 
 class ChannelAffine(nn.Module):
