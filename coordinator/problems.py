@@ -51,13 +51,18 @@ async def _wrong_body(request: Request, error: Exception) -> Response:
     named = [
         f"{'.'.join(str(p) for p in f['loc'])[:60]}: {f['type']}" for f in faults[:MAXIMUM_LISTED_FAULTS]
     ]
-    return _shown(
-        request,
-        InvalidMessage(
-            f"The request does not have the form that the protocol sets ({'; '.join(named)}). "
+    told = "; ".join(named)
+    if _on_pages(request):
+        words = (
+            f"A part of it is not what the page expects ({told}). Nothing was changed. Go back, or look for it "
+            "from the menu."
+        )
+    else:
+        words = (
+            f"The request does not have the form that the protocol sets ({told}). "
             "Nothing was changed. Check that both sides run the same version."
-        ),
-    )
+        )
+    return _shown(request, InvalidMessage(words))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -78,10 +83,14 @@ def _shown(request: Request, error: BaseException) -> Response:
 
 def _answer(request: Request, problem: Problem) -> Response:
     """A page for whoever looks at pages, where there are any; else the problem document."""
-    as_page: Callable[[Request, Problem], Response] | None = getattr(request.app.state, "error_page", None)
-    if as_page is None or request.url.path.startswith(_NO_PAGES):
+    if not _on_pages(request):
         return _render(problem)
+    as_page: Callable[[Request, Problem], Response] = request.app.state.error_page
     return as_page(request, problem)
+
+
+def _on_pages(request: Request) -> bool:
+    return not request.url.path.startswith(_NO_PAGES) and hasattr(request.app.state, "error_page")
 
 
 def _render(problem: Problem) -> Response:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from starlette.datastructures import URL
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from coordinator.dashboard import words
 from coordinator.dashboard.rules import may
 from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, quiet_viewer
 from coordinator.members.access import room_of
+from shared.domain.errors import InvalidMessage
 from shared.wire.problems import Problem
 
 FOLDER = Path(__file__).parent
@@ -30,6 +32,8 @@ HEADERS: Mapping[str, str] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 """Of every page. No inline script or style, no other host, no frame; `img-src` has no data: either."""
+UNREADABLE = "This address or form cannot be read."
+"""To people, in place of the tree's words about messages."""
 NAVIGATION = (
     ("/", "Overview"),
     ("/members", "Members"),
@@ -94,8 +98,15 @@ def _shared(request: Request, viewer: Viewer | None) -> dict[str, Any]:
         "proof": lambda: _proof(viewer),
         "navigation": [(path, name) for path, name in NAVIGATION if allowed("GET", path)],
         "here": request.url.path,
+        "still": "still" in request.query_params,
+        "held_still": _local(request.url.include_query_params(still="yes")),
+        "let_go": _local(request.url.remove_query_params("still")),
         "now": room.clock.now(),
     }
+
+
+def _local(url: URL) -> str:
+    return f"{url.path}?{url.query}"
 
 
 def _proof(viewer: Viewer | None) -> Markup:
@@ -123,4 +134,18 @@ def then(request: Request, path: str, notice: str = "") -> RedirectResponse:
 
 def error_page(request: Request, problem: Problem) -> Response:
     """What went wrong, as a page: the tree's own words, and a way back."""
-    return page(request, "error.html", status=problem.status, problem=problem)
+    title = UNREADABLE if problem.code == InvalidMessage.code else problem.title
+    return page(request, "error.html", problem.status, problem=problem, title=title, back=_back(request))
+
+
+def _back(request: Request) -> str:
+    """Where the viewer came from, if that is another page of this address; else empty."""
+    try:
+        came = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return ""
+    here = (request.url.scheme, request.url.netloc)
+    elsewhere = (came.scheme, came.netloc) != here or came.path == request.url.path
+    if elsewhere or not came.path.startswith("/") or came.path.startswith(("//", "/\\")):
+        return ""
+    return f"{came.path}?{came.query}" if came.query else came.path

@@ -18,6 +18,7 @@ from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members import views
 from coordinator.members.access import room_of
+from shared.domain.consortium import MemberState
 from shared.domain.errors import CommonlensError, Invalid
 from shared.wire.enrolment import InvitationRequest
 from shared.wire.problems import to_problem
@@ -85,7 +86,10 @@ def invite(
         reply = views.invite(room_of(request), _asked(typed), viewer.caller.actor)
     except CommonlensError as error:
         return _invite_form(request, to_problem(error).status, error.message, typed)
-    return page(request, "members/invited.html", status=201, invitation=reply)
+    known = reply.member_name in {
+        m.name for m in room_of(request).members.every() if m.state is not MemberState.REVOKED
+    }
+    return page(request, "members/invited.html", status=201, invitation=reply, known=known)
 
 
 @router.post("/invitations/{invitation_id}/withdraw")

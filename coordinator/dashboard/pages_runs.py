@@ -208,8 +208,12 @@ def _every_parts(request: Request, viewer: Viewer) -> Parts:
 
 
 def _csv_row(line: history.RoundLine) -> list[object]:
-    train, protocol, waiting = (round(seconds, 4) for seconds in parts_of_seconds(line.seconds))
+    """Of an attempt that is still open nothing is known of its end: its fields are empty, as on the page."""
+    train, protocol, waiting = (
+        round(seconds, 4) if line.seconds else "" for seconds in parts_of_seconds(line.seconds)
+    )
     accuracy, error = line.accuracy or ("", "")
+    ended = line.closed_at is not None
     return [
         line.number,
         line.attempt,
@@ -217,12 +221,12 @@ def _csv_row(line: history.RoundLine) -> list[object]:
         line.opened_at,
         line.closed_at or "",
         line.asked,
-        line.contributed,
+        line.contributed if ended else "",
         train,
         protocol,
         waiting,
-        line.bytes_up,
-        line.bytes_down,
+        line.bytes_up if ended else "",
+        line.bytes_down if ended else "",
         accuracy,
         error,
         line.checkpoint_digest or "",

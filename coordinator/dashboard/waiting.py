@@ -13,6 +13,7 @@ from datetime import datetime
 from fastapi import Request
 
 from coordinator.dashboard.members_facts import NEARLY_SPENT, Row, invitations_open
+from coordinator.dashboard.rules import may
 from coordinator.dashboard.sessions import Viewer
 from coordinator.dashboard.words import duration
 from coordinator.members.access import room_of
@@ -34,6 +35,7 @@ from shared.domain.run import RunState
 
 NAMED = 3
 """Up to so many members a line names."""
+RESUME = "/runs/{run_id}/resume"
 _STUCK = (RunState.PAUSED, RunState.FAILED)
 
 
@@ -58,10 +60,9 @@ def everything_waiting(
     """All of it as this viewer may see it; `rows` are the members that it sees."""
     every = every_plan(room_of(request).engine)
     names = {one.digest: one.plan.extractor_name for one in every}
+    step = "resume or stop" if may(viewer.caller.role, "POST", RESUME) else "an admin resumes or stops it"
     stuck = [
-        Waiting(
-            f"{names[run.plan_digest]}, {run.id}", f"{run.state.value}: resume or stop", f"/runs/{run.id}"
-        )
+        Waiting(f"{names[run.plan_digest]}, {run.id}", f"{run.state.value}: {step}", f"/runs/{run.id}")
         for run in runs
         if run.state in _STUCK
     ]

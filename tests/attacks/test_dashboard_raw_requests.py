@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -266,3 +267,32 @@ def test_cookies_that_are_broken_are_no_session_and_no_error(full: FullBoard) ->
     ):
         answer = knock(full.coordinator.asgi, "GET", "/", {"cookie": cookie})
         assert answer.status == 303, cookie[:30]
+
+
+@pytest.mark.parametrize(
+    ("came", "leads"),
+    [
+        ("https://desk/members?name=St%20Anna", "/members?name=St%20Anna"),
+        ("https://evil.example/members", ""),
+        ("http://desk/members", ""),
+        ("https://desk:8443/members", ""),
+        ("https://desk//evil.example/", ""),
+        ("https://desk/\\evil.example/", ""),
+        ("https://desk@evil.example/members", ""),
+        ("https://[desk/members", ""),
+        ("javascript:alert(1)", ""),
+        ("https://desk/nothing-here", ""),
+    ],
+)
+def test_error_page_leads_back_to_pages_of_this_address_only(full: FullBoard, came: str, leads: str) -> None:
+    headers = session(session_of(full, Role.ADMIN)) | {"referer": came}
+    answer = knock(full.coordinator.asgi, "GET", "/nothing-here", headers)
+    found = re.findall(r'href="([^"]*)">Back', answer.text)
+    assert answer.status == 404 and found == [leads] * bool(leads) and "evil" not in answer.text
+
+
+def test_address_that_cannot_be_read_is_explained_to_whoever_looks_at_pages(full: FullBoard) -> None:
+    headers = session(session_of(full, Role.ADMIN))
+    answer = knock(full.coordinator.asgi, "GET", "/runs/run_1/rounds/seven", headers)
+    assert answer.status == 422 and "path.number" in answer.text
+    assert "both sides" not in answer.text and "the protocol" not in answer.text

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
+from coordinator.runs.service import RunService
+from shared.domain.consortium import Purpose
 from tests.browser.chromium import Person, chromium, person
-from tests.desk import PASSWORD, served
+from tests.desk import PASSWORD, enrolment, served
 from tests.full_board import FullBoard, full_board
 
 SERIOUS = ("serious", "critical")
 ABOUT_COLOURS = ["color-contrast", "link-in-text-block"]
 """Rules of axe: nothing else of a page is another in the dark."""
 HEAVIEST_BYTES = 300_000
+LONG_WORD = "Donaudampfschifffahrtselektrizitaetenhauptbetriebswerkbauunterbeamtengesellschaft"
+NOTES = ("A note.", "Read https://" + LONG_WORD * 2)
+MAY_SCROLL_ON_A_PHONE = {
+    "Differences from the plan before",
+    "Every release and who can learn what",
+    "Members and declared sizes, side by side",
+    "What it costs each member",
+    "What it costs, side by side",
+    "What it says, side by side",
+    "ε read as odds",
+}
+"""Tables whose rows are read across, so that their columns stay beside each other."""
 PATHS = (
     "/",
     "/members",
@@ -46,9 +61,11 @@ PATHS = (
 def life(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FullBoard, str]]:
     """A coordinator in the middle of its life, behind TLS, and its address."""
     with (
-        full_board(prepared_home, tmp_path_factory.mktemp("pages")) as board,
+        full_board(prepared_home, tmp_path_factory.mktemp("pages"), notes=NOTES) as board,
         served(board.coordinator.asgi, board.home) as base,
     ):
+        secret = board.room.invitations.invite(LONG_WORD, Purpose.CONTRIBUTE, "account:Ada")[1]
+        board.room.members.enrol(enrolment(secret))
         yield board, base
 
 
@@ -60,6 +77,14 @@ def browser() -> Iterator[Browser]:
 
 def pages(board: FullBoard) -> list[str]:
     return [path.format(**board.values()) for path in PATHS]
+
+
+def unstarted(board: FullBoard) -> str:
+    """The digest of a plan from which no run began."""
+    runs: RunService = board.coordinator.control.state.runs
+    plan = replace(runs.plan(board.plan), rounds=5)
+    runs.store.add_plan(plan, "account:Ada", "digits.safetensors")
+    return str(plan.digest)
 
 
 def ada(browser: Browser, base: str, **options: object) -> Person:
@@ -105,6 +130,83 @@ def test_no_page_is_wider_than_a_phone(life: tuple[FullBoard, str], browser: Bro
         if not admin.fits():
             wide.append(path)
     assert wide == []
+
+
+@pytest.mark.parametrize(("width", "may_scroll"), [(1280, set()), (390, MAY_SCROLL_ON_A_PHONE)])
+def test_no_table_is_cut_off_at_its_edge(
+    life: tuple[FullBoard, str], browser: Browser, width: int, may_scroll: set[str]
+) -> None:
+    """A column behind the edge of a table is one that nobody looks for. What is folded up has no width."""
+    board, base = life
+    admin = ada(browser, base, viewport={"width": width, "height": 844})
+    cut = []
+    for path in pages(board):
+        admin.open(path)
+        found = admin.page.eval_on_selector_all(
+            ".scroll", "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
+        )
+        cut += [(path, name) for name in found if name not in may_scroll]
+    assert cut == []
+
+
+def test_refused_form_stays_where_no_script_runs(life: tuple[FullBoard, str], browser: Browser) -> None:
+    """Its address takes forms only: loaded again by itself it would be an error, and what was typed gone."""
+    board, base = life
+    admin = ada(browser, base, java_script_enabled=False)
+    reloads = admin.page.locator("meta[http-equiv=refresh]")
+    for path, opens, sends in (
+        (f"/runs/{board.run}", "#stop > summary", "Stop this run"),
+        (f"/plans/{unstarted(board)}", "", "Withdraw the plan"),
+    ):
+        admin.open(path)
+        assert reloads.count() == 1, path
+        if opens:
+            admin.page.click(opens)
+        admin.page.fill("input[name=name]", "something else")
+        admin.page.click(f"button:has-text('{sends}')")
+        admin.page.locator("[role=alert]").wait_for()
+        assert admin.page.url != base + path and reloads.count() == 0, path
+
+
+def test_page_that_loads_itself_again_can_be_held_still(
+    life: tuple[FullBoard, str], browser: Browser
+) -> None:
+    """Typing takes longer than the ten seconds after which a run's page would begin anew."""
+    board, base = life
+    admin = ada(browser, base, java_script_enabled=False)
+    admin.open(f"/runs/{board.run}?from=1&to=1")
+    admin.page.click("noscript a")  # hold it still; no text is looked for in there
+    assert admin.page.locator("meta[http-equiv=refresh]").count() == 0
+    assert admin.page.input_value("#to") == "1", "what was asked for stays"
+    admin.page.click("noscript a")
+    assert admin.page.url == f"{base}/runs/{board.run}?from=1&to=1"
+    assert admin.page.locator("meta[http-equiv=refresh]").count() == 1
+
+
+def test_what_could_not_be_done_leads_back(life: tuple[FullBoard, str], browser: Browser) -> None:
+    board, base = life
+    admin = ada(browser, base)
+    admin.open(f"/runs/{board.run}")
+    admin.page.evaluate("document.getElementById('do-pause').submit()")  # somebody paused it a moment ago
+    admin.see("from there it can become running")
+    admin.page.click("text=Back")
+    admin.page.wait_for_url(f"**/runs/{board.run}")
+
+
+def test_channel_that_is_not_there_is_not_said_to_be_taken_away(
+    life: tuple[FullBoard, str], browser: Browser
+) -> None:
+    board, base = life
+    admin = ada(browser, base)
+    for name, said in (("stabel", "has no channel stabel"), ("stable", "stable is taken away")):
+        if name == "stable":
+            admin.open("/extractors?name=digits")
+            admin.page.click("text=Move the channel")
+            admin.see("stable points to digits-1 now")
+        admin.open("/extractors?name=digits")
+        admin.page.fill("#channel", name)
+        admin.page.click("text=Take it away")
+        admin.see(said, timeout_s=5)
 
 
 def test_every_page_works_without_scripts_and_is_light(life: tuple[FullBoard, str], browser: Browser) -> None:

@@ -20,9 +20,9 @@ function put(id, html) {
   if (!old || same(old, html)) return;
   const open = [...old.querySelectorAll("details[open][id]")].map((d) => d.id);
   const focused = old.contains(document.activeElement) ? document.activeElement : null;
-  const scrolled = [...old.querySelectorAll(".scroll")].map((region) => region.scrollLeft);
+  const scrolled = [...old.querySelectorAll(".scroll")].map((region) => [region.scrollLeft, region.scrollTop]);
   old.innerHTML = html;
-  [...old.querySelectorAll(".scroll")].forEach((region, n) => { region.scrollLeft = scrolled[n] ?? 0; });
+  [...old.querySelectorAll(".scroll")].forEach((region, n) => region.scrollTo(...(scrolled[n] ?? [0, 0])));
   for (const each of open) document.getElementById(each)?.setAttribute("open", "");
   if (focused) again(old, focused)?.focus({ preventScroll: true });
   old.classList.remove("fresh");
