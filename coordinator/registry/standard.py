@@ -10,7 +10,7 @@ from pathlib import Path
 from coordinator.registry.build import Export, KeepRequest
 from coordinator.registry.publish import already_published, next_number, publish
 from coordinator.registry.shelf import Shelf
-from coordinator.workers.process import ask_worker
+from coordinator.workers.process import STANDING_BACK, ask_worker
 from shared.domain.clock import Clock
 from shared.domain.ids import ReleaseId
 from shared.domain.locking import held_lock
@@ -27,12 +27,13 @@ def keep_standard(home: Path, name: str, clock: Clock, export: Export, niceness:
 
     What takes long is done before the shelf is taken, so nobody who publishes meanwhile waits for it. `niceness`: of
     the process that makes the weights. Raises NotFound for a name that is none, InvalidConfig where a package that it
-    needs is not installed, and what `publish` raises.
+    needs is not installed, TookTooLong, and what `publish` raises.
     """
     standard_extractor(name)
     with _bench(home) as folder:
         question = {"name": name, "folder": str(folder), "niceness": niceness}
-        answer = ask_worker(WORKER, question, LONGEST_S, "Nothing was published.")
+        longest_s = LONGEST_S * (STANDING_BACK if niceness else 1)
+        answer = ask_worker(WORKER, question, longest_s, "Nothing was published.")
         source = build(Source, answer["source"], "source")
         request = KeepRequest(name, source, folder / WEIGHTS_FILE)
         shelf = Shelf(home)

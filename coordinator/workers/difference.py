@@ -15,8 +15,8 @@ def run_difference(before: tuple[Path, str], after: tuple[Path, str], root: str)
     """`before` and `after` as (folder, digest of its manifest): their difference, as plain JSON.
 
     `root` is the root key, or the fingerprint of the root set, that both must be signed under. Raises what the worker
-    refused (a NotTrusted leaf, Invalid for a release of pictures beside one of texts), or Broken when it crashed or
-    took too long.
+    refused (a NotTrusted leaf, Invalid for a release of pictures beside one of texts), TookTooLong, or Broken when it
+    crashed.
     """
     question: dict[str, Any] = {"root": root}
     for name, (folder, manifest_digest) in (("before", before), ("after", after)):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordinator.config import Config
 from coordinator.registry.build import Export, weights_only
-from coordinator.workers.process import ask_worker, surroundings
+from coordinator.workers.process import STANDING_BACK, ask_worker, surroundings
 from shared.domain.release import MEASURED_FILE
 
 WORKER = "coordinator.workers.export_worker"
@@ -20,13 +20,14 @@ def run_export(folder: Path, release: str = "", country: str = "", niceness: int
 
     Gives the sections of the card, heading → Markdown. `release` names the extractor in its picture; `country`: where
     the machine stands, ISO 3166 alpha-3, for the CO2 of a kilowatt-hour; `niceness`: how far
-    the worker stands back for others. Raises what the worker refused (InvalidWeights, InvalidConfig), or Broken when it
-    crashed, took too long or found ONNX and torch apart.
+    the worker stands back for others. Raises what the worker refused (InvalidWeights, InvalidConfig), TookTooLong, or
+    Broken when it crashed or found ONNX and torch apart.
     """
     (folder / MEASURED_FILE).unlink(missing_ok=True)  # written last: there only when all is
     question = {"folder": str(folder.resolve()), "country": country, "name": release, "niceness": niceness}
+    longest_s = LONGEST_S * (STANDING_BACK if niceness else 1)
     with surroundings() as environment:
-        answer = ask_worker(WORKER, question, LONGEST_S, "Nothing was published.", environment)
+        answer = ask_worker(WORKER, question, longest_s, "Nothing was published.", environment)
     sections: Mapping[str, str] = answer["sections"]
     return sections
 

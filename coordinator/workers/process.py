@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from shared.domain.canonical import canonical_bytes
-from shared.domain.errors import Broken
+from shared.domain.errors import Broken, TookTooLong
 from shared.wire.problems import CLASS_OF_CODE
 
 _PASSED_ON = (
@@ -26,6 +26,8 @@ _PASSED_ON = (
     "COVERAGE_PROCESS_START",
 )
 """What Python needs to start. Nothing else of the coordinator's environment, which holds secrets, is passed on."""
+STANDING_BACK = 16
+"""How many times as long a worker may take that stands back for others: they have the machine first."""
 _running: set[subprocess.Popen[bytes]] = set()
 
 
@@ -51,13 +53,18 @@ def ask_worker(
 
     `not_done` ends the sentence of an error, such as "Nothing was proposed."; `environment` is all that the worker
     sees, where it is not to see the coordinator's own. Raises what the worker refused (an
-    answer with `error` and `message`), and Broken when it crashed or took longer than `longest_s`.
+    answer with `error` and `message`), TookTooLong when it was not done after `longest_s`, and Broken when it crashed.
     """
     name = f"The {module.rpartition('.')[2].removesuffix('_worker')} worker"
     try:
         status, said = _run(module, canonical_bytes(question), longest_s, environment)
         answer = json.loads(said.splitlines()[-1]) if said.strip() else None
-    except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
+    except subprocess.TimeoutExpired as error:
+        raise TookTooLong(
+            f"{name} may take {longest_s:.0f} s, and was not done by then. {not_done} Try again when this machine has "
+            "less to do."
+        ) from error
+    except json.JSONDecodeError as error:
         raise Broken(f"{name} gave no answer. {not_done}") from error
     if status != 0 or not isinstance(answer, dict):
         raise Broken(f"{name} ended with status {status}. {not_done}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.domain.errors import Broken, ExceedsClaim, Invalid
+from shared.domain.errors import Broken, ExceedsClaim, Invalid, TookTooLong
 from shared.domain.files import read_json, write_json
 from shared.domain.plan import Plan
 from shared.domain.strict import to_plain
@@ -42,7 +42,7 @@ def run_gate(
 ) -> Gate:
     """Attack and audit `plan` from its starting weights; the report is in `folder`.
 
-    Raises Broken when the process gave no report that fits its exit code, whatever the cause: no report is no pass.
+    Raises TookTooLong, and Broken when the process gave no report that fits its exit code: no report is no pass.
     """
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / REPORT_FILE
@@ -50,16 +50,22 @@ def run_gate(
     write_json(folder / PLAN_FILE, to_plain(plan))
     command = [*python, "-m", "participant.redteam", "--plan", str(folder / PLAN_FILE)]
     command += ["--weights", str(weights_file), "--out", str(folder), *(["--deep"] if deep else [])]
+    longest_s = DEEP_LONGEST_S if deep else LONGEST_S
     try:
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
-            timeout=DEEP_LONGEST_S if deep else LONGEST_S,
+            timeout=longest_s,
             check=False,
         )
         found = read_json(report)
-    except (subprocess.TimeoutExpired, Invalid) as error:  # no file, or not JSON
+    except subprocess.TimeoutExpired as error:
+        raise TookTooLong(
+            f"The red team may take {longest_s} s, and was not done by then. Nothing was published. Try again when "
+            "this machine has less to do."
+        ) from error
+    except Invalid as error:  # no file, or not JSON
         raise Broken(
             "The red team gave no report. Nothing was published. Run it by hand to see why."
         ) from error

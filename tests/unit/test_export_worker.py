@@ -20,7 +20,7 @@ from coordinator.workers.export_int8 import Layers, fold_norms, to_int8, why_unf
 from coordinator.workers.export_onnx import SPEC_KEY, to_onnx
 from coordinator.workers.export_worker import check_parity
 from shared.domain.canonical import canonical_bytes, digest_of_file
-from shared.domain.errors import Broken, InvalidWeights
+from shared.domain.errors import Broken, InvalidWeights, TookTooLong
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.release import (
     CONFIG_FILE,
@@ -144,6 +144,17 @@ def test_a_worker_that_says_nothing_is_broken(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(Broken, match="The export worker ended with status 9. Nothing was published."):
         run_export(tmp_path)
+
+
+@pytest.mark.parametrize(("niceness", "told"), [(0, "may take 0 s"), (1, "may take 2 s")])
+def test_a_worker_that_is_not_done_in_time_says_how_long_it_had(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, niceness: int, told: str
+) -> None:
+    monkeypatch.setattr("coordinator.workers.export.LONGEST_S", 0.1)
+    (tmp_path / "sitecustomize.py").write_text("import threading\nthreading.Event().wait()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(TookTooLong, match=f"{told}, and was not done .* Nothing was published. Try again"):
+        run_export(tmp_path, niceness=niceness)
 
 
 @pytest.mark.parametrize("difference", [1.1e-4, float("nan")])
