@@ -10,20 +10,21 @@ from shared.extractors.wordpiece import WORD_PIECES
 
 _FIT: Final[Mapping[RecordKind, str]] = {
     RecordKind.IMAGE: (
-        "Turned upright by its EXIF orientation; 16-bit grey cut to its upper 8 bits; transparent parts over white; "
-        "grey (ITU-R 601-2 luma) or RGB; unless the picture has the target's size already, the largest centred part "
-        "of the target's proportions is cut out and resized by Pillow's bilinear filter with antialiasing "
-        "(ImageOps.fit); then (value / 255 - mean) / std, channels first."
+        "Turned upright by its EXIF orientation; transparent parts over white; grey (ITU-R 601-2 luma) or RGB; unless "
+        "the picture has the target's size already, the largest centred part of the target's proportions is cut out "
+        "and resized by Pillow's bilinear filter with antialiasing (ImageOps.fit); then (value / 255 - mean) / std, "
+        "channels first."
     ),
     RecordKind.TEXT: (
-        "Unicode normal form C without white space around it, in UTF-8; cut to width bytes where a character ends, "
-        "then zeros; each byte as a number 0 to 255, in the shape [1, 1, width]. mean and std mean nothing."
+        "Unicode normal form C without white space around it, in UTF-8; cut to max_bytes (width) bytes where a "
+        "character ends, then zeros; each byte as a number 0 to 255, in the shape [1, 1, width]. mean and std mean "
+        "nothing."
     ),
 }
 _FIT_TOKENS: Final = (
-    "Unicode normal form C without white space around it, in UTF-8; cut to width bytes where a character ends; then "
-    "the word pieces that tokenizer.json of the release cuts, [CLS] before and [SEP] after them, at most as many as "
-    "max_seq_length of sentence_bert_config.json. mean and std mean nothing."
+    "Unicode normal form C without white space around it, in UTF-8; cut to max_bytes (width) bytes where a character "
+    "ends; then the word pieces that tokenizer.json of the release cuts, [CLS] before and [SEP] after them, at most as "
+    "many as max_seq_length of sentence_bert_config.json. mean and std mean nothing."
 )
 
 

@@ -68,9 +68,24 @@ def _check_header(image: Image.Image) -> None:
             f"has pixel mode {image.mode}, expected 8 bits a channel; convert it with the window that shows "
             "what is to be learned"
         )
+    if _is_cut_down(image):
+        raise InvalidRecords(
+            "has more than 8 bits a channel, expected 8; convert it with the window that shows what is to be learned"
+        )
     # An MPO is a phone's JPEG with a second view behind it; the first is the photo.
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise InvalidRecords("holds more than one frame, expected one image; save the frames as files")
+
+
+def _is_cut_down(image: Image.Image) -> bool:
+    """Whether the file has more than 8 bits of each colour, of which Pillow keeps 8 without a word."""
+    for _, _, _, told in getattr(image, "tile", []):
+        words = told if isinstance(told, tuple) else (told,)
+        if any(isinstance(word, str) and ";16" in word for word in words):
+            return True
+        if image.format == "PPM" and any(isinstance(word, int) and word > 255 for word in words):
+            return True
+    return False
 
 
 def _one_line(error: Exception) -> str:

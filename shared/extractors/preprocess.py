@@ -50,11 +50,10 @@ def fit_text(text: str, spec: ExtractorSpec) -> npt.NDArray[np.uint8]:
 
 
 def fit_image(picture: Image.Image, spec: ExtractorSpec) -> npt.NDArray[np.uint8]:
-    """`picture` as uint8 [height, width, channels] of the spec.
+    """`picture`, of 8 bits a channel as `decode` gives it, as uint8 [height, width, channels] of the spec.
 
     Turned upright, made grey or RGB, centre-cropped to the spec's proportions and resized (bilinear with
-    antialiasing). A picture that has the size already keeps its pixels; transparent parts become white;
-    16-bit grey keeps its upper 8 bits.
+    antialiasing). A picture that has the size already keeps its pixels; transparent parts become white.
 
     Raises InvalidConfig unless the spec has 1 or 3 channels.
     """
@@ -63,7 +62,7 @@ def fit_image(picture: Image.Image, spec: ExtractorSpec) -> npt.NDArray[np.uint8
             f"The extractor expects {spec.channels} channels; pictures can be made into 1 (grey) or 3 (RGB). "
             "Nothing was read. Correct the plan's extractor."
         )
-    plain = _without_transparency(_eight_bits(_upright(picture))).convert(_MODES[spec.channels])
+    plain = _without_transparency(_upright(picture)).convert(_MODES[spec.channels])
     if plain.size != (spec.width, spec.height):
         plain = ImageOps.fit(plain, (spec.width, spec.height), Image.Resampling.BILINEAR)
     return np.asarray(plain, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
@@ -104,14 +103,6 @@ def _upright(picture: Image.Image) -> Image.Image:
     # Pillow's own function also writes the EXIF data anew, and fails where they are not in order.
     turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     return picture if turn is None else picture.transpose(turn)
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16") or picture.mode == "I":
-        # Pillow's own conversion would clip everything above 255 to white.
-        wide = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
-        return Image.fromarray((wide // 256).astype(np.uint8))
-    return picture
 
 
 def _without_transparency(picture: Image.Image) -> Image.Image:

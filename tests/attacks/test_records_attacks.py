@@ -161,6 +161,35 @@ def test_sixteen_bits_and_floats_are_listed_with_what_to_do(root: Path) -> None:
     assert "cat/float.tif: has pixel mode F, expected 8 bits a channel" in message
 
 
+def deep_png(colour_type: int, channels: int) -> bytes:
+    """A picture of 4 × 4 with 16 bits a channel, which Pillow reads and does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\x12\x34" * 4 * channels) * 4)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        deep_png(2, 3),
+        deep_png(4, 2),
+        deep_png(6, 4),
+        b"P6 4 4 65535\n" + b"\x12\x34" * 48,
+    ],
+    ids=["RGB", "grey and transparency", "RGB and transparency", "PPM"],
+)
+def test_sixteen_bits_of_colour_are_listed_though_pillow_would_cut_them_down(
+    root: Path, content: bytes
+) -> None:
+    (root / "cat" / "deep.png").write_bytes(content)
+    message = refused(root.parent / "home", root)
+    assert "cat/deep.png: has more than 8 bits a channel, expected 8; convert it with the window" in message
+
+
 def test_more_than_one_frame_is_listed(root: Path) -> None:
     frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 99, 200)]
     for name in ("moving.gif", "pages.tiff"):

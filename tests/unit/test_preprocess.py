@@ -72,11 +72,6 @@ def test_picture_that_says_it_lies_on_its_side_is_turned_upright(tmp_path):
     assert fitted[:, :5].max() == 0
 
 
-def test_sixteen_bit_grey_keeps_its_upper_bits_instead_of_turning_white():
-    pixels = np.full((4, 6), 0x8000, dtype=np.uint16)
-    assert fit_image(Image.fromarray(pixels), GREY).max() == 0x80
-
-
 def test_transparent_parts_become_white():
     assert fit_image(Image.new("RGBA", (6, 4), (0, 0, 0, 0)), GREY).min() == 255
 
