@@ -22,7 +22,7 @@ from participant.home import Home
 from shared.domain.canonical import canonical_bytes
 from shared.domain.clock import Clock, SystemClock, to_text
 from shared.domain.errors import BrokenChain, CommonlensError, Invalid, RolledBack
-from shared.domain.files import sync_folder
+from shared.domain.files import sync, sync_folder
 from shared.domain.locking import held_lock
 from shared.domain.strict import build, to_plain
 from shared.release.signing import SigningKey
@@ -174,5 +174,5 @@ def _append(home: Home, kept: KeptHead) -> None:
         file.seek(0, os.SEEK_END)
         file.write(line)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     sync_folder(home.root)

@@ -113,10 +113,9 @@ def compare(
         unseen_public=None if unseen is None else backbone(unseen),
         unseen_consortium=None if unseen is None else accuracy(unseen, consortium, spec),
     )
-    progress("alone, on the plan's terms")
-    alone = None
-    if isinstance(release, VerifiedRelease):
-        alone = _train_alone(home, release, own.fit, options)
+    if not isinstance(release, VerifiedRelease):
+        return found
+    alone = _train_alone(home, release, own.fit, options, progress)
     return found if alone is None else dataclasses.replace(found, alone=accuracy(own, alone, spec))
 
 
@@ -163,13 +162,14 @@ def _accuracy(
 
 
 def _train_alone(
-    home: Home, release: VerifiedRelease, data: str, options: RuntimeOptions
+    home: Home, release: VerifiedRelease, data: str, options: RuntimeOptions, progress: Callable[[str], None]
 ) -> nn.Module | None:
     plan = release.plan
     try:
         start = agreed_plan(home, str(plan.digest)).start
     except ConsentMissing:
         return None  # a member that only uses releases trains nothing
+    progress("alone, on the plan's terms")
     reader = open_data_set(home.root, data).reader(plan.extractor)
     module = architectures.load(plan.extractor, start)
     bench = Workbench(

@@ -23,7 +23,7 @@ from typing import Any
 
 from shared.domain.canonical import canonical_bytes
 from shared.domain.errors import Invalid, NotFound, OutOfSpace
-from shared.domain.files import write_atomically
+from shared.domain.files import sync, write_atomically
 from shared.secagg.member import MemberRound
 from shared.secagg.member_state import RoundState, Stage
 from shared.secagg.roster import Sign
@@ -169,7 +169,7 @@ def _append(path: Path, line: bytes) -> None:
             written = file.write(line)
             if written != len(line):
                 raise OSError(errno.ENOSPC, "a short write")
-            os.fsync(file.fileno())
+            sync(file.fileno())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutOfSpace(

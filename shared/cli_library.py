@@ -187,7 +187,8 @@ def _compare(every: list[Facts]) -> None:
         table.add_column(Text(facts.entry.id), justify="right")
     profiles = [facts.profile for facts in every]
     table.add_row("kind", *(facts.kind for facts in every))
-    table.add_row("numbers in an embedding", *("–" if p is None else str(p.embedding_dim) for p in profiles))
+    dims = (facts.embedding_dim for facts in every)
+    table.add_row("numbers in an embedding", *("–" if dim is None else str(dim) for dim in dims))
     table.add_row("weights, MB", *(f"{facts.weights_bytes / 1e6:.2f}" for facts in every))
     known = [p for p in profiles if p is not None]
     if known:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from shared.domain.release import (
     ABOUT_FILE,
+    CONFIG_FILE,
     LENS_FILE,
     WEIGHTS_FILE,
     AnyManifest,
@@ -18,6 +19,7 @@ from shared.domain.release import (
 from shared.lens.profile_shape import LensProfile, read_profile
 from shared.lens.words import above_chance, describe
 from shared.release.about import About, changelog_line, parse_about
+from shared.release.envelope import parse_document
 from shared.release.library import Library
 from shared.release.manifest import card_of, kind_of
 
@@ -36,6 +38,8 @@ class Facts:
     profile: LensProfile | None
     card: str
     about: About
+    embedding_dim: int | None
+    """Numbers in an embedding, as config.json has it, or the lens profile; None for a release without either."""
 
     @property
     def kind(self) -> str:
@@ -69,6 +73,7 @@ def facts_of(library: Library, entry: CatalogueEntry) -> Facts:
     profile = None if lens is None else read_profile(json.loads(lens), LENS_FILE)
     card = library.file(entry, manifest, card_of(manifest)) or b""
     about = parse_about(library.file(entry, manifest, ABOUT_FILE))
+    configuration = library.file(entry, manifest, CONFIG_FILE)
     pointing = library.catalogue.channels_of(entry.extractor_name)
     return Facts(
         entry=entry,
@@ -77,7 +82,15 @@ def facts_of(library: Library, entry: CatalogueEntry) -> Facts:
         profile=profile,
         card=card.decode("utf-8", errors="replace"),
         about=about,
+        embedding_dim=_embedding_dim(configuration, profile),
     )
+
+
+def _embedding_dim(configuration: bytes | None, profile: LensProfile | None) -> int | None:
+    found = None if configuration is None else parse_document(configuration, CONFIG_FILE).get("embedding_dim")
+    if isinstance(found, int):
+        return found
+    return None if profile is None else profile.embedding_dim
 
 
 @dataclass(frozen=True)

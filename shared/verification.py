@@ -290,7 +290,12 @@ def _no_extra_file(folder: Path, expected: Collection[str]) -> None:
 
 
 def _extra(name: str) -> NoReturn:
-    _fail(f"There is an extra file {name[:120]!r}. Remove it, or pull the release again.")
+    shown = name if len(name) <= 120 else f"{name[:60]}…{name[-59:]}"
+    if name.startswith(f"{NOTES_FOLDER}/") and name.endswith(".incomplete"):
+        _fail(
+            f"There is an unfinished download {shown!r}. Run the same download again: it goes on, and removes it."
+        )
+    _fail(f"There is an extra file {shown!r}. Remove it, or pull the release again.")
 
 
 def _openssf(folder: Path, trust: Trust) -> tuple[None, str]:

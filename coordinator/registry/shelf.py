@@ -2,7 +2,7 @@
 
 releases/catalogue.json                 signed; what is not in it is not visible
 releases/<extractor>/<number>/          one release
-releases/.building-<id>/                being made
+releases/.building/<id>/                being made
 releases/.intent-<extractor>.json       step 13.1: which number is being made, for what
 
 Large files of a release may be in an object store instead (store.py).
@@ -73,7 +73,7 @@ class Shelf:
 
     def building(self, release: str) -> Path:
         """Where a release is made; on the same disk, so that showing it is one rename."""
-        return self.releases / f".building-{release}"
+        return self.releases / ".building" / release
 
     def intent(self, extractor_name: str) -> Path:
         """Step 13.1's record."""

@@ -94,6 +94,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
             f"busy_timeout = {BUSY_TIMEOUT_MS}",
             "journal_mode = WAL",
             "synchronous = FULL",
+            "fullfsync = ON",  # macOS: as sync of shared/domain/files.py
             "foreign_keys = ON",
         ):
             connection.execute(f"PRAGMA {pragma}").close()

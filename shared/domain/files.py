@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import secrets
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO
 
 from shared.domain.canonical import canonical_bytes
 from shared.domain.errors import AlreadyExists, Invalid, NotFound, OutOfSpace
+
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
 
 @contextlib.contextmanager
@@ -32,7 +35,7 @@ def atomic_writer(path: Path, mode: int = 0o600, over: Path | None = None) -> It
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.truncate()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -69,7 +72,7 @@ def write_new(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         path.hardlink_to(temporary)
     except FileExistsError as error:
         raise AlreadyExists(
@@ -105,6 +108,18 @@ def sync_folder(folder: Path) -> None:
     """Make renames inside `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync(descriptor: int) -> None:
+    """Make what was written to `descriptor` outlive a power cut. Raises OSError.
+
+    On macOS fsync leaves it in the drive's own cache, and another call empties that (its fsync(2) says so).
+    """
+    if _FULL_SYNC is not None:
+        with contextlib.suppress(OSError):  # a file system that does not know the call has fsync
+            fcntl.fcntl(descriptor, _FULL_SYNC)
+            return
+    os.fsync(descriptor)

@@ -30,7 +30,7 @@ from typing import Any
 from shared.domain.canonical import Digest, canonical_bytes, digest_of
 from shared.domain.clock import Clock, to_text
 from shared.domain.errors import BrokenChain, CommonlensError, OutOfSpace
-from shared.domain.files import read_json, sync_folder, write_json
+from shared.domain.files import read_json, sync, sync_folder, write_json
 
 OPENED, TORN = "opened", "torn"
 """Kinds of lines that the chain writes itself: the first one, and the note about a dropped tail."""
@@ -124,12 +124,12 @@ class ChainedFile:
             written = 0
             while written < len(raw):
                 written += os.write(self._descriptor, raw[written:])
-            os.fsync(self._descriptor)
+            sync(self._descriptor)
         except OSError as error:
             # Whatever of the line arrived was not acknowledged; at worst it stays as a torn line.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._read_bytes)
-                os.fsync(self._descriptor)
+                sync(self._descriptor)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise OutOfSpace(
                     f"The disk that holds {self._path.name} is full. The entry was not written and "
@@ -178,7 +178,7 @@ class ChainedFile:
         torn_bytes = os.fstat(self._descriptor).st_size - self._read_bytes
         if torn_bytes > 0:
             os.ftruncate(self._descriptor, self._read_bytes)
-            os.fsync(self._descriptor)
+            sync(self._descriptor)
             if self.lines:
                 self.append(TORN, {"dropped_bytes": torn_bytes})
 

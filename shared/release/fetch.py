@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 
 from shared.domain.canonical import digest_of_file
 from shared.domain.errors import DigestMismatch, OutOfSpace
+from shared.domain.files import sync
 from shared.domain.release import ReleaseFile
 from shared.release.pinning import Answer, Client, asked, check_status, limited, speaking
 
@@ -114,7 +115,7 @@ def _written_from(target: Path, first: int) -> Iterator[BinaryIO]:
             file.seek(first)
             yield file
             file.flush()
-            os.fsync(descriptor)
+            sync(descriptor)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutOfSpace(

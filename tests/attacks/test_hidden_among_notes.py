@@ -91,7 +91,6 @@ HIDDEN: list[tuple[str, Callable[[Path], object], str]] = [
     ("code", put(".cache/huggingface/modeling.py"), ".cache/huggingface/modeling.py"),
     ("a model", put(".cache/huggingface/model.safetensors"), ".cache/huggingface/model.safetensors"),
     ("among the notes", put(".cache/huggingface/download/pytorch_model.bin"), "pytorch_model.bin"),
-    ("an unfinished download", put(".cache/huggingface/download/abc.f6.incomplete"), "abc.f6.incomplete"),
     ("of an upload", put(".cache/huggingface/upload/README.md.metadata"), ".cache/huggingface/upload"),
     ("a note about no file of it", put(".cache/huggingface/download/x.py.metadata"), "x.py.metadata"),
     ("a folder deeper", put(".cache/huggingface/download/parts/a.lock", b""), "huggingface/download/parts"),
@@ -122,6 +121,14 @@ def test_whatever_else_is_there_is_refused(
     with pytest.raises(ProofFailed, match=r"Proof 3 of 10, .*There is an extra file ") as caught:
         verified(kit, folder)
     assert found in caught.value.message
+
+
+def test_an_unfinished_download_is_told_as_one_and_not_to_be_thrown_away(kit: Kit) -> None:
+    folder = kit.folder()
+    noted(folder)
+    put(f".cache/huggingface/download/{'a' * 140}.f6.incomplete")(folder)
+    with pytest.raises(ProofFailed, match=r"unfinished download '\.cache.*f6\.incomplete'\. Run the same"):
+        verified(kit, folder)
 
 
 def test_notes_do_not_stand_for_the_file_that_they_are_about(kit: Kit) -> None:

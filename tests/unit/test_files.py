@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from shared.domain import files
 from shared.domain.errors import Invalid, NotFound, OutOfSpace
 from shared.domain.files import atomic_writer, read_json, write_atomically, write_json
 
@@ -68,3 +70,15 @@ def test_an_outdated_file_is_written_over_whatever_their_lengths(tmp_path: Path)
         assert path.read_bytes() == new
         assert path.stat().st_ino == inode
         assert [entry.name for entry in tmp_path.iterdir()] == ["2"]
+
+
+@pytest.mark.parametrize(("call", "synced"), [(fcntl.F_GETFD, False), (0x7FFFFFF, True), (None, True)])
+def test_the_drives_own_cache_is_emptied_where_there_is_a_call_for_it_and_else_fsync_does_what_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int | None, synced: bool
+) -> None:
+    real, asked = os.fsync, []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (asked.append(descriptor), real(descriptor)))
+    monkeypatch.setattr(files, "_FULL_SYNC", call)
+    with (tmp_path / "file").open("wb") as file:
+        files.sync(file.fileno())
+    assert bool(asked) is synced

@@ -13,7 +13,9 @@ from coordinator.registry.shelf import point_channel, yank
 from shared.cli import app
 from shared.console import run_arguments
 from shared.domain.clock import SystemClock
-from tests.library_kit import keep_both
+from shared.lens.profile import measure
+from shared.library_facts import _embedding_dim
+from tests.library_kit import keep_both, mean_colour
 from tests.release_kit import Kit, make_kit
 from tests.release_server import registry_app, serving
 
@@ -105,6 +107,7 @@ def test_compare_shows_the_numbers_side_by_side_and_draws_them(ask, tmp_path: Pa
     turned, shuffled = row["moves under rotation"], row["moves under layout-shuffle"]
     assert float(turned[-2]) < 0.1 < 0.5 < float(turned[-1])
     assert float(shuffled[-2]) < 0.1 < 0.5 < float(shuffled[-1])
+    assert row["numbers in an embedding"][-2:] == ["3", "48"]
     assert "colours-1" in (tmp_path / "both.svg").read_text()
     ElementTree.parse(tmp_path / "both.svg")
 
@@ -141,3 +144,18 @@ def test_a_withdrawn_release_is_named_so(kit: Kit, tmp_path: Path, capsys) -> No
         assert run_arguments(app, given) == 0
     out = capsys.readouterr().out
     assert "withdrawn; this one" in next(line for line in out.splitlines() if line.startswith("digits-1 "))
+
+
+@pytest.mark.parametrize(
+    ("configuration", "has_profile", "dim"),
+    [
+        (b'{"embedding_dim": 384}', False, 384),
+        (b'{"embedding_dim": "x"}', False, None),
+        (None, False, None),
+        (None, True, 3),
+    ],
+)
+def test_numbers_in_an_embedding_are_known_without_a_lens_profile(
+    configuration: bytes | None, has_profile: bool, dim: int | None
+) -> None:
+    assert _embedding_dim(configuration, measure(mean_colour, 3, 8, 8) if has_profile else None) == dim

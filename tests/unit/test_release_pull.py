@@ -259,7 +259,7 @@ def test_registry_that_is_not_public_asks_for_a_token_or_for_another(hub: PullHu
         "releases/digits/1/files/..%2f..%2f..%2ftrust.json",
         "releases/digits/1/files/..%2fcatalogue.json",
         "releases/..%2f..%2fkeys/1/files/root.pem",
-        "releases/.building-digits-2/1/files/manifest.json",
+        "releases/.building/2/files/manifest.json",
         "releases/digits/2/files/manifest.json",
         "releases/digits/-1/files/manifest.json",
         "releases/digits/1/files/.lock",

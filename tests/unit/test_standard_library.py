@@ -12,12 +12,16 @@ import pytest
 import sqlalchemy as sa
 
 from coordinator.audit.log import entries
+from coordinator.cli import app
+from coordinator.config import CONFIG_FILE
 from coordinator.registry.build import KeepRequest, weights_only
 from coordinator.registry.library import ShelfState, StandardLibrary, standard_library
 from coordinator.registry.publish import publish
 from coordinator.registry.service import ReleaseService
 from coordinator.registry.shelf import Shelf, yank
 from coordinator.storage.database import migrate, open_database, reading
+from shared.console import run_arguments
+from shared.domain.clock import SystemClock
 from shared.domain.errors import AlreadyExists, Broken, InvalidConfig, NotFound
 from shared.domain.ids import ReleaseId
 from shared.domain.release import KeptManifest, Source, SourceKind
@@ -163,7 +167,7 @@ def test_a_library_says_how_the_text_on_one_without_a_lens_profile_begins(kit: K
     entry = service_of(kit)[0].catalogue().releases[0]
     for name, sees in (("minilm", "Sees what a sentence says, in English."), ("lbp", "Sees texture.")):
         source = replace(manifest.source, about=STANDARD_EXTRACTORS[name].description)
-        facts = Facts(entry, replace(manifest, source=source), (), None, "", parse_about(None))
+        facts = Facts(entry, replace(manifest, source=source), (), None, "", parse_about(None), None)
         assert facts.sees == sees
 
 
@@ -229,3 +233,26 @@ def test_a_real_one_is_made_by_its_worker_verified_and_written_down(kit: Kit) ->
         service.keep_standard("sift", "operator", weights_only)
     with reading(engine) as connection:
         assert [line.action for line in entries(connection)][-2:] == ["release.keep-begun", "release.refused"]
+
+
+def test_operators_commands_say_what_is_there_and_begin_nothing_with_a_wrong_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit = make_kit(tmp_path, moment=SystemClock().now())
+    (kit.home / CONFIG_FILE).write_text('consortium = "Test"\nexports = false\n')
+    service_of(kit)
+    home = ("--home", str(kit.home))
+
+    def said(*words: str) -> list[str]:
+        run_arguments(app, ["library", *words])
+        return capsys.readouterr().out.splitlines()
+
+    assert run_arguments(app, ["library", "add", "colours", "sift", *home]) == 2
+    assert "found 'sift'. Nothing was made" in capsys.readouterr().err
+    assert not any(line.endswith("-1") for line in said("list", *home))
+    assert said("add", "colours", *home) == ["colours-1"]
+    assert said("add", "colours", *home) == ["colours-1  (was there)"]
+    assert any(line.split() == ["colours", "classical", "colours-1"] for line in said("list", *home))
+    yank(kit.home, "colours-1", kit.clock)
+    assert any(line.endswith("colours-1, withdrawn") for line in said("list", *home))
+    assert "minilm" in "".join(said("list", "--home", str(tmp_path / "nowhere")))
