@@ -28,7 +28,10 @@ from shared.domain.errors import CommonlensError
 BOOT = secrets.token_hex(4)
 """Event ids of another process say nothing here."""
 LEAST_PAUSE_S = 1.0
-"""Between two looks."""
+"""Between two looks at a page that few look at."""
+FRAMES_A_SECOND = 50
+"""The more look at a page, the longer the pauses, so that all of them together are written no more than this; at most
+LONGEST_PAUSE_S long. What is written is taken from the rounds: a page that is late costs nobody anything."""
 LONGEST_PAUSE_S = 5.0
 """Also without a commit a look is taken: nodes come and go, and time passes. And whether sessions still hold."""
 KEPT_FRAMES = 16
@@ -75,7 +78,7 @@ class Channel:
                 if changed or self._pulse.access != access or time.monotonic() - woken >= LONGEST_PAUSE_S:
                     access, woken = self._pulse.access, time.monotonic()
                     self._wake()
-                await asyncio.sleep(LEAST_PAUSE_S)
+                await asyncio.sleep(pause_s(self.watchers))
                 await self._pulse.wait(seen, LONGEST_PAUSE_S)
         except CommonlensError:
             pass  # what was looked at is gone; whoever asks for the page again is told so
@@ -108,6 +111,11 @@ class Channel:
     def _wake(self) -> None:
         self.news, news = asyncio.Event(), self.news
         news.set()
+
+
+def pause_s(watchers: int) -> float:
+    """Between two looks at a page that so many look at."""
+    return min(LONGEST_PAUSE_S, max(LEAST_PAUSE_S, watchers / FRAMES_A_SECOND))
 
 
 _CHANNELS: dict[Hashable, tuple[Channel, asyncio.Task[None]]] = {}

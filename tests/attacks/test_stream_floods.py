@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from coordinator.dashboard import live
+from coordinator.dashboard.pulse import Pulse
 from coordinator.dashboard.sessions import COOKIE
 from coordinator.members import open_streams
 from coordinator.members.open_streams import MOST_STREAMS
+from shared.domain.errors import NotFound
 from tests.dashboard_kit import Board, board
 from tests.runs_kit import RunBoard, runs
 
@@ -132,3 +135,28 @@ def test_of_many_that_come_at_the_same_moment_no_more_are_held(board: Board) -> 
         return held
 
     assert asyncio.run(every()) == MOST_STREAMS and not open_streams._OPEN
+
+
+@pytest.mark.parametrize("watchers", [1, 10, 50, 100, 200, 1000])
+def test_a_page_is_written_no_more_often_the_more_look_at_it(
+    watchers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise NotFound("There is no such run. Nothing was shown. Look at the list.")
+
+    async def look() -> None:
+        pulse = Pulse(sa.create_engine("sqlite://"))
+        channel = live.Channel(None, None, lambda request, viewer: {}, pulse)  # type: ignore[arg-type]
+        channel.watchers = watchers
+        monkeypatch.setattr(asyncio, "sleep", noted)
+        monkeypatch.setattr(pulse, "wait", lambda *_: noted(0.0))
+        await channel.run()
+
+    asyncio.run(look())
+    assert live.LEAST_PAUSE_S <= pauses[0] <= live.LONGEST_PAUSE_S
+    assert watchers / pauses[0] <= live.FRAMES_A_SECOND or pauses[0] == live.LONGEST_PAUSE_S
+    assert watchers > live.FRAMES_A_SECOND or pauses[0] == live.LEAST_PAUSE_S
