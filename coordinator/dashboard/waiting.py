@@ -6,7 +6,7 @@ Consents come last and one line a plan, so that a plan that waits for 199 member
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,6 +31,7 @@ from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.clock import from_text
 from shared.domain.consortium import MemberState, Purpose, Role
+from shared.domain.plan import Plan
 from shared.domain.run import RunState
 
 NAMED = 3
@@ -70,6 +71,7 @@ def everything_waiting(
     return [
         *_differing(request, viewer),
         *stuck,
+        *_offline(rows, runs, {one.digest: one.plan for one in every}),
         *refused,
         *ready,
         *_approvals(rows),
@@ -153,6 +155,24 @@ def _words(startable: bool, lacking: int, mine: bool) -> str:
     if not said:
         said = ["all consented, and too few of them are active: resume them"]
     return ", ".join(said)
+
+
+def _offline(rows: Sequence[Row], runs: Sequence[RunRow], plans: Mapping[str, Plan]) -> list[Waiting]:
+    """Members without whom a round that is running ends at its deadline."""
+    gone = {
+        row.member.id: row.member.name
+        for row in rows
+        if not row.online and row.member.state is MemberState.ACTIVE
+    }
+    found = []
+    for run in runs:
+        plan = plans[run.plan_digest]
+        names = [gone[member.member_id] for member in plan.members if member.member_id in gone]
+        if run.state is RunState.RUNNING and names:
+            what = f"{len(names)} member{'' if len(names) == 1 else 's'} offline"
+            shown = names if len(names) <= NAMED else ()
+            found.append(Waiting(f"{plan.extractor_name}, {run.id}", what, f"/runs/{run.id}", names=shown))
+    return found
 
 
 def _approvals(rows: Sequence[Row]) -> list[Waiting]:

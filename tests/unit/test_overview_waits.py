@@ -59,8 +59,21 @@ def test_plan_that_only_an_admin_can_start_waits_for_one(board: Board) -> None:
     digest = propose(board, "x0", 1, north)
     consent(board, digest, north)
     assert f"x0 {digest[7:15]}ready to start" in waiting(board.browser("Ada"))
-    services(board).start(digest, "account:Ada")
+    run = services(board).start(digest, "account:Ada")
+    assert waiting(board.browser("Ada")) == f"x0, {run.id}1 member offline: North"
+    board.coordinator.control.state.online = lambda: frozenset({north})
     assert waiting(board.browser("Ada")) == "Nothing waits for anybody."
+
+
+def test_a_run_waits_for_its_own_members_that_are_offline_and_each_is_told_of_itself(board: Board) -> None:
+    north, *others = board.member.member_id, *(join(board, f"Hospital {number}") for number in range(4))
+    digest = propose(board, "x0", 1, north, *others[:3])
+    run = services(board).store.create_run(digest, "account:Ada")
+    said = waiting(board.browser("Ada"))
+    assert f"x0, {run.id}4 members offline" in said and "Hospital" not in said
+    assert "1 member offline: North" in waiting(board.member_browser())
+    services(board).store.move_run(run.id, RunState.PAUSED, "account:Ada")
+    assert "offline" not in waiting(board.browser("Ada"))
 
 
 def test_missing_consents_are_one_line_a_plan_with_its_age_and_few_names(board: Board) -> None:
