@@ -9,7 +9,7 @@ from participant.home import Home
 from participant.policy import check_plan, read_policy
 from participant.records.dataset import open_data_set
 from participant.training.labels import check_classes
-from shared.domain.canonical import digest_of_file
+from shared.domain.canonical import digest_of_bytes, digest_of_file
 from shared.domain.errors import ConsentMissing, DigestMismatch, InvalidWeights, NotFound, PolicyForbids
 from shared.domain.files import read_json, write_atomically, write_json
 from shared.domain.plan import Plan
@@ -40,6 +40,8 @@ def save_reviewed(home: Home, plan: Plan, starting_weights: bytes) -> AgreedPlan
     Raises DigestMismatch when the weights are not the plan's, InvalidWeights when they or the training head have
     another shape, and MixesRecords or InvalidConfig for a network that this member would not train (clause 2.5).
     """
+    # Before anything is written: the right ones may be there already.
+    _require_the_plans(plan, digest_of_bytes(starting_weights))
     name = plan_file_name(str(plan.digest))
     path = home.plans / f"{name}.safetensors"
     write_atomically(path, starting_weights)
@@ -141,12 +143,7 @@ def agreed_plan(home: Home, digest: str) -> AgreedPlan:
 
 def _checked(home: Home, plan: Plan) -> AgreedPlan:
     path = home.plans / f"{plan_file_name(str(plan.digest))}.safetensors"
-    found = digest_of_file(path)
-    if found != plan.starting_weights:
-        raise DigestMismatch(
-            f"The plan's starting weights should have digest {plan.starting_weights}, these have {found}. "
-            "Nothing was kept. Fetch the plan again."
-        )
+    _require_the_plans(plan, digest_of_file(path))
     start = read_weights(path)
     if start.spec != plan.extractor or start.layout.trainable_coordinates != plan.extractor_coordinates:
         raise InvalidWeights(
@@ -155,6 +152,14 @@ def _checked(home: Home, plan: Plan) -> AgreedPlan:
             "Nothing was kept. Tell the consortium's admin."
         )
     return AgreedPlan(plan, start)
+
+
+def _require_the_plans(plan: Plan, found: str) -> None:
+    if found != plan.starting_weights:
+        raise DigestMismatch(
+            f"The plan's starting weights should have digest {plan.starting_weights}, these have {found}. "
+            "Nothing was kept. Fetch the plan again."
+        )
 
 
 def _check_inputs(plan: Plan, inputs: int) -> None:

@@ -47,7 +47,8 @@ def measured_before(engine: sa.Engine, plans: Sequence[Proposed], like: Plan) ->
         )
         .join(t.runs, t.runs.c.id == c.run_id)
         .where(t.runs.c.plan_digest.in_(alike) & closed)
-        .order_by(t.runs.c.created_at, c.run_id, c.number)
+        # Runs of one second: whichever had a round closed first.
+        .order_by(t.runs.c.created_at, c.closed_at, c.run_id, c.number)
     )
     found: dict[str, Measured] = {}
     with reading(engine) as db:

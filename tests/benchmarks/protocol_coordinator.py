@@ -103,7 +103,8 @@ def _affordable(excess: dict[str, bytes], world: World) -> dict[str, bytes]:
 
 def _peak_mb() -> float:
     """Peak resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes / 1e6
 
 
 if __name__ == "__main__":

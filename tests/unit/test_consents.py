@@ -52,7 +52,13 @@ def test_weights_that_are_not_the_plans_are_not_kept(sim: ConsortiumSimulator) -
         DigestMismatch, match=f"should have digest {plan.starting_weights}, these have sha256:"
     ):
         save_reviewed(member.home, plan, weights_of(sim, plan) + b"x")
-    assert list(member.home.plans.iterdir()) == []
+    assert not member.home.plans.exists()
+
+    agreed = save_reviewed(member.home, plan, weights_of(sim, plan))
+    with pytest.raises(DigestMismatch, match="Nothing was kept"):
+        save_reviewed(member.home, plan, weights_of(sim, plan) + b"x")
+    again = reviewed_plan(member.home, str(plan.digest))
+    assert again.plan == agreed.plan  # what was there is there
 
 
 def test_weights_of_another_shape_are_not_kept_though_the_plan_names_them(
