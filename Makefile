@@ -35,7 +35,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 help: ## Say what can be made (this text)
 	@echo "Commonlens. Two commands do everything: make demo, make test."
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## Run a whole consortium on this machine: five organisations, one signed release
 	@$(BIN)/python -m demo $(DEMO_ARGS)

@@ -171,7 +171,7 @@ class MemberNode:
         check_classes(plan, data_set.classes)
         require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
         _check_round(plan, request)
-        choose_device(self._runtime.device)  # it may have gone since then, and a charge is never given back
+        choose_device(self._runtime.device)  # a charge is never given back
         share = self._accept(request, plan)
         weights = self._fetch(request, plan)
         fetched = time.monotonic()

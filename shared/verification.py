@@ -293,7 +293,8 @@ def _extra(name: str) -> NoReturn:
     shown = name if len(name) <= 120 else f"{name[:60]}…{name[-59:]}"
     if name.startswith(f"{NOTES_FOLDER}/") and name.endswith(".incomplete"):
         _fail(
-            f"There is an unfinished download {shown!r}. Run the same download again: it goes on, and removes it."
+            f"There is an unfinished download {shown!r}. Run the same download again, which goes on with it; remove "
+            "it if it is there after that."
         )
     _fail(f"There is an extra file {shown!r}. Remove it, or pull the release again.")
 

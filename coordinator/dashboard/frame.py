@@ -71,9 +71,13 @@ TEMPLATES = _environment()
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A whole page. `values` are what its own template shows; nothing of them is ever markup."""
     viewer: Viewer | None = getattr(request.state, "viewer", None) or quiet_viewer(request)
-    text = TEMPLATES.get_template(template).render(
-        _shared(request, viewer) | {"notice": unquote(request.cookies.get(NOTICE_COOKIE, ""))} | values
-    )
+    own = {
+        "notice": unquote(request.cookies.get(NOTICE_COOKIE, "")),
+        "still": "still" in request.query_params,
+        "held_still": _local(request.url.include_query_params(still="yes")),
+        "let_go": _local(request.url.remove_query_params("still")),
+    }
+    text = TEMPLATES.get_template(template).render(_shared(request, viewer) | own | values)
     request.state.page_status = status
     answer = HTMLResponse(text, status_code=status, headers={**HEADERS, "Cache-Control": "no-store"})
     if NOTICE_COOKIE in request.cookies:
@@ -98,15 +102,12 @@ def _shared(request: Request, viewer: Viewer | None) -> dict[str, Any]:
         "proof": lambda: _proof(viewer),
         "navigation": [(path, name) for path, name in NAVIGATION if allowed("GET", path)],
         "here": request.url.path,
-        "still": "still" in request.query_params,
-        "held_still": _local(request.url.include_query_params(still="yes")),
-        "let_go": _local(request.url.remove_query_params("still")),
         "now": room.clock.now(),
     }
 
 
 def _local(url: URL) -> str:
-    return f"{url.path}?{url.query}"
+    return f"{url.path}?{url.query}" if url.query else url.path
 
 
 def _proof(viewer: Viewer | None) -> Markup:

@@ -30,8 +30,8 @@ BOOT = secrets.token_hex(4)
 LEAST_PAUSE_S = 1.0
 """Between two looks at a page that few look at."""
 FRAMES_A_SECOND = 50
-"""The more look at a page, the longer the pauses, so that all of them together are written no more than this; at most
-LONGEST_PAUSE_S long. What is written is taken from the rounds: a page that is late costs nobody anything."""
+"""Of one page, to up to 250 that look at it: the more there are, the longer its pauses, at most LONGEST_PAUSE_S. What
+is written is taken from the rounds: a page that is late costs nobody anything."""
 LONGEST_PAUSE_S = 5.0
 """Also without a commit a look is taken: nodes come and go, and time passes. And whether sessions still hold."""
 KEPT_FRAMES = 16

@@ -76,8 +76,6 @@ def channel(
     service = releases_of(request)
     groups(service, name)  # NotFound for a name without releases, whatever was sent with it
     channel = channel.strip()
-    if remove and channel not in service.catalogue().channels_of(name):
-        raise NotFound(f"{name} has no channel {channel[:40]}. Nothing was taken away. Look at its releases.")
     service.point(name, channel, "" if remove else release, viewer.caller.actor)
     said = f"{channel} is taken away." if remove else f"{channel} points to {release} now."
     return then(request, f"/extractors?name={name}", said)

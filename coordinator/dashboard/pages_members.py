@@ -86,9 +86,8 @@ def invite(
         reply = views.invite(room_of(request), _asked(typed), viewer.caller.actor)
     except CommonlensError as error:
         return _invite_form(request, to_problem(error).status, error.message, typed)
-    known = reply.member_name in {
-        m.name for m in room_of(request).members.every() if m.state is not MemberState.REVOKED
-    }
+    there = (m for m in room_of(request).members.every() if m.state is not MemberState.REVOKED)
+    known = next((m.state.value for m in there if m.name == reply.member_name), "")
     return page(request, "members/invited.html", status=201, invitation=reply, known=known)
 
 

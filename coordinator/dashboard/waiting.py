@@ -6,10 +6,11 @@ Consents come last and one line a plan, so that a plan that waits for 199 member
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import sqlalchemy as sa
 from fastapi import Request
 
 from coordinator.dashboard.members_facts import NEARLY_SPENT, Row, invitations_open
@@ -31,7 +32,6 @@ from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.clock import from_text
 from shared.domain.consortium import MemberState, Purpose, Role
-from shared.domain.plan import Plan
 from shared.domain.run import RunState
 
 NAMED = 3
@@ -71,7 +71,7 @@ def everything_waiting(
     return [
         *_differing(request, viewer),
         *stuck,
-        *_offline(rows, runs, {one.digest: one.plan for one in every}),
+        *_offline(room_of(request).engine, rows, runs, every),
         *refused,
         *ready,
         *_approvals(rows),
@@ -157,21 +157,23 @@ def _words(startable: bool, lacking: int, mine: bool) -> str:
     return ", ".join(said)
 
 
-def _offline(rows: Sequence[Row], runs: Sequence[RunRow], plans: Mapping[str, Plan]) -> list[Waiting]:
-    """Members without whom a round that is running ends at its deadline."""
+def _offline(
+    engine: sa.Engine, rows: Sequence[Row], runs: Sequence[RunRow], every: Sequence[Proposed]
+) -> list[Waiting]:
+    """Of runs that are going, who consented and is not there. Rounds go on without them, down to the plan's quorum."""
     gone = {
         row.member.id: row.member.name
         for row in rows
         if not row.online and row.member.state is MemberState.ACTIVE
     }
+    going = {run.plan_digest: run.id for run in runs if run.state is RunState.RUNNING}
     found = []
-    for run in runs:
-        plan = plans[run.plan_digest]
-        names = [gone[member.member_id] for member in plan.members if member.member_id in gone]
-        if run.state is RunState.RUNNING and names:
+    for one in with_consents(engine, [one for one in every if one.digest in going]):
+        run, names = going[one.digest], sorted(gone[member] for member in one.consents if member in gone)
+        if names:
             what = f"{len(names)} member{'' if len(names) == 1 else 's'} offline"
             shown = names if len(names) <= NAMED else ()
-            found.append(Waiting(f"{plan.extractor_name}, {run.id}", what, f"/runs/{run.id}", names=shown))
+            found.append(Waiting(f"{one.plan.extractor_name}, {run}", what, f"/runs/{run}", names=shown))
     return found
 
 

@@ -70,7 +70,8 @@ class HubRoute(APIRoute):
                 )
                 return _answer(HubRefusal(error))
             except SignInFailed as error:
-                sent = request.headers.get("authorization", "").partition(" ")[2].strip()
+                scheme, _, token = request.headers.get("authorization", "").partition(" ")
+                sent = scheme.lower() == "bearer" and token.strip()
                 return _answer(HubRefusal(error, "" if sent else GATED), NOT_VALID if sent else "")
             except CommonlensError as error:
                 return _answer(HubRefusal(error, GATED if isinstance(error, _SHUT_OUT) else ""))

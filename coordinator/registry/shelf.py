@@ -178,7 +178,7 @@ def point_channel(home: Path, extractor_name: str, channel: str, release: str, c
     """Let `channel` of an extractor's line point to `release`, or to nothing where that is "".
 
     Raises Invalid for a name that is none or is `latest`, which nobody moves; NotFound for a release that is not of
-    this line; IllegalMove for one that was withdrawn.
+    this line, or to take away a channel that is none; IllegalMove for one that was withdrawn.
     """
     if not CHANNEL_NAME.match(channel) or RESERVED_CHANNEL.match(channel):
         raise Invalid(
@@ -201,6 +201,10 @@ def point_channel(home: Path, extractor_name: str, channel: str, release: str, c
         others = tuple(
             p for p in catalogue.channels if (p.extractor_name, p.channel) != (extractor_name, channel)
         )
+        if not release and len(others) == len(catalogue.channels):
+            raise NotFound(
+                f"{extractor_name[:64]} has no channel {channel}. Nothing was taken away. Look at its releases."
+            )
         pointer = (ChannelPointer(extractor_name, channel, release),) if release else ()
         if (*others, *pointer) != catalogue.channels:
             channels = sorted((*others, *pointer), key=lambda p: (p.extractor_name, p.channel))

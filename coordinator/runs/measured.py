@@ -55,7 +55,7 @@ def measured_before(engine: sa.Engine, plans: Sequence[Proposed], like: Plan) ->
         rows = db.execute(query).all()
     for row in rows:
         share = accuracy(row.counts_correct, row.counts_wrong, row.counts_noise_std)
-        if share is not None:
+        if share is not None and (row.run_id not in found or row.number > found[row.run_id].round_number):
             plan = alike[row.plan_digest]
             same = plan.extractor == like.extractor
             found[row.run_id] = Measured(row.run_id, plan, row.number, *share, same)

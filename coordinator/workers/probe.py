@@ -81,8 +81,10 @@ class Probe:
 
 
 def probe_extractor(spec: ExtractorSpec, seed: int, folder: Path, start: Start | None = None) -> Probe:
-    """Run the worker. Raises what it refused (MixesRecords, InvalidConfig, InvalidWeights, DigestMismatch), or
-    Broken when it crashed. `start` gives the starting weights; what it has no tensors for comes from `seed`.
+    """Run the worker. `start` gives the starting weights; what it has no tensors for comes from `seed`.
+
+    Raises what the worker refused (MixesRecords, InvalidConfig, InvalidWeights, DigestMismatch), TookTooLong, or Broken
+    when it crashed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     question = {"spec": to_plain(spec), "seed": seed, "folder": str(folder), "start": to_plain(start)}

@@ -47,7 +47,7 @@ class HooksEngine:
             start = 0
             while start < len(y):
                 # A record's copies stay together: their average is needed before its clip.
-                records = max(1, self._micro_batch // copies)
+                records = min(max(1, self._micro_batch // copies), len(y) - start)
                 labels = y[start : start + records].repeat_interleave(copies)
                 if self._added(
                     x[start * copies : (start + records) * copies], labels, clip_norm_l2, copies, sums
@@ -106,7 +106,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device had too little memory; only CUDA has a class of its own for it."""
     text = str(error)
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        "out of memory" in text or "can't allocate memory" in text
+        any(words in text for words in ("out of memory", "can't allocate memory", "ALLOC_FAILED"))
     )
 
 

@@ -119,7 +119,7 @@ def sync(descriptor: int) -> None:
     On macOS fsync leaves it in the drive's own cache, and another call empties that (its fsync(2) says so).
     """
     if _FULL_SYNC is not None:
-        with contextlib.suppress(OSError):  # a file system that does not know the call has fsync
+        with contextlib.suppress(OSError):  # where the call is not known or fails, fsync says what is wrong
             fcntl.fcntl(descriptor, _FULL_SYNC)
             return
     os.fsync(descriptor)

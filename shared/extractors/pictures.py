@@ -19,6 +19,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MAXIMUM_PIXELS = 89_478_485
 """Pillow's own limit before it warns of a decompression bomb; here it is a refusal."""
 MAXIMUM_FILE_BYTES = 256 * 2**20
+_TIFF_BITS = 258
+"""The tag BitsPerSample, a number for each channel (TIFF 6.0, section 8)."""
 EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
@@ -79,9 +81,11 @@ def _check_header(image: Image.Image) -> None:
 
 def _is_cut_down(image: Image.Image) -> bool:
     """Whether the file has more than 8 bits of each colour, of which Pillow keeps 8 without a word."""
+    if image.format == "TIFF":
+        return bool(max(getattr(image, "tag_v2", {}).get(_TIFF_BITS, (8,))) > 8)
     for _, _, _, told in getattr(image, "tile", []):
         words = told if isinstance(told, tuple) else (told,)
-        if any(isinstance(word, str) and ";16" in word for word in words):
+        if image.format == "PNG" and any(isinstance(word, str) and ";16" in word for word in words):
             return True
         if image.format == "PPM" and any(isinstance(word, int) and word > 255 for word in words):
             return True

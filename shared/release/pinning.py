@@ -190,7 +190,7 @@ def check_status(response: httpx.Response, phase: str) -> None:
     if status == httpx.codes.UNAUTHORIZED and "authorization" not in response.request.headers:
         raise NotAllowed(
             f"{phase}: the coordinator does not show this without a token, and none was sent. Nothing was kept. "
-            "Put a token of yours into COMMONLENS_TOKEN; a member's commonlens-participant has one."
+            "Put a token of yours into COMMONLENS_TOKEN; members use commonlens-participant, which has its own."
         )
     if status == httpx.codes.UNAUTHORIZED:
         raise NotAllowed(

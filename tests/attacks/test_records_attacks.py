@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from participant.records.add import add_data_set
 from shared.domain.errors import InvalidRecords
 from shared.domain.extractor import ExtractorSpec
+from shared.extractors.pictures import decode
 
 SPEC = ExtractorSpec("fixed-mlp", channels=3, height=4, width=4, embedding_dim=8)
 
@@ -172,6 +174,13 @@ def deep_png(colour_type: int, channels: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def deep_tiff(planes: str, shape: tuple[int, ...]) -> bytes:
+    """The same as TIFF; by planes, Pillow would take each byte for a pixel."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.full(shape, 0x1234, np.uint16), photometric="rgb", planarconfig=planes)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -179,8 +188,10 @@ def deep_png(colour_type: int, channels: int) -> bytes:
         deep_png(4, 2),
         deep_png(6, 4),
         b"P6 4 4 65535\n" + b"\x12\x34" * 48,
+        deep_tiff("contig", (4, 4, 3)),
+        deep_tiff("separate", (3, 4, 4)),
     ],
-    ids=["RGB", "grey and transparency", "RGB and transparency", "PPM"],
+    ids=["RGB", "grey and transparency", "RGB and transparency", "PPM", "TIFF", "TIFF by planes"],
 )
 def test_sixteen_bits_of_colour_are_listed_though_pillow_would_cut_them_down(
     root: Path, content: bytes
@@ -188,6 +199,14 @@ def test_sixteen_bits_of_colour_are_listed_though_pillow_would_cut_them_down(
     (root / "cat" / "deep.png").write_bytes(content)
     message = refused(root.parent / "home", root)
     assert "cat/deep.png: has more than 8 bits a channel, expected 8; convert it with the window" in message
+
+
+def test_sixteen_bits_for_a_whole_pixel_are_not_too_many(root: Path) -> None:
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    info = struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 16, 3, 32, 0, 0, 0, 0)
+    pixels = struct.pack("<8H", *range(8)) * 2
+    bitmap = b"BM" + struct.pack("<IHHI", 66 + len(pixels), 0, 0, 66) + info + masks + pixels
+    assert decode(bitmap).mode == "RGB"
 
 
 def test_more_than_one_frame_is_listed(root: Path) -> None:

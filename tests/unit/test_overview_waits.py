@@ -67,7 +67,8 @@ def test_plan_that_only_an_admin_can_start_waits_for_one(board: Board) -> None:
 
 def test_a_run_waits_for_its_own_members_that_are_offline_and_each_is_told_of_itself(board: Board) -> None:
     north, *others = board.member.member_id, *(join(board, f"Hospital {number}") for number in range(4))
-    digest = propose(board, "x0", 1, north, *others[:3])
+    digest = propose(board, "x0", 1, north, *others)
+    consent(board, digest, north, *others[:3])
     run = services(board).store.create_run(digest, "account:Ada")
     said = waiting(board.browser("Ada"))
     assert f"x0, {run.id}4 members offline" in said and "Hospital" not in said

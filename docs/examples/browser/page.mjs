@@ -22,6 +22,7 @@ async function start() {
   input.addEventListener("change", async () => {
     const pictures = (newest = [...input.files]);
     answers.replaceChildren();
+    say("Labelling…");
     for (const picture of pictures) {
       const found = await label(picture).catch((error) => ({ error }));
       if (pictures !== newest) return; // others were chosen meanwhile
@@ -30,6 +31,7 @@ async function start() {
       line.append(found.error?.message ?? `${found.label} (${found.probability.toFixed(3)})`);
       if (found.embedding) line.dataset.embedding = JSON.stringify(found.embedding);
     }
+    say(`Done: ${pictures.length} ${pictures.length === 1 ? "picture" : "pictures"}.`);
   });
   input.disabled = false;
   say("Ready.");
