@@ -104,7 +104,7 @@ def _settle(shelf: Shelf, extractor_name: str, clock: Clock) -> None:
     intent = _read_intent(shelf, extractor_name)
     if intent is None:
         return
-    shutil.rmtree(shelf.building(intent.release), ignore_errors=True)
+    shutil.rmtree(shelf.building(intent.release).parent, ignore_errors=True)
     listed = read_catalogue(shelf, clock).entry(intent.release) is not None
     placed = shelf.folder(extractor_name, intent.number).is_dir()
     if placed and not listed:
@@ -175,6 +175,7 @@ def _place(building: Path, folder: Path) -> None:
     sync_folder(building)
     building.rename(folder)
     sync_folder(folder.parent)
+    building.parent.rmdir()
 
 
 def _show(shelf: Shelf, intent: Intent, clock: Clock) -> None:

@@ -72,7 +72,7 @@ class Shelf:
         return self.releases / extractor_name / str(number)
 
     def building(self, release: str) -> Path:
-        """Where a release is made; on the same disk, so that showing it is one rename."""
+        """Where a release is made, one at a time; on the same disk, so that showing it is one rename."""
         return self.releases / ".building" / release
 
     def intent(self, extractor_name: str) -> Path:
