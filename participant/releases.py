@@ -39,15 +39,29 @@ def pull_release(home: Home, wanted: str | None, progress: Progress = lambda *_:
 
 
 def check_against_ledger(home: Home, release: VerifiedRelease) -> None:
-    """Raise CertificateWrong where the certificate owns up to less than this member was charged.
+    """Raise CertificateWrong where the certificate owns up to less than this member was charged, or has it in a round
+    that its ledger does not know.
 
     A stranger has to believe the publisher about which rounds there were. A member need not: its own ledger
-    knows what it paid for.
+    knows what it paid for. What neither sees: a list that ends before the last rounds.
     """
-    certificate = release.certificate
+    certificate, member_id, ledger = (
+        release.certificate,
+        read_link(home.root).member_id,
+        Ledger.read(home.ledger),
+    )
+    paid = {(e.charge.run_id, e.charge.round_number) for e in ledger.entries() if e.charge is not None}
+    for cohort in certificate.rounds:
+        # Under a run's name that was made up, nothing below would be found to compare with.
+        if member_id in cohort.contributed and (certificate.run_id, cohort.number) not in paid:
+            raise CertificateWrong(
+                f"{release.manifest.release}: the certificate has this member in the sum of round {cohort.number} of "
+                f"run {certificate.run_id}, and its ledger never paid for that. The publisher made something up. Keep "
+                "the release as evidence and tell the other members."
+            )
     last_round = max(cohort.number for cohort in certificate.rounds)
-    charged = group_events(Ledger.read(home.ledger).charged_in(certificate.run_id, last_round))
-    line = certificate.member(read_link(home.root).member_id)
+    charged = group_events(ledger.charged_in(certificate.run_id, last_round))
+    line = certificate.member(member_id)
     listed = {(e.noise_multiplier, e.sampling_rate): e.count for e in line.events} if line else {}
     for event in charged:
         found = listed.get((event.noise_multiplier, event.sampling_rate), 0)

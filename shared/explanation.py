@@ -17,6 +17,7 @@ from shared.domain.privacy import Mode, Unit
 from shared.domain.release import CertificateMember, CohortRound
 from shared.domain.run import RoundState
 from shared.domain.strict import to_plain
+from shared.privacy.accountant import ACCOUNTANT
 from shared.release.fingerprint import fingerprint
 from shared.release.promise import believed, not_promised, promise, right_at_most
 from shared.verification import VerifiedRelease
@@ -74,6 +75,7 @@ class Explanation:
     unit: Unit
     relation: str
     accountant: str
+    """What computed the numbers here. What the certificate names as its own is the publisher's word."""
     quorum: int
     colluders: int
     planned_rounds: int
@@ -112,7 +114,7 @@ def explain(release: VerifiedRelease) -> Explanation:
         mode=plan.privacy.mode,
         unit=certificate.unit,
         relation=certificate.relation,
-        accountant=certificate.accountant,
+        accountant=ACCOUNTANT,
         quorum=plan.quorum,
         colluders=plan.colluders,
         planned_rounds=plan.rounds,

@@ -35,7 +35,8 @@ class PerExampleEngine(Protocol):
         | g_u has NaN or infinite coordinates, in any copy | nothing: that record adds zero |
         | B = 0 | zeros |
 
-        A sum, never a mean; one added record moves it by at most C(1 + 1e-5) in floats. Part order is that of
+        A sum, never a mean; one added record moves it by at most C, in floats by C(1 + 1e-5) up to some 500 records
+        (docs/sharp-edges.md). Part order is that of
         `vectors.get_flat`. Nothing about single records is kept.
         """
         ...

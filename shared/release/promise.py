@@ -77,8 +77,8 @@ def not_promised(plan: Plan) -> tuple[str, ...]:
         f"A {one} that two members hold: each protects it by itself, both together by about the sum of their ε.",
         f"What many {one}s have in common: facts about a whole data set may be learned; hidden is the part of one "
         f"{one}. For what one {one} shows, against something else in its place, count ε twice.",
-        f"Other releases trained with the same {one}s: each has its own numbers, and together they cost more. The "
-        "member's own ledger composes them all.",
+        f"Other releases trained with the same {one}s, also one whose weights this one started from: each has its own "
+        "numbers, and together they cost more. The member's own ledger composes them all.",
     )
 
 

@@ -161,6 +161,11 @@ def test_certificate_that_hides_a_round_is_caught_by_the_members_own_ledger(sim:
     line.events = (replace(charged[0], count=2),)
     check_against_ledger(member.home, release)  # type: ignore[arg-type]
 
+    # Under another name the ledger knows nothing of the run, so nothing would be too little.
+    certificate.run_id, line.events = "run_00000000beef", charged[:1]
+    with pytest.raises(CertificateWrong, match="round 1 of run run_00000000beef, and its ledger never paid"):
+        check_against_ledger(member.home, release)  # type: ignore[arg-type]
+
 
 def test_ticket_of_before_a_restart_is_void(sim: ConsortiumSimulator) -> None:
     bulk, member = sim.carrier.bulk, sim.members[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import replace
 
@@ -11,8 +12,9 @@ import pytest
 from coordinator.runs import excess as excess_room
 from coordinator.runs.excess import remove_excess
 from shared.domain.plan import Plan
+from shared.privacy.discrete_gaussian import from_seed
 from shared.privacy.distributed import grid_variance, share_variances
-from shared.privacy.noise_shares import own_blocks, step_blocks, step_share, vector_length
+from shared.privacy.noise_shares import COUNTS, _parts, own_blocks, step_blocks, step_share, vector_length
 from shared.secagg.fixed_point import to_ring
 from shared.secagg.keys import noise_chain
 from shared.secagg.parameters import RoundTerms, terms_of, tolerance
@@ -88,6 +90,17 @@ def test_blocks_of_several_steps_are_their_sum_and_of_none_are_none(plan: Plan) 
         total[part] += integers
     assert np.array_equal(total, noise(plan, chain, range(1, 4)))
     assert list(step_blocks(plan, ROUND, MEMBERS, covered, {})) == []
+
+
+def test_counts_and_coordinates_are_noised_from_key_streams_of_their_own(plan: Plan) -> None:
+    """From one stream, what the counts' noise was would tell that of the first coordinates."""
+    covered, seed = tolerance(MEMBERS, plan.quorum, 3), bytes(range(32))
+    share = step_share(plan, ROUND, MEMBERS, covered, 2, seed)
+    (size, std), (counts, its_std) = _parts(plan, ROUND, MEMBERS, covered, 2)
+    first, second = (hashlib.sha256(seed + bytes([part])).digest() for part in (0, 1))
+    assert first != second and share.size == size + counts == size + COUNTS
+    assert np.array_equal(share[:size], from_seed(first, size, std))
+    assert np.array_equal(share[size:], from_seed(second, counts, its_std))
 
 
 def test_a_members_noise_is_its_steps_and_a_base_that_nobody_draws_twice(plan: Plan) -> None:

@@ -130,6 +130,14 @@ def test_both_epsilons_are_those_computed_here_beside_those_claimed(
     assert "Unit: one record. Relation: add or remove one. Accountant: pld (dp-accounting" in words(out)
 
 
+def test_accountant_is_the_one_that_computed_here_and_not_the_one_that_the_certificate_names(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.explanation.ACCOUNTANT", "the verifier's own")
+    release = verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock, allow_expired=True)
+    assert explain(release).accountant == "the verifier's own" != release.certificate.accountant
+
+
 def test_page_shows_whose_consents_which_keys_and_whether_the_root_was_pinned(
     kit: Kit, capsys: pytest.CaptureFixture[str]
 ) -> None:
