@@ -54,6 +54,7 @@ LAYOUT = WeightLayout(
         TensorSlot("c.bias", (4,), True),
     )
 )
+RUN_ID = "run_000000000001"
 CLOSED = RoundState.CLOSED
 
 
@@ -104,7 +105,7 @@ class Kit:
         vector = flatten(start.tensors, start.layout) + np.float32(0.25)
         request = PublishRequest(
             plan=self.plan,
-            run_id="run_000000000001",
+            run_id=RUN_ID,
             checkpoint_digest=digest_of_bytes(checkpoint.encode()),
             weights_f32=vector.astype("<f4").tobytes(),
             starting_weights=self.starting,

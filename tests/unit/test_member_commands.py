@@ -77,6 +77,8 @@ def test_data_add_tells_of_everything_that_it_left_out(
     home: Home, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(home.root / "data")
+    for file in home.ledger.parent.glob(f"{home.ledger.name}*"):  # of a member that has spent nothing yet
+        file.unlink()
     labels = tmp_path / "labels.csv"
     names = sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png"))
     labels.write_text("path,label\n" + "".join(f"{name},a\n" for name in names[:30]))
