@@ -181,10 +181,10 @@ def data_add(
     written = epsilon is not None and write_default_policy(Home(home).policy, name, epsilon)
     typer.echo(f"{name}: {len(added.classes)} classes, {added.findings.sentence()}")
     if epsilon is not None:
-        _compare_with_what_was_said(home, added, epsilon, written)
+        _tell_what_differs(home, added, epsilon, written)
 
 
-def _compare_with_what_was_said(home: Path, added: DataSet, epsilon: float, written: bool) -> None:
+def _tell_what_differs(home: Path, added: DataSet, epsilon: float, written: bool) -> None:
     """Tell of a ceiling that an earlier policy.toml stands in front of, and of a declared size that does not fit."""
     from participant.enrol import COORDINATOR_FILE, read_link
 

@@ -39,7 +39,7 @@ class Facts:
     card: str
     about: About
     embedding_dim: int | None
-    """Numbers in an embedding, as config.json has it, or the lens profile; None for a release without either."""
+    """Numbers in an embedding, as the lens profile has it, or config.json; None for a release without either."""
 
     @property
     def kind(self) -> str:
@@ -73,7 +73,8 @@ def facts_of(library: Library, entry: CatalogueEntry) -> Facts:
     profile = None if lens is None else read_profile(json.loads(lens), LENS_FILE)
     card = library.file(entry, manifest, card_of(manifest)) or b""
     about = parse_about(library.file(entry, manifest, ABOUT_FILE))
-    configuration = library.file(entry, manifest, CONFIG_FILE)
+    # A file more from the coordinator only where the profile does not say it.
+    configuration = None if profile is not None else library.file(entry, manifest, CONFIG_FILE)
     pointing = library.catalogue.channels_of(entry.extractor_name)
     return Facts(
         entry=entry,

@@ -54,10 +54,16 @@ def caller_of(request: Request) -> Caller:
 
     The database is asked at every request, so that a suspension holds from its commit on.
     """
-    scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not text:
+    text = token_sent(request)
+    if not text:
         raise SignInFailed("This needs a token, and none was sent. Nothing was done. Sign in first.")
     return caller_with(room_of(request), text)
+
+
+def token_sent(request: Request) -> str:
+    """The token in the Authorization header as it stands there; empty where none was sent."""
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    return text if scheme.lower() == "bearer" else ""
 
 
 def caller_with(room: MembersRoom, text: str) -> Caller:

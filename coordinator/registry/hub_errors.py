@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from coordinator.members.access import token_sent
 from coordinator.problems import problem_response
 from shared.domain.errors import (
     Broken,
@@ -70,8 +71,7 @@ class HubRoute(APIRoute):
                 )
                 return _answer(HubRefusal(error))
             except SignInFailed as error:
-                scheme, _, token = request.headers.get("authorization", "").partition(" ")
-                sent = scheme.lower() == "bearer" and token.strip()
+                sent = token_sent(request).strip()
                 return _answer(HubRefusal(error, "" if sent else GATED), NOT_VALID if sent else "")
             except CommonlensError as error:
                 return _answer(HubRefusal(error, GATED if isinstance(error, _SHUT_OUT) else ""))

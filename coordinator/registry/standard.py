@@ -10,7 +10,7 @@ from pathlib import Path
 from coordinator.registry.build import Export, KeepRequest
 from coordinator.registry.publish import already_published, next_number, publish
 from coordinator.registry.shelf import Shelf
-from coordinator.workers.process import STANDING_BACK, ask_worker
+from coordinator.workers.process import ask_worker, patience_s
 from shared.domain.clock import Clock
 from shared.domain.ids import ReleaseId
 from shared.domain.locking import held_lock
@@ -32,8 +32,7 @@ def keep_standard(home: Path, name: str, clock: Clock, export: Export, niceness:
     standard_extractor(name)
     with _bench(home) as folder:
         question = {"name": name, "folder": str(folder), "niceness": niceness}
-        longest_s = LONGEST_S * (STANDING_BACK if niceness else 1)
-        answer = ask_worker(WORKER, question, longest_s, "Nothing was published.")
+        answer = ask_worker(WORKER, question, patience_s(LONGEST_S, niceness), "Nothing was published.")
         source = build(Source, answer["source"], "source")
         request = KeepRequest(name, source, folder / WEIGHTS_FILE)
         shelf = Shelf(home)

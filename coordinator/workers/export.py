@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordinator.config import Config
 from coordinator.registry.build import Export, weights_only
-from coordinator.workers.process import STANDING_BACK, ask_worker, surroundings
+from coordinator.workers.process import ask_worker, patience_s, surroundings
 from shared.domain.release import MEASURED_FILE
 
 WORKER = "coordinator.workers.export_worker"
@@ -25,8 +25,8 @@ def run_export(folder: Path, release: str = "", country: str = "", niceness: int
     """
     (folder / MEASURED_FILE).unlink(missing_ok=True)  # written last: there only when all is
     question = {"folder": str(folder.resolve()), "country": country, "name": release, "niceness": niceness}
-    longest_s = LONGEST_S * (STANDING_BACK if niceness else 1)
     with surroundings() as environment:
+        longest_s = patience_s(LONGEST_S, niceness)
         answer = ask_worker(WORKER, question, longest_s, "Nothing was published.", environment)
     sections: Mapping[str, str] = answer["sections"]
     return sections

@@ -26,9 +26,13 @@ _PASSED_ON = (
     "COVERAGE_PROCESS_START",
 )
 """What Python needs to start. Nothing else of the coordinator's environment, which holds secrets, is passed on."""
-STANDING_BACK = 16
-"""How many times as long a worker may take that stands back for others: they have the machine first."""
+_STANDING_BACK = 16
 _running: set[subprocess.Popen[bytes]] = set()
+
+
+def patience_s(longest_s: float, niceness: int) -> float:
+    """How long a worker may take: far longer where it stands back for others, who have the machine first."""
+    return longest_s * _STANDING_BACK if niceness else longest_s
 
 
 @contextmanager

@@ -1,8 +1,4 @@
-"""One contract for every store, on every database: SQLite always, PostgreSQL where a URL is given.
-
-Set COMMONLENS_TEST_POSTGRES to the URL of an empty database that these tests may fill and empty, one at a time;
-`make test-postgresql` makes one and removes it.
-"""
+"""One contract for every store, on every database: SQLite always, PostgreSQL where a URL is given."""
 
 from __future__ import annotations
 
