@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from coordinator.dashboard import words
 from coordinator.dashboard.rules import may
-from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, quiet_viewer
+from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, local_path, quiet_viewer
 from coordinator.members.access import room_of
 from shared.domain.errors import InvalidMessage
 from shared.wire.problems import Problem
@@ -147,6 +147,5 @@ def _back(request: Request) -> str:
         return ""
     here = (request.url.scheme, request.url.netloc)
     elsewhere = (came.scheme, came.netloc) != here or came.path == request.url.path
-    if elsewhere or not came.path.startswith("/") or came.path.startswith(("//", "/\\")):
-        return ""
-    return f"{came.path}?{came.query}" if came.query else came.path
+    path = f"{came.path}?{came.query}" if came.query else came.path
+    return "" if elsewhere or local_path(path) != path else path
