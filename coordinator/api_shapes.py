@@ -78,6 +78,15 @@ class MemberCostShape:
 
 
 @dataclass(frozen=True)
+class CostWithStartShape:
+    """The highest of any member, with what the release that the plan starts from cost it before; at the plan's δ."""
+
+    release: str
+    epsilon: float | None
+    epsilon_alone: float | None
+
+
+@dataclass(frozen=True)
 class PlanCheckShape:
     """A complete plan and what it costs."""
 
@@ -90,6 +99,7 @@ class PlanCheckShape:
     additive_slack: float
     neighbours: int
     notes: tuple[str, ...]
+    with_start: CostWithStartShape | None
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,13 @@ def _print_check(checked: dict[str, Any]) -> None:
     )
     if terms["mode"] == "secure":
         _print_secure(checked)
+    start = checked["with_start"]
+    if start is not None:
+        out.print(
+            f"It starts from {start['release']}. With what that cost its members, the certificate of this plan's "
+            f"release will state up to ε {_shown(start['epsilon'])}, ε alone {_shown(start['epsilon_alone'])}.",
+            markup=False,
+        )
 
 
 def _cost_table(checked: dict[str, Any]) -> Table:

@@ -202,7 +202,7 @@ def _spent(plan_body: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     delta = plan.privacy.delta
     every = set(spends(plan, cohort_rounds(rows)).values())
     spent = max((epsilon(s.events, delta) for s in every), default=0.0)
-    alone = max((epsilon(s.events if s.alone is None else s.alone, delta) for s in every), default=0.0)
+    alone = max((epsilon(s.events_alone, delta) for s in every), default=0.0)
     return (
         f"  the most that any member spent in it: ε {epsilon_text(spent)} of {plan.privacy.target_epsilon:g} at δ "
         f"{delta:g}; {alone_text(spent, alone)}"

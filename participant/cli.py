@@ -276,4 +276,9 @@ def _fetch(home: Home, digest: str) -> Plan:
     cost = epsilon(plan.events_of_run(), terms.delta)
     alone = epsilon(plan.events_alone_of_run(), terms.delta)
     typer.echo(f"It costs ε {epsilon_text(cost)} at δ {terms.delta:g}; {alone_text(cost, alone)}.")
+    if plan.starting_release is not None:
+        typer.echo(
+            f"It starts from {plan.starting_release.release}. What that cost this member is in its ledger already; the "
+            "certificate of this plan's release will state both together."
+        )
     return plan

@@ -10,12 +10,19 @@ from participant.policy import check_plan, read_policy
 from participant.records.dataset import open_data_set
 from participant.training.labels import check_classes
 from shared.domain.canonical import digest_of_bytes, digest_of_file
-from shared.domain.errors import ConsentMissing, DigestMismatch, InvalidWeights, NotFound, PolicyForbids
+from shared.domain.errors import (
+    ConsentMissing,
+    DigestMismatch,
+    InvalidWeights,
+    NotFound,
+    PolicyForbids,
+    UnsoundPlan,
+)
 from shared.domain.files import read_json, write_atomically, write_json
 from shared.domain.plan import Plan
 from shared.domain.strict import build, to_plain
 from shared.extractors import architectures
-from shared.extractors.files import Weights, read_weights
+from shared.extractors.files import TRAINED, Origin, Weights, read_weights
 from shared.privacy.ledger import Ledger, LedgerView
 from shared.release.certificate import sign_consent
 from shared.release.signing import SigningKey
@@ -38,7 +45,8 @@ def save_reviewed(home: Home, plan: Plan, starting_weights: bytes) -> AgreedPlan
     """Keep a plan and its starting weights after checking that they belong together.
 
     Raises DigestMismatch when the weights are not the plan's, InvalidWeights when they or the training head have
-    another shape, and MixesRecords or InvalidConfig for a network that this member would not train (clause 2.5).
+    another shape, UnsoundPlan when they are a release's that the plan does not name, and MixesRecords or InvalidConfig
+    for a network that this member would not train (clause 2.5).
     """
     # Before anything is written: the right ones may be there already.
     _require_the_plans(plan, digest_of_bytes(starting_weights))
@@ -47,6 +55,7 @@ def save_reviewed(home: Home, plan: Plan, starting_weights: bytes) -> AgreedPlan
     write_atomically(path, starting_weights)
     try:
         agreed = _checked(home, plan)
+        _check_start(plan, agreed.start.origin)
         extractor = architectures.load(plan.extractor, agreed.start)
         architectures.check_layers(extractor)
         _check_inputs(plan, architectures.head_inputs(extractor, plan.extractor))
@@ -152,6 +161,17 @@ def _checked(home: Home, plan: Plan) -> AgreedPlan:
             "Nothing was kept. Tell the consortium's admin."
         )
     return AgreedPlan(plan, start)
+
+
+def _check_start(plan: Plan, origin: Origin | None) -> None:
+    """The weights' own header and the plan name one release, whose cost the certificate of the next will compose."""
+    of_weights = origin.name if origin is not None and origin.kind == TRAINED else "no trained release"
+    of_plan = plan.starting_release.release if plan.starting_release else "no trained release"
+    if of_weights != of_plan:
+        raise UnsoundPlan(
+            f"The plan says that it starts from {of_plan}, its starting weights that they are of {of_weights}: the "
+            "certificate would count the wrong rounds. Nothing was kept. Ask the consortium's admin for a new plan."
+        )
 
 
 def _require_the_plans(plan: Plan, found: str) -> None:

@@ -12,7 +12,7 @@ from shared.domain.errors import CertificateWrong, Invalid, NotFound
 from shared.domain.release import MANIFEST_FILE
 from shared.privacy.ledger import Ledger
 from shared.release import limits
-from shared.release.certificate import group_events
+from shared.release.certificate import group_events, spends
 from shared.release.envelope import read_document
 from shared.release.hub_client import Progress, connect, pull
 from shared.release.manifest import parse_manifest
@@ -43,34 +43,32 @@ def check_against_ledger(home: Home, release: VerifiedRelease) -> None:
     that its ledger does not know.
 
     A stranger has to believe the publisher about which rounds there were. A member need not: its own ledger
-    knows what it paid for. What neither sees: a list that ends before the last rounds.
+    knows what it paid for, in the release's own run and in those behind it. What neither sees: a list that ends before
+    the last rounds.
     """
-    certificate, member_id, ledger = (
-        release.certificate,
-        read_link(home.root).member_id,
-        Ledger.read(home.ledger),
-    )
+    member_id, ledger = read_link(home.root).member_id, Ledger.read(home.ledger)
     paid = {(e.charge.run_id, e.charge.round_number) for e in ledger.entries() if e.charge is not None}
-    for cohort in certificate.rounds:
-        # Under a run's name that was made up, nothing below would be found to compare with.
-        if member_id in cohort.contributed and (certificate.run_id, cohort.number) not in paid:
-            raise CertificateWrong(
-                f"{release.manifest.release}: the certificate has this member in the sum of round {cohort.number} of "
-                f"run {certificate.run_id}, and its ledger never paid for that. The publisher made something up. Keep "
-                "the release as evidence and tell the other members."
-            )
-    last_round = max(cohort.number for cohort in certificate.rounds)
-    charged = group_events(ledger.charged_in(certificate.run_id, last_round))
-    line = certificate.member(member_id)
-    listed = {(e.noise_multiplier, e.sampling_rate): e.count for e in line.events} if line else {}
-    for event in charged:
-        found = listed.get((event.noise_multiplier, event.sampling_rate), 0)
-        if found < event.count:
-            raise CertificateWrong(
-                f"{release.manifest.release}: this member's ledger paid for {event.count} steps at σ "
-                f"{event.noise_multiplier:g}, the certificate lists {found}. The publisher hides some. Keep "
-                "the release as evidence and tell the other members."
-            )
+    for link in release.line:
+        run_id, rounds = link.certificate.run_id, link.certificate.rounds
+        for cohort in rounds:
+            # Under a run's name that was made up, nothing below would be found to compare with.
+            if member_id in cohort.contributed and (run_id, cohort.number) not in paid:
+                raise CertificateWrong(
+                    f"{link.release}: the certificate has this member in the sum of round {cohort.number} of run "
+                    f"{run_id}, and its ledger never paid for that. The publisher made something up. Keep the release "
+                    "as evidence and tell the other members."
+                )
+        charged = group_events(ledger.charged_in(run_id, max(cohort.number for cohort in rounds)))
+        own = spends(link.plan, rounds).get(member_id)
+        listed = {(e.noise_multiplier, e.sampling_rate): e.count for e in own.events} if own else {}
+        for event in charged:
+            found = listed.get((event.noise_multiplier, event.sampling_rate), 0)
+            if found < event.count:
+                raise CertificateWrong(
+                    f"{link.release}: this member's ledger paid for {event.count} steps at σ "
+                    f"{event.noise_multiplier:g}, the certificate lists {found}. The publisher hides some. Keep "
+                    "the release as evidence and tell the other members."
+                )
 
 
 def open_release(home: Home, name: str) -> VerifiedExtractor:

@@ -7,7 +7,7 @@ numbers of clause 3.7 are computed here, from the plan and from who was asked in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -18,9 +18,12 @@ from shared.domain.release import Certificate, CertificateMember, CohortRound
 from shared.domain.run import RoundState
 from shared.privacy import accountant
 from shared.privacy.soundness import check_soundness
-from shared.release.certificate import check_consent, group_events, spends
+from shared.release.certificate import check_consent, group_events
+from shared.release.lineage import Link, composed, spends_of
 from shared.release.promise import alone_text, epsilon_text
 
+Line = Sequence[Link]
+"""A release, then the trained releases behind it, the newest first."""
 EPSILON_SLACK: Final = 1e-4
 """Relative: the same grid on another processor may differ in the last digits, never by this much."""
 
@@ -39,31 +42,52 @@ class Recomputed:
     alone_claimed: float
 
 
-def prove_consents(plan: Plan, certificate: Certificate) -> tuple[None, str]:
-    """Every member on the certificate, and nobody else, signed this plan's digest (clause 8.2)."""
+def prove_consents(line: Line) -> tuple[None, str]:
+    """Every member on the certificate, and nobody else, signed the digest of the plan that it was asked under (8.2).
+
+    Who took part only in a release before stands on the certificate too: its consent is on that one's.
+    """
+    for number, link in enumerate(line):
+        _check_consents(link, line[number + 1].certificate if number + 1 < len(line) else None)
+    signed, every = len(line[0].certificate.consents), len(line[0].certificate.members)
+    before = f", {every - signed} only that of a release before" if every > signed else ""
+    return None, f"{signed} members signed this plan's digest{before}"
+
+
+def _check_consents(link: Link, before: Certificate | None) -> None:
+    plan, certificate = link.plan, link.certificate
     consents = {consent.member_id: consent for consent in certificate.consents}
     names = {member.member_id for member in certificate.members}
-    if set(consents) != names:
-        _fail(
-            f"The certificate has {len(names)} members and consents of {len(set(consents) & names)} of them."
-        )
+    missing = 0
     for member in certificate.members:
+        consent = consents.get(member.member_id)
+        if consent is None:
+            earlier = before.member(member.member_id) if before else None
+            missing += earlier is None or earlier.identity_public_key != member.identity_public_key
+            continue
         planned = plan.member(member.member_id)
         if planned is None or planned.name != member.name:
             _fail(f"The certificate's member {member.member_id} is not in the plan under that name.")
-        if consents[member.member_id].plan_digest != certificate.plan_digest:
+        if consent.plan_digest != certificate.plan_digest:
             _fail(f"The consent of {member.member_id} is to another plan.")
-        check_consent(consents[member.member_id], member.identity_public_key)
-    return None, f"{len(names)} members signed this plan's digest"
+        check_consent(consent, member.identity_public_key)
+    if missing or not set(consents) <= names:
+        _fail(f"The certificate has {len(names)} members and consents of {len(names) - missing} of them.")
 
 
-def prove_cohorts(plan: Plan, certificate: Certificate) -> tuple[None, str]:
+def prove_cohorts(line: Line) -> tuple[None, str]:
     """A run takes its rounds one after the other, so a certificate cannot leave any of them out.
 
     Each is closed once. In mode secure one may also end with nothing for good, because no other cohort can take
     it up again (clause 3.8): it stands there as abandoned, and is charged like any other.
     """
-    known = {member.member_id for member in certificate.members}
+    said = [_check_rounds(link.plan, link.certificate) for link in line]
+    before = [f"{each} before it in {link.release}" for each, link in zip(said[1:], line[1:], strict=True)]
+    return None, "; ".join([said[0] + f", quorum {line[0].plan.quorum}", *before])
+
+
+def _check_rounds(plan: Plan, certificate: Certificate) -> str:
+    known = {consent.member_id for consent in certificate.consents}
     number, closed, is_closed = 0, 0, True
     asked: set[str] = set()
     for cohort in certificate.rounds:
@@ -87,14 +111,16 @@ def prove_cohorts(plan: Plan, certificate: Certificate) -> tuple[None, str]:
     if not 1 <= closed <= plan.rounds:
         _fail(f"The plan has 1 to {plan.rounds} rounds, the certificate closes {closed}.")
     if asked != known:
-        _fail(f"The certificate names {len(known)} members, its rounds asked {len(asked)}.")
+        _fail(f"The certificate has consents of {len(known)} members, its rounds asked {len(asked)}.")
     count = len(certificate.rounds)
-    return None, f"{count} round{'' if count == 1 else 's'}, {closed} averaged, quorum {plan.quorum}"
+    return f"{count} round{'' if count == 1 else 's'}, {closed} averaged"
 
 
-def prove_sound(plan: Plan) -> tuple[None, str]:
+def prove_sound(line: Line) -> tuple[None, str]:
     """The plan's privacy argument holds by its own numbers: what every member checked before it consented."""
-    check_soundness(plan)
+    for link in line:
+        check_soundness(link.plan)
+    plan = line[0].plan
     if plan.privacy.mode is Mode.LOCAL:
         return None, f"mode local, noise {plan.privacy.noise_multiplier:g} times the clip at each member"
     members = len(plan.members)
@@ -104,28 +130,36 @@ def prove_sound(plan: Plan) -> tuple[None, str]:
     )
 
 
-def prove_epsilon(plan: Plan, certificate: Certificate) -> tuple[Mapping[str, tuple[Recomputed, ...]], str]:
-    """Every ε of every member, computed from the rounds; the certificate claims no less of any."""
+def prove_epsilon(line: Line) -> tuple[Mapping[str, tuple[Recomputed, ...]], str]:
+    """Every ε of every member, computed from its rounds in the whole line; the certificate claims no less of any."""
+    plan, certificate = line[0].plan, line[0].certificate
     if certificate.unit is not plan.privacy.unit or certificate.relation != RELATION:
         _fail("The certificate's unit or relation is not the plan's.")
-    books = _Books(plan, certificate)
+    books = _Books(line)
     recomputed = {member.member_id: books.member(member) for member in certificate.members}
     first = [lines[0] for lines in recomputed.values()]
     highest, alone = max(r.epsilon for r in first), max(r.alone for r in first)
+    over = f", with what {line[1].release} cost before it" if len(line) > 1 else ""
     return recomputed, (
         f"highest ε {epsilon_text(highest)} at δ {plan.privacy.delta:g} per {plan.privacy.unit.value}; "
-        f"{alone_text(highest, alone)}"
+        f"{alone_text(highest, alone)}{over}"
     )
 
 
 class _Books:
     """Recomputes members one after the other; equal events are composed once."""
 
-    def __init__(self, plan: Plan, certificate: Certificate) -> None:
-        self._certificate = certificate
+    def __init__(self, line: Line) -> None:
+        plan, self._certificate = line[0].plan, line[0].certificate
         self._secure = plan.privacy.mode is Mode.SECURE
         self._deltas = tuple(dict.fromkeys((plan.privacy.delta, REPORTED_DELTA)))
-        self._spends = spends(plan, certificate.rounds)
+        self._spends = composed(spends_of(line))
+        missing = [each for each in self._spends if self._certificate.member(each) is None]
+        if missing:
+            raise CertificateWrong(
+                f"{missing[0]} was charged in a release before this one, and the certificate does not name it. Do not "
+                "rely on it; tell the consortium."
+            )
         self._known: dict[tuple[tuple[GaussianEvent, ...], float], float] = {}
 
     def member(self, member: CertificateMember) -> tuple[Recomputed, ...]:
@@ -135,9 +169,9 @@ class _Books:
         numbers = self._side(who, member.events, member.guarantees)
         alone = numbers
         if self._secure:
-            if member.events_alone is None or member.guarantees_alone is None or spend.alone is None:
+            if member.events_alone is None or member.guarantees_alone is None:
                 _fail(f"{who}: mode secure has two numbers (clause 3.7), the certificate shows one.")
-            self._check_events(f"{who}, alone", member.events_alone, spend.alone)
+            self._check_events(f"{who}, alone", member.events_alone, spend.events_alone)
             alone = self._side(f"{who}, alone", member.events_alone, member.guarantees_alone)
         elif member.events_alone is not None or member.guarantees_alone is not None:
             _fail(f"{who}: mode local has one number, for whoever deviates; the certificate shows two.")

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared.certificate_proofs import Recomputed
-from shared.domain.plan import Plan
+from shared.certificate_proofs import Line, Recomputed
 from shared.domain.privacy import Mode, Unit
 from shared.domain.release import CertificateMember, CohortRound
 from shared.domain.run import RoundState
-from shared.domain.strict import to_plain
+from shared.domain.strict import later, to_plain
+from shared.extractors.files import TRAINED
 from shared.privacy.accountant import ACCOUNTANT
 from shared.release.fingerprint import fingerprint
+from shared.release.lineage import Link
 from shared.release.promise import believed, not_promised, promise, right_at_most
 from shared.verification import VerifiedRelease
 
@@ -51,14 +52,33 @@ class MemberFacts:
     consent_checked: bool
     """True for every member of a verified release: its identity key signed the plan's digest."""
     asked: int
-    """Attempts, closed or abandoned."""
+    """Attempts of this release's run, closed or abandoned; so too the next two."""
     contributed: int
     missing: int
     charged_rounds: int
+    """With those of the releases behind it."""
     spent: tuple[Recomputed, ...]
     """At the plan's δ, then at 1e-6."""
     right_at_most: Mapping[str, float]
     """`epsilon` and `alone`: how often a guess from an even bet can be right, at the plan's δ."""
+    only_before: bool = later(False)
+    """It took part in a release behind this one and not in this one's run; its consent is to that one's plan."""
+
+
+@dataclass(frozen=True)
+class BehindFacts:
+    """A release that the weights came out of: its rounds are in every ε of the members that took part in them."""
+
+    release: str
+    manifest_digest: str
+    plan_digest: str
+    run_id: str
+    mode: Mode
+    quorum: int
+    colluders: int
+    closed_rounds: int
+    members: tuple[str, ...]
+    """Ids of those asked in it."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +109,8 @@ class Explanation:
     not_promised: tuple[str, ...]
     believed: tuple[str, ...]
     format: str = EXPLANATION_FORMAT
+    behind: tuple[BehindFacts, ...] = later(())
+    """The newest first; empty where it started from no trained release."""
 
     @property
     def names(self) -> dict[str, str]:
@@ -123,13 +145,14 @@ def explain(release: VerifiedRelease) -> Explanation:
         root_pinned=release.pinned,
         proofs={proof.name: proof.line for proof in release.proofs},
         members=tuple(
-            _member(member, plan, certificate.rounds, release.recomputed[member.member_id])
+            _member(member, release.line, release.recomputed[member.member_id])
             for member in certificate.members
         ),
         rounds=tuple(_round(cohort) for cohort in certificate.rounds),
         promise=promise(plan),
-        not_promised=not_promised(plan),
+        not_promised=not_promised(plan) + _not_composed(release),
         believed=believed(plan, pinned=release.pinned),
+        behind=tuple(map(_behind, release.line[1:])),
     )
 
 
@@ -148,16 +171,12 @@ def factor_text(epsilon: float) -> str:
     return f"{shown:,.0f}" if shown >= 100.0 else f"{shown:.3g}"
 
 
-def _member(
-    member: CertificateMember,
-    plan: Plan,
-    rounds: tuple[CohortRound, ...],
-    spent: tuple[Recomputed, ...],
-) -> MemberFacts:
-    asked = [cohort for cohort in rounds if member.member_id in cohort.asked]
-    contributed = sum(member.member_id in cohort.contributed for cohort in asked)
+def _member(member: CertificateMember, line: Line, spent: tuple[Recomputed, ...]) -> MemberFacts:
+    own, who = line[0], member.member_id
+    asked = [cohort for cohort in own.certificate.rounds if who in cohort.asked]
+    contributed = sum(who in cohort.contributed for cohort in asked)
     return MemberFacts(
-        member_id=member.member_id,
+        member_id=who,
         name=member.name,
         identity_public_key=member.identity_public_key,
         identity_fingerprint=fingerprint(member.identity_public_key),
@@ -165,12 +184,42 @@ def _member(
         asked=len(asked),
         contributed=contributed,
         missing=len(asked) - contributed,
-        charged_rounds=len({cohort.number for cohort in asked}),
+        charged_rounds=sum(
+            len({cohort.number for cohort in link.certificate.rounds if who in cohort.asked}) for link in line
+        ),
         spent=spent,
         right_at_most={
-            "epsilon": right_at_most(spent[0].epsilon, plan.privacy.delta),
-            "alone": right_at_most(spent[0].alone, plan.privacy.delta),
+            "epsilon": right_at_most(spent[0].epsilon, own.plan.privacy.delta),
+            "alone": right_at_most(spent[0].alone, own.plan.privacy.delta),
         },
+        only_before=not asked,
+    )
+
+
+def _behind(link: Link) -> BehindFacts:
+    rounds = link.certificate.rounds
+    asked = {member_id for cohort in rounds for member_id in cohort.asked}
+    return BehindFacts(
+        release=link.release,
+        manifest_digest=link.manifest_digest,
+        plan_digest=link.certificate.plan_digest,
+        run_id=link.certificate.run_id,
+        mode=link.plan.privacy.mode,
+        quorum=link.plan.quorum,
+        colluders=link.plan.colluders,
+        closed_rounds=sum(cohort.state is RoundState.CLOSED for cohort in rounds),
+        members=tuple(m.member_id for m in link.certificate.members if m.member_id in asked),
+    )
+
+
+def _not_composed(release: VerifiedRelease) -> tuple[str, ...]:
+    """Where the weights say that they started from a release and the plan names none: it was made before plans did."""
+    origin = release.weights.origin
+    if origin is None or origin.kind != TRAINED or release.plan.starting_release is not None:
+        return ()
+    return (
+        f"What {origin.name} cost its members: the weights say that they started from it, and the plan, of an earlier "
+        "version, does not name it. Compose both releases' numbers.",
     )
 
 

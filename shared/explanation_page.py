@@ -129,7 +129,10 @@ def _every_round(facts: Explanation, console: Console) -> None:
 
 
 def _spent(facts: Explanation, console: Console) -> None:
-    _title(console, "What each member spent, computed here from those rounds")
+    _title(
+        console,
+        "What each member spent, computed here from " + ("all rounds" if facts.behind else "those rounds"),
+    )
     _text(
         console,
         f"Unit: one {facts.unit.value}. Relation: {facts.relation.replace('-', ' ')}. "
@@ -148,6 +151,13 @@ def _spent(facts: Explanation, console: Console) -> None:
         joined = ("\n".join(column) for column in zip(*cells, strict=True))
         table.add_row(one_line(", ".join(names)), str(rounds), *joined)
     _print_table(console, table)
+    for one in facts.behind:
+        _text(
+            console,
+            f"Among those rounds are {one.closed_rounds} closed ones of {one_line(one.release)}, which the weights "
+            f"came out of: run {one_line(one.run_id)}, mode {one.mode.value}, quorum {one.quorum}, manifest "
+            f"{one.manifest_digest}.",
+        )
     if secure:
         _text(
             console,
@@ -165,6 +175,12 @@ def _consents(facts: Explanation, console: Console) -> None:
         line = Text("  ✓ ", style="green")
         line.append(f"{_name(member.name, pad=True)}  {member.identity_fingerprint}", style="default")
         console.print(line)
+    earlier = [_name(member.name) for member in facts.members if member.only_before]
+    if earlier:
+        names = ", ".join(earlier)
+        _text(
+            console, f"{names} took part only in a release before, and signed the digest of that one's plan."
+        )
 
 
 def _meaning(facts: Explanation, console: Console) -> None:

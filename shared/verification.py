@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NoReturn, TypeVar
 
 from shared.certificate_proofs import (
+    Line,
     Recomputed,
     prove_cohorts,
     prove_consents,
@@ -54,6 +55,7 @@ from shared.release import limits
 from shared.release.certificate import parse_certificate
 from shared.release.client_notes import NOTES_FOLDER, NOTES_ROOT, count_notes, stranger_among_notes
 from shared.release.envelope import read_document
+from shared.release.lineage import Link, links_behind
 from shared.release.manifest import UnverifiedManifest, layout_of, parse_manifest, plan_of
 from shared.release.openssf import verify_folder
 from shared.release.trust import Trust, open_trust
@@ -117,14 +119,15 @@ class VerifiedRelease(VerifiedExtractor):
         proofs: tuple[Proof, ...],
         *,
         trained: Manifest,
-        plan: Plan,
-        certificate: Certificate,
+        line: Line,
         recomputed: Mapping[str, tuple[Recomputed, ...]],
     ) -> None:
         super().__init__(guard, found, weights, proofs)
         self.manifest: Manifest = trained
-        self.plan = plan
-        self.certificate = certificate
+        self.plan: Plan = line[0].plan
+        self.certificate: Certificate = line[0].certificate
+        self.line = line
+        """This release, then the trained releases that its weights came out of, the newest first."""
         self.recomputed = recomputed
         """Member id → its ε at the plan's δ and at 1e-6, computed during the verification."""
 
@@ -153,12 +156,12 @@ def verify_extractor(
         weights = checks.prove(3, lambda: _weights(folder, found.manifest.claimed, None))
         checks.prove(4, lambda: _openssf(folder, found.trust))
         return VerifiedExtractor(_GUARD, found, weights, tuple(checks.held))
-    plan, certificate = checks.prove(3, lambda: _plan(folder, trained, found.trust))
-    weights = checks.prove(4, lambda: _weights(folder, trained, plan))
-    checks.prove(5, lambda: prove_consents(plan, certificate))
-    checks.prove(6, lambda: prove_cohorts(plan, certificate))
-    checks.prove(7, lambda: prove_sound(plan))
-    recomputed = checks.prove(8, lambda: prove_epsilon(plan, certificate))
+    line = checks.prove(3, lambda: _plan(folder, found.manifest, trained, found.trust))
+    weights = checks.prove(4, lambda: _weights(folder, trained, line[0].plan))
+    checks.prove(5, lambda: prove_consents(line))
+    checks.prove(6, lambda: prove_cohorts(line))
+    checks.prove(7, lambda: prove_sound(line))
+    recomputed = checks.prove(8, lambda: prove_epsilon(line))
     checks.prove(9, lambda: _openssf(folder, found.trust))
     return VerifiedRelease(
         _GUARD,
@@ -166,8 +169,7 @@ def verify_extractor(
         weights,
         tuple(checks.held),
         trained=trained,
-        plan=plan,
-        certificate=certificate,
+        line=line,
         recomputed=recomputed,
     )
 
@@ -310,7 +312,7 @@ def _openssf(folder: Path, trust: Trust) -> tuple[None, str]:
     return None, f"{SIGNATURE_FILE} covers {covered} files, by the EC key that the trust document names"
 
 
-def _plan(folder: Path, manifest: Manifest, trust: Trust) -> tuple[tuple[Plan, Certificate], str]:
+def _plan(folder: Path, parsed: UnverifiedManifest, manifest: Manifest, trust: Trust) -> tuple[Line, str]:
     plan = plan_of(manifest)
     beside = digest_of(read_document(folder / PLAN_FILE, limits.PLAN_BYTES))
     certificate = parse_certificate(read_document(folder / CERTIFICATE_FILE, limits.CERTIFICATE_BYTES))
@@ -323,7 +325,10 @@ def _plan(folder: Path, manifest: Manifest, trust: Trust) -> tuple[tuple[Plan, C
         _fail("The manifest and the certificate name different runs.")
     if plan.consortium != trust.consortium or plan.extractor_name != manifest.extractor_name:
         _fail("The plan is of another consortium or extractor than the manifest.")
-    return (plan, certificate), manifest.plan_digest
+    behind = links_behind(plan, certificate.predecessor)
+    started = f", starting from {behind[0].release}, {behind[0].manifest_digest[:23]}…" if behind else ""
+    own = Link(manifest.release, parsed.digest, plan, certificate)
+    return (own, *behind), f"{manifest.plan_digest}{started}"
 
 
 def _weights(folder: Path, manifest: AnyManifest, plan: Plan | None) -> tuple[Weights, str]:

@@ -21,6 +21,7 @@ from coordinator.members.authority import AuthorityFiles, create_authority
 from coordinator.registry.build import Contributor, PublishRequest, weights_only
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
+from coordinator.runs.predecessors import named, predecessor_in
 from shared.domain.canonical import canonical_bytes, digest_of, digest_of_bytes, digest_of_file
 from shared.domain.clock import FixedClock, SystemClock
 from shared.domain.errors import CommonlensError
@@ -35,9 +36,9 @@ from shared.domain.plan import (
     least_quorum,
 )
 from shared.domain.privacy import Mode, PrivacyTerms, Unit
-from shared.domain.release import CohortRound, ConsentRecord
+from shared.domain.release import WEIGHTS_FILE, CohortRound, ConsentRecord, Predecessor
 from shared.domain.run import RoundState
-from shared.extractors.files import read_weights, write_weights
+from shared.extractors.files import TRAINED, Origin, read_weights, write_weights
 from shared.extractors.flatten import flatten
 from shared.release.certificate import sign_consent
 from shared.release.manifest import parse_manifest, sign_manifest
@@ -68,6 +69,8 @@ class Kit:
     identities: dict[str, SigningKey]
     starting: Path
     plan: Plan
+    run_id: str = RUN_ID
+    predecessor: Predecessor | None = None
 
     @property
     def root(self) -> str:
@@ -105,7 +108,7 @@ class Kit:
         vector = flatten(start.tensors, start.layout) + np.float32(0.25)
         request = PublishRequest(
             plan=self.plan,
-            run_id=RUN_ID,
+            run_id=self.run_id,
             checkpoint_digest=digest_of_bytes(checkpoint.encode()),
             weights_f32=vector.astype("<f4").tobytes(),
             starting_weights=self.starting,
@@ -115,6 +118,7 @@ class Kit:
             ),
             rounds=self.rounds(),
             consents=self.consents(),
+            predecessor=self.predecessor,
         )
         return replace(request, **changes)
 
@@ -186,6 +190,20 @@ def make_kit(
         ),
     )
     return Kit(home, clock, fingerprint, identities, starting, plan)
+
+
+def continued(kit: Kit, number: int, starting: Path, run_id: str = "run_000000000002", **changes: Any) -> Kit:
+    """The same consortium with a run whose plan starts from its release `number`; `changes` are of the plan."""
+    release = kit.folder(number)
+    weights = read_weights(release / WEIGHTS_FILE)
+    predecessor = predecessor_in(release)
+    start = named(predecessor)
+    assert start is not None
+    origin = Origin(TRAINED, start.release, digest_of_file(release / WEIGHTS_FILE), "")
+    digest = write_weights(starting, weights.tensors, weights.spec, weights.layout, origin)
+    plan = replace(kit.plan, starting_weights=digest, starting_release=start, **changes)
+    own = {i: key for i, key in kit.identities.items() if plan.member(i)}
+    return replace(kit, identities=own, starting=starting, plan=plan, run_id=run_id, predecessor=predecessor)
 
 
 def make_used_kit(folder: Path, spec: ExtractorSpec) -> Kit:

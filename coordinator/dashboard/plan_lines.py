@@ -19,6 +19,8 @@ _LABELS: Mapping[str, str] = {
     "format": "Format",
     "privacy.noise_multiplier": "Noise multiplier σ",
     "privacy.target_epsilon": "ε promised",
+    "starting_release.release": "Starts from the release",
+    "starting_release.manifest_digest": "Manifest of that release",
     "starting_weights": "Starting weights",
     "trainable_coordinates": "Coordinates in the sum",
     "secure.grid_width": "Grid width γ",

@@ -16,7 +16,7 @@ from shared.domain.errors import DigestMismatch, InvalidWeights, UnsoundPlan
 from shared.domain.extractor import WeightLayout
 from shared.domain.files import write_atomically, write_json
 from shared.domain.plan import Plan
-from shared.domain.privacy import RELATION, REPORTED_DELTA, GaussianEvent, PrivacyGuarantee
+from shared.domain.privacy import RELATION, REPORTED_DELTA, GaussianEvent, Mode, PrivacyGuarantee
 from shared.domain.release import (
     ABOUT_FILE,
     BESIDE_THE_PROMISE,
@@ -33,6 +33,7 @@ from shared.domain.release import (
     ConsentRecord,
     KeptManifest,
     Manifest,
+    Predecessor,
     ReleaseFile,
     Source,
     release_id,
@@ -48,6 +49,7 @@ from shared.release.about import About, NoisedAccuracy, summarise
 from shared.release.card import write_card, write_kept_card
 from shared.release.certificate import Spend, spends
 from shared.release.licence import OWN_TERMS, Licence
+from shared.release.lineage import composed, links_behind, spends_of
 from shared.wire.enrolment import software_version
 
 _PUBLIC = 0o644
@@ -88,6 +90,8 @@ class PublishRequest:
     """What is new, by whoever publishes it; of the first request that made it."""
     licence: Licence = OWN_TERMS
     validation: NoisedAccuracy | None = None
+    predecessor: Predecessor | None = None
+    """What the plan's starting release cost; None where it starts from none."""
 
     @property
     def extractor_name(self) -> str:
@@ -215,32 +219,39 @@ def _build_kept(
 
 
 def make_certificate(request: PublishRequest) -> Certificate:
-    """The privacy certificate (clause 9.2), with every ε computed here. Raises UnsoundPlan."""
+    """The privacy certificate (clause 9.2), with every ε computed here, of all that the weights came out of.
+
+    Raises UnsoundPlan, and DigestMismatch where the predecessor is not the plan's.
+    """
     plan = request.plan
-    spent, nothing = spends(plan, request.rounds), Spend((), None)
+    behind = links_behind(plan, request.predecessor)
+    spent, nothing = composed([spends(plan, request.rounds), *spends_of(behind)]), Spend((), None)
+    own = {member.member_id for member in request.members}
+    before = [m for link in behind[:1] for m in link.certificate.members if m.member_id not in own]
+    members = (*request.members, *(Contributor(m.member_id, m.name, m.identity_public_key) for m in before))
     return Certificate(
         plan_digest=plan.digest,
         run_id=request.run_id,
         unit=plan.privacy.unit,
         relation=RELATION,
         accountant=accountant.ACCOUNTANT,
-        members=tuple(
-            _certify(member, plan, spent.get(member.member_id, nothing)) for member in request.members
-        ),
+        members=tuple(_certify(member, plan, spent.get(member.member_id, nothing)) for member in members),
         rounds=request.rounds,
         consents=request.consents,
+        predecessor=request.predecessor,
     )
 
 
 def _certify(member: Contributor, plan: Plan, spend: Spend) -> CertificateMember:
+    secure = plan.privacy.mode is Mode.SECURE
     return CertificateMember(
         member_id=member.member_id,
         name=member.name,
         identity_public_key=member.identity_public_key,
         events=spend.events,
         guarantees=_guarantees(member, plan, spend.events),
-        events_alone=spend.alone,
-        guarantees_alone=None if spend.alone is None else _guarantees(member, plan, spend.alone),
+        events_alone=spend.events_alone if secure else None,
+        guarantees_alone=_guarantees(member, plan, spend.events_alone) if secure else None,
     )
 
 

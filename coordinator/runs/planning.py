@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from coordinator.runs.draft import PlanDraft
+from coordinator.runs.predecessors import named
 from coordinator.runs.secure_planning import (
     NoiseFigures,
     grid_cost,
@@ -27,11 +28,13 @@ from shared.domain.plan import (
     summed_coordinates,
 )
 from shared.domain.privacy import REPORTED_DELTA, Mode, PrivacyTerms
-from shared.domain.release import NEW_EXTRACTOR_NAME
+from shared.domain.release import NEW_EXTRACTOR_NAME, Predecessor
 from shared.privacy.accountant import calibrate_noise_multiplier, epsilon
 from shared.privacy.distributed import additive_slack
 from shared.privacy.secure_soundness import LEAST_MEMBERS, check_parties
 from shared.privacy.soundness import LEAST_NOISE, check_numbers, check_soundness
+from shared.release.certificate import Spend
+from shared.release.lineage import composed, links_behind, spends_of
 from shared.secagg.graph import choose_graph
 from shared.wire.rounds import BYTES_PER_COORDINATE
 
@@ -55,6 +58,17 @@ class MemberCost:
 
 
 @dataclass(frozen=True)
+class CostWithStart:
+    """What the certificate of the plan's release will state if every round happens: the highest of any member, with
+    what the starting release cost it before; at the plan's δ."""
+
+    release: str
+    """The starting release."""
+    epsilon: float
+    epsilon_alone: float
+
+
+@dataclass(frozen=True)
 class PlanCheck:
     """The answer of `plan check`: who pays what, how noisy a round is, how long it takes, how many bytes cross."""
 
@@ -71,10 +85,21 @@ class PlanCheck:
     """Members with whom each shares a mask; 0 in mode local."""
     notes: tuple[str, ...] = ()
     """What was decided for the admin, and why."""
+    with_start: CostWithStart | None = None
+    """None where the plan starts from no trained release."""
 
 
-def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe: Probe) -> PlanCheck:
-    """The full plan and its cost. Raises UnsoundPlan, InvalidConfig, NotFound; see each rule below."""
+def complete(
+    draft: PlanDraft,
+    consortium: str,
+    members: Sequence[Member],
+    probe: Probe,
+    predecessor: Predecessor | None = None,
+) -> PlanCheck:
+    """The full plan and its cost. Raises UnsoundPlan, InvalidConfig, NotFound; see each rule below.
+
+    `predecessor`: of the trained release that it starts from, if it starts from one.
+    """
     _check_name(draft.extractor_name)
     chosen = _contributors(draft, members)
     mode, notes = _mode(draft, len(chosen))
@@ -105,6 +130,7 @@ def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe
         members=tuple(PlanMember(m.id, m.name, m.declared_size) for m in chosen),
         secure=_NO_GRID_YET if mode is Mode.SECURE else None,
         shared_head=head,
+        starting_release=named(predecessor),
     )
     check_numbers(plan)
     if mode is Mode.SECURE:
@@ -116,11 +142,16 @@ def complete(draft: PlanDraft, consortium: str, members: Sequence[Member], probe
         plan = replace(plan, privacy=terms)
     plan = with_grid(plan)
     check_soundness(plan)
-    return cost_of(plan, probe, notes)
+    return cost_of(plan, probe, predecessor, notes)
 
 
-def cost_of(plan: Plan, probe: Probe | None, notes: tuple[str, ...] = ()) -> PlanCheck:
-    """What a plan costs that is complete and sound; without a probe all but the seconds."""
+def cost_of(
+    plan: Plan, probe: Probe | None, predecessor: Predecessor | None = None, notes: tuple[str, ...] = ()
+) -> PlanCheck:
+    """What a plan costs that is complete and sound; without a probe all but the seconds.
+
+    Raises UnsoundPlan where it cannot go on from what it starts from, DigestMismatch where that is another release.
+    """
     return PlanCheck(
         plan=plan,
         costs=_costs(plan, probe),
@@ -130,6 +161,7 @@ def cost_of(plan: Plan, probe: Probe | None, notes: tuple[str, ...] = ()) -> Pla
         additive_slack=additive_slack(plan),
         neighbours=_neighbours(plan),
         notes=notes,
+        with_start=_with_start(plan, predecessor),
     )
 
 
@@ -230,6 +262,19 @@ def _costs(plan: Plan, probe: Probe | None) -> tuple[MemberCost, ...]:
         )
         for m in plan.members
     )
+
+
+def _with_start(plan: Plan, predecessor: Predecessor | None) -> CostWithStart | None:
+    behind = links_behind(plan, predecessor)
+    if not behind:
+        return None
+    whole = Spend(plan.events_of_run(), plan.events_alone_of_run())
+    spent = composed([*spends_of(behind), {m.member_id: whole for m in plan.members}]).values()
+    epsilons, alone = (
+        {_epsilon(events, plan.privacy.delta) for events in sides}
+        for sides in ({s.events for s in spent}, {s.events_alone for s in spent})
+    )
+    return CostWithStart(behind[0].release, max(epsilons), max(alone))
 
 
 def _bytes_per_round(plan: Plan) -> int:

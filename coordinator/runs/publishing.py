@@ -16,6 +16,7 @@ from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf, read_catalogue
 from coordinator.runs import noised_counts
 from coordinator.runs.driver import RunDriver
+from coordinator.runs.predecessors import Predecessors
 from coordinator.runs.publish_jobs import PublishJob, PublishJobs
 from coordinator.runs.store import RunRow, RunStore
 from coordinator.workers.redteam import require_gate
@@ -229,6 +230,7 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
             if member_id in named
         ),
         validation=last_validation(rows),
+        predecessor=Predecessors(driver.starting_folder).of(plan),
     )
 
 

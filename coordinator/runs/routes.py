@@ -172,10 +172,13 @@ def _seen_by(who: Caller, run: Json) -> Json:
 def _rendered_check(check: PlanCheck) -> Json:
     """All of the check; an ε without a useful bound is null, as JSON has no infinity."""
     plain = to_plain(check)
-    costs = [
-        {key: None if value == math.inf else value for key, value in cost.items()} for cost in plain["costs"]
-    ]
-    return {"digest": str(check.plan.digest)} | plain | {"costs": costs}
+    costs = [_bounded(cost) for cost in plain["costs"]]
+    with_start = plain["with_start"] and _bounded(plain["with_start"])
+    return {"digest": str(check.plan.digest)} | plain | {"costs": costs, "with_start": with_start}
+
+
+def _bounded(cost: Json) -> Json:
+    return {key: None if value == math.inf else value for key, value in cost.items()}
 
 
 def _measured(request: Request, like: Plan) -> list[Json]:

@@ -9,14 +9,15 @@ from coordinator.registry.shelf import Shelf
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.plan_checks import PlanChecks
 from coordinator.runs.planning import PlanCheck, complete, cost_of
+from coordinator.runs.predecessors import Predecessors, predecessor_in
 from coordinator.runs.proposals import Proposal, Proposed, withdrawn_error
 from coordinator.runs.store import RunRow, RunStore
 from coordinator.workers.kept_probes import KeptProbes
-from coordinator.workers.probe import Probe, find_start, start_of
+from coordinator.workers.probe import Probe, ReleaseStart, find_start, start_of
 from shared.domain.consortium import Member
 from shared.domain.errors import ConsentMissing, NotAllowed, UnsoundPlan
 from shared.domain.plan import Plan
-from shared.domain.release import EXTRACTOR_NAME, MANIFEST_FILE, ConsentRecord
+from shared.domain.release import EXTRACTOR_NAME, MANIFEST_FILE, ConsentRecord, Predecessor
 from shared.domain.run import RunState
 from shared.release import limits
 from shared.release.certificate import check_consent
@@ -41,17 +42,19 @@ class RunService:
         self._members = members
         self.starting_folder = starting_folder
         self._probes = KeptProbes(starting_folder)
+        self._predecessors = Predecessors(starting_folder)
         self._costs: dict[tuple[str, bool], PlanCheck] = {}
         self._checks = PlanChecks()
 
     def check(self, draft: PlanDraft) -> PlanCheck:
         """What the plan would cost. Raises UnsoundPlan, MixesRecords, InvalidConfig; stores nothing."""
-        return complete(draft, self._consortium, self._members(), self._probe(draft))
+        return complete(draft, self._consortium, self._members(), *self._probe(draft))
 
     def propose(self, draft: PlanDraft, actor: str) -> PlanCheck:
         """Check the plan and put it before its members."""
-        probe = self._probe(draft)
-        check = complete(draft, self._consortium, self._members(), probe)
+        probe, predecessor = self._probe(draft)
+        check = complete(draft, self._consortium, self._members(), probe, predecessor)
+        self._predecessors.keep(predecessor)
         self.store.add_plan(check.plan, actor, probe.file_name)
         return check
 
@@ -65,7 +68,7 @@ class RunService:
         probe = self._probes.about(self.store.starting_weights(digest))
         known = self._costs.get((digest, probe is None))
         if known is None:
-            known = cost_of(plan, probe)
+            known = cost_of(plan, probe, self._predecessors.of(plan))
             if len(self._costs) >= MOST_COSTS:
                 self._costs.clear()
             self._costs[digest, probe is None] = known
@@ -84,21 +87,26 @@ class RunService:
         if fault:
             raise UnsoundPlan(fault)
 
-    def _probe(self, draft: PlanDraft) -> Probe:
-        """Starting weights and speed, from what `starting_from` names. Raises InvalidConfig, a NotTrusted leaf."""
+    def _probe(self, draft: PlanDraft) -> tuple[Probe, Predecessor | None]:
+        """Starting weights and speed, from what `starting_from` names; and of a trained release what it cost.
+
+        Raises InvalidConfig, a NotTrusted leaf.
+        """
         wanted = draft.starting_from
         name, _, number = wanted.rpartition("-")
         shelf = Shelf(self.starting_folder.parent)
         shown = shelf.folder(name, int(number)) if EXTRACTOR_NAME.match(name) and number.isdecimal() else None
         if shown is None or not shown.is_dir():
-            return self._probes.probe(draft.extractor, draft.starting_seed, find_start(wanted))
+            start = find_start(wanted)
+            predecessor = predecessor_in(Path(wanted)) if isinstance(start, ReleaseStart) else None
+            return self._probes.probe(draft.extractor, draft.starting_seed, start), predecessor
         # Verified when it was first asked about, so nothing is fetched or checked again for another dial of the plan.
         manifest = parse_manifest(read_document(shown / MANIFEST_FILE, limits.MANIFEST_BYTES)).claimed
         known = self._probes.known(draft.extractor, draft.starting_seed, start_of(manifest, shown))
-        if known is not None:
-            return known
-        with shelf.large.whole(shown) as complete:
-            return self._probes.probe(draft.extractor, draft.starting_seed, find_start(str(complete)))
+        if known is None:
+            with shelf.large.whole(shown) as complete:
+                known = self._probes.probe(draft.extractor, draft.starting_seed, find_start(str(complete)))
+        return known, predecessor_in(shown)
 
     def consent(self, digest: str, member_id: str, signature: str) -> None:
         """Record a member's signed consent (clause 8.2). Raises NotFound, NotAllowed, BadSignature."""

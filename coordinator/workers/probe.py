@@ -8,7 +8,7 @@ from pathlib import Path
 from coordinator.workers.process import ask_worker
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.domain.release import MANIFEST_FILE, WEIGHTS_FILE, AnyManifest
+from shared.domain.release import MANIFEST_FILE, WEIGHTS_FILE, AnyManifest, Manifest
 from shared.domain.strict import build, to_plain
 from shared.verification import verify_extractor
 
@@ -26,6 +26,8 @@ class ReleaseStart:
     digest: str
     """Of that file, as the release's manifest promises it."""
     release: str
+    trained: bool = True
+    """Whether members' records had a part in it; not so in what a library keeps."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def find_start(wanted: str) -> Start | None:
 def start_of(manifest: AnyManifest, folder: Path) -> ReleaseStart:
     """The release with this manifest as a start; whether its files are those is not asked here."""
     weights_file = str((folder / WEIGHTS_FILE).resolve())
-    return ReleaseStart(weights_file, manifest.files[WEIGHTS_FILE].digest, manifest.release)
+    trained = isinstance(manifest, Manifest)
+    return ReleaseStart(weights_file, manifest.files[WEIGHTS_FILE].digest, manifest.release, trained)
 
 
 @dataclass(frozen=True)

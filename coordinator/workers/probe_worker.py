@@ -19,7 +19,7 @@ from shared.domain.errors import CommonlensError, DigestMismatch, InvalidConfig
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.strict import build, to_plain
 from shared.extractors import architectures
-from shared.extractors.files import Origin, read_weights, write_weights
+from shared.extractors.files import TRAINED, Origin, read_weights, write_weights
 from shared.extractors.flatten import Tensors
 from shared.extractors.public_weights import public_weights
 from shared.extractors.scopes import split_scope
@@ -90,7 +90,8 @@ def _release_base(spec: ExtractorSpec, start: ReleaseStart) -> tuple[Tensors, Or
             "has another picture, embedding or options. Nothing was proposed. Copy the release's extractor into "
             "the plan; only scope and lora_rank may differ."
         )
-    return weights.tensors, Origin("release", start.release, start.digest, "")
+    kind = TRAINED if start.trained else "library"
+    return weights.tensors, Origin(kind, start.release, start.digest, "")
 
 
 def _seconds_per_record(module: torch.nn.Module, spec: ExtractorSpec) -> float:

@@ -55,6 +55,7 @@ def node_plan(plan: Plan, folder: Path) -> Plan:
         privacy=replace(plan.privacy, sampling_rate=1.0, target_epsilon=1e6),
         rounds=2,
         evaluate_every=0,
+        starting_release=None,
         members=tuple(
             replace(line, declared_size=max(1, round(rate * line.declared_size))) for line in plan.members
         ),

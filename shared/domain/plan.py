@@ -88,6 +88,14 @@ class PlanMember:
 
 
 @dataclass(frozen=True)
+class StartingRelease:
+    """The trained release that the starting weights are of: what it cost its members is part of this plan's release."""
+
+    release: str
+    manifest_digest: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything of clause 8.1. Its digest is what members sign and what every message carries."""
 
@@ -113,6 +121,8 @@ class Plan:
     """Set in mode secure, None in mode local."""
     shared_head: SharedHead | None = later(None)
     """None where each member trains a head of its own over its own classes, at home."""
+    starting_release: StartingRelease | None = later(None)
+    """None where the starting weights saw nobody's records: drawn from a seed, public, or of a library."""
 
     @property
     def extractor_coordinates(self) -> int:

@@ -133,7 +133,8 @@ AnyManifest = Manifest | KeptManifest
 
 @dataclass(frozen=True)
 class CertificateMember:
-    """What one member spent on this release, and the guarantees at the plan's δ and at 1e-6."""
+    """What one member spent on this release and all that its weights came out of, and the guarantees for it at the
+    plan's δ and at 1e-6."""
 
     member_id: str
     name: str
@@ -177,10 +178,23 @@ class Certificate:
     rounds: tuple[CohortRound, ...]
     consents: tuple[ConsentRecord, ...]
     format: str = CERTIFICATE_FORMAT
+    predecessor: Predecessor | None = later(None)
+    """The trained release that the plan started from. Its events, and those of its own predecessors, are among the
+    members' events here: the weights are a function of those records too."""
 
     def member(self, member_id: str) -> CertificateMember | None:
         """The line of `member_id`, or None."""
         return next((m for m in self.members if m.member_id == member_id), None)
+
+
+@dataclass(frozen=True)
+class Predecessor:
+    """What a stranger needs of the release that a run started from, to compose what both cost."""
+
+    manifest: Mapping[str, Any]
+    """What was signed of its manifest, plain; the plan names the digest."""
+    certificate: Certificate
+    """The manifest promises the digest of the file that it was written to."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from shared.domain.errors import Invalid
-from shared.domain.privacy import GaussianEvent
-from shared.domain.release import CertificateMember
 from shared.evaluation.release_shape import MemberSpent, Spent
 from shared.privacy import accountant
+from shared.release.certificate import Spend
+from shared.release.lineage import Link, composed, spends_of
 from shared.verification import VerifiedExtractor, VerifiedRelease
 
 
@@ -42,14 +42,23 @@ def _member(
     member_id: str, name: str, delta: float, before: VerifiedRelease, after: VerifiedRelease
 ) -> MemberSpent:
     first, second = (_at(release, member_id, delta) for release in (before, after))
-    runs = [(each.manifest.plan_digest, each.manifest.run_id) for each in (before, after)]
-    pair = [each.certificate.member(member_id) for each in (before, after)]
-    if first and second and runs[0] != runs[1]:
-        together = _composed([member for member in pair if member is not None], delta)
+    if first and second:
+        together = _composed(composed(_runs_of_both(before, after))[member_id], delta)
     else:
         known = [spent for spent in (first, second) if spent is not None]
         together = Spent(max(each.epsilon for each in known), max(each.alone for each in known))
     return MemberSpent(member_id, name, delta, first, second, together)
+
+
+def _runs_of_both(before: VerifiedRelease, after: VerifiedRelease) -> list[dict[str, Spend]]:
+    """Each run behind either of them once, as far as it went: one may go on from the other, or both be of one run."""
+    furthest: dict[tuple[str, str], Link] = {}
+    for link in (*before.line, *after.line):
+        key = (link.certificate.plan_digest, link.certificate.run_id)
+        known = furthest.get(key)
+        if known is None or len(link.certificate.rounds) > len(known.certificate.rounds):
+            furthest[key] = link
+    return spends_of(furthest.values())
 
 
 def _deltas(release: VerifiedRelease) -> tuple[float, ...]:
@@ -61,10 +70,8 @@ def _at(release: VerifiedRelease, member_id: str, delta: float) -> Spent | None:
     return next((Spent(r.epsilon, r.alone) for r in every if r.delta == delta), None)
 
 
-def _composed(members: list[CertificateMember], delta: float) -> Spent:
-    events: list[GaussianEvent] = [event for member in members for event in member.events]
-    alone = [event for member in members for event in (member.events_alone or member.events)]
-    found = accountant.epsilon(events, delta), accountant.epsilon(alone, delta)
+def _composed(spend: Spend, delta: float) -> Spent:
+    found = accountant.epsilon(spend.events, delta), accountant.epsilon(spend.events_alone, delta)
     if not all(map(math.isfinite, found)):
         raise Invalid(
             "Both releases together have no finite ε. Nothing was compared. Read what each says of itself with "

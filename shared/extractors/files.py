@@ -32,6 +32,8 @@ ECOSYSTEM_FORMAT, FORMAT_BESIDE_IT = "pt", "commonlens"
 MAXIMUM_HEADER_BYTES = 4 * 2**20
 MAXIMUM_TENSORS = 10_000
 MAXIMUM_DIMENSIONS = 8
+TRAINED = "release"
+"""The kind of an origin that members' records had a part in: a release that a run made."""
 _LENGTH = struct.Struct("<Q")
 
 
@@ -40,7 +42,7 @@ class Origin:
     """Where starting weights came from when they were not drawn from the plan's seed: it is on the card."""
 
     kind: str
-    """release or public."""
+    """TRAINED, library or public."""
     name: str
     digest: str
     """SHA-256 of the file that the tensors were read from."""

@@ -45,6 +45,11 @@ class Spend:
     events: tuple[GaussianEvent, ...]
     alone: tuple[GaussianEvent, ...] | None
 
+    @property
+    def events_alone(self) -> tuple[GaussianEvent, ...]:
+        """The second, or the only one."""
+        return self.events if self.alone is None else self.alone
+
 
 def spends(plan: Plan, rounds: Iterable[CohortRound]) -> dict[str, Spend]:
     """What every member was charged over `rounds`: each round it was asked in, once, whatever came of it.
@@ -70,6 +75,7 @@ def spends(plan: Plan, rounds: Iterable[CohortRound]) -> dict[str, Spend]:
 
 def parse_certificate(value: Mapping[str, Any]) -> Certificate:
     """The certificate with its form and bounds checked, its claims not. Raises Invalid."""
+    _check_depth(value)
     certificate = read_signed(Certificate, CERTIFICATE_FORMAT, value, "certificate")
     if len(certificate.members) > limits.MEMBERS or len(certificate.rounds) > limits.ROUNDS:
         raise Invalid(
@@ -94,6 +100,19 @@ def parse_certificate(value: Mapping[str, Any]) -> Certificate:
                 f"Rounds count from 1; the certificate has a round {cohort.number}. Nothing was read."
             )
     return certificate
+
+
+def _check_depth(value: Mapping[str, Any]) -> None:
+    """Refuse more certificates inside each other than may be, before they are read one inside the other."""
+    deep, inside = 0, value.get("predecessor")
+    while isinstance(inside, Mapping):
+        deep += 1
+        if deep > limits.ANCESTORS:
+            raise Invalid(
+                f"A certificate may have {limits.ANCESTORS} others inside it, this one has more. Nothing was read."
+            )
+        certificate = inside.get("certificate")
+        inside = certificate.get("predecessor") if isinstance(certificate, Mapping) else None
 
 
 def _check_events(member_id: str, events: tuple[GaussianEvent, ...], least: float) -> None:

@@ -22,6 +22,8 @@ SIGNATURES: Final = 32
 """In one envelope: more would only cost the reader time."""
 MEMBERS: Final = 10_000
 ROUNDS: Final = 1_000_000
+ANCESTORS: Final = 16
+"""Releases that one was made from by way of each other: each certificate holds the one before."""
 
 LEAST_NOISE_MULTIPLIER: Final = 0.1
 """Below this σ no release claims anything: its ε would be in the hundreds."""

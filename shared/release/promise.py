@@ -45,8 +45,22 @@ def promise(plan: Plan) -> str:
 
     In mode `local` it rests on nobody but the member itself. In mode `secure` it names its condition: `n_min` is
     the quorum, `t` the colluders, and shares are sized so that all but t of those in a sum carry the whole noise
-    (clauses 3.2 and 3.9).
+    (clauses 3.2 and 3.9). Where the plan starts from a release, ε composes what that one cost.
     """
+    return _own_promise(plan) + _with_start(plan)
+
+
+def _with_start(plan: Plan) -> str:
+    start = plan.starting_release
+    if start is None:
+        return ""
+    return (
+        f" Composed into ε is what {start.release} cost, from which it started, and all behind that, under the "
+        "conditions of those releases' own plans."
+    )
+
+
+def _own_promise(plan: Plan) -> str:
     one = plan.privacy.unit.value
     if plan.privacy.mode is Mode.LOCAL:
         return (
@@ -77,8 +91,8 @@ def not_promised(plan: Plan) -> tuple[str, ...]:
         f"A {one} that two members hold: each protects it by itself, both together by about the sum of their ε.",
         f"What many {one}s have in common: facts about a whole data set may be learned; hidden is the part of one "
         f"{one}. For what one {one} shows, against something else in its place, count ε twice.",
-        f"Other releases trained with the same {one}s, also one whose weights this one started from: each has its own "
-        "numbers, and together they cost more. The member's own ledger composes them all.",
+        f"Other releases trained with the same {one}s: each has its own numbers, and together they cost more. Only one "
+        "that this one started from is composed here. The member's own ledger composes them all.",
     )
 
 

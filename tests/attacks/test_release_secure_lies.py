@@ -26,6 +26,7 @@ from shared.domain.privacy import Budget, Charge, Mode
 from shared.domain.release import CohortRound
 from shared.domain.strict import to_plain
 from shared.privacy.ledger import Ledger
+from shared.release.lineage import Link
 from shared.verification import VerifiedRelease, verify_release
 from tests.release_kit import Kit, make_kit, make_secure_kit, on_certificate, refused
 
@@ -169,10 +170,10 @@ def test_publisher_claims_mode_secure_with(tmp_path: Path, change: Callable[[Pla
     kit.plan = change(kit.plan)
     named = {member.member_id for member in kit.plan.members}
     kit.identities = {i: key for i, key in kit.identities.items() if i in named}
-    certificate = make_certificate(kit.request())
-    prove_consents(kit.plan, certificate)
-    prove_cohorts(kit.plan, certificate)
-    prove_epsilon(kit.plan, certificate)
+    line = [Link("digits-1", "", kit.plan, make_certificate(kit.request()))]
+    prove_consents(line)
+    prove_cohorts(line)
+    prove_epsilon(line)
     with pytest.raises(ProofFailed, match=f'Proof 8 of 10, "the plan is sound.*{text}'):
         kit.publish()
 

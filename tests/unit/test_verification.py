@@ -131,8 +131,7 @@ def test_verified_release_cannot_be_made_by_hand(kit: Kit) -> None:
             real.weights,
             (),
             trained=real.manifest,
-            plan=real.plan,
-            certificate=real.certificate,
+            line=real.line,
             recomputed={},
         )
 
