@@ -41,6 +41,7 @@ from shared.domain.plan import Plan
 from shared.domain.release import (
     BESIDE_THE_PROMISE,
     CERTIFICATE_FILE,
+    KEPT_FORMAT,
     MANIFEST_FILE,
     PLAN_FILE,
     SIGNATURE_FILE,
@@ -148,11 +149,12 @@ def verify_extractor(
     Raises a NotTrusted leaf whose text names the proof that failed (InvalidWeights where the weights file is
     not one). Nothing in the folder is changed.
     """
-    folder, checks = Path(directory), _Checks()
+    folder = Path(directory)
+    checks = _Checks(_proofs_of(folder))
     found = _found(checks, folder, pinned_root, clock or SystemClock(), allow_expired)
     trained = found.manifest.claimed
     if not isinstance(trained, Manifest):
-        checks.names = KEPT_PROOFS
+        checks.names = KEPT_PROOFS  # now proven, whatever it was at first sight
         weights = checks.prove(3, lambda: _weights(folder, found.manifest.claimed, None))
         checks.prove(4, lambda: _openssf(folder, found.trust))
         return VerifiedExtractor(_GUARD, found, weights, tuple(checks.held))
@@ -221,11 +223,20 @@ def _found(
     return _Found(trust, manifest, pinned_root is not None)
 
 
+def _proofs_of(folder: Path) -> tuple[str, ...]:
+    """Which proofs await it, by what its manifest says that it is: for the words of a failure, not for trust."""
+    try:
+        signed = read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES).get("signed")
+    except CommonlensError:
+        return PROOFS
+    return KEPT_PROOFS if isinstance(signed, dict) and signed.get("format") == KEPT_FORMAT else PROOFS
+
+
 class _Checks:
     """Runs proofs in order and puts the name of the one that fails in front of its error."""
 
-    def __init__(self) -> None:
-        self.names: tuple[str, ...] = PROOFS
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
         self.held: list[Proof] = []
 
     def prove(self, number: int, check: Callable[[], tuple[T, str]]) -> T:

@@ -225,7 +225,7 @@ class NotFound(Invalid):
 
 
 class IllegalMove(Conflict):
-    """A run or round was asked to move to a state that it cannot reach from where it is."""
+    """A run, a round, a member, an invitation or a release cannot do what was asked from the state that it is in."""
 
     code = "conflict.illegal-move"
 

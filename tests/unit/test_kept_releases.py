@@ -14,7 +14,7 @@ from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf, read_catalogue
 from shared.cli import app
 from shared.console import run_arguments
-from shared.domain.errors import DigestMismatch, Invalid, InvalidWeights
+from shared.domain.errors import DigestMismatch, Invalid, InvalidWeights, NotTrusted
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.release import KeptManifest, Source, SourceKind
 from shared.extractors.files import write_weights
@@ -88,7 +88,14 @@ def test_the_commands_say_that_there_is_no_epsilon_and_embed_with_it(
 
 def test_a_changed_file_fails_the_same_proof_as_in_a_trained_release(kit: Kit) -> None:
     (folder_of(kit) / "README.md").write_text("better than it is")
-    with pytest.raises(DigestMismatch, match="Proof 3 of 10"):
+    with pytest.raises(DigestMismatch, match="Proof 3 of 5"):
+        verify_extractor(folder_of(kit), pinned_root=kit.root, clock=kit.clock)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"signed": 3}', '{"signed": {"format": "commonlens-kept/1"}}'])
+def test_a_manifest_that_cannot_be_read_fails_the_second_proof(kit: Kit, text: str) -> None:
+    (folder_of(kit) / "manifest.json").write_text(text)
+    with pytest.raises(NotTrusted, match=f"Proof 2 of {5 if 'kept' in text else 10}"):
         verify_extractor(folder_of(kit), pinned_root=kit.root, clock=kit.clock)
 
 
