@@ -80,6 +80,7 @@ def _head(facts: Explanation, console: Console) -> None:
 
 def _rounds(facts: Explanation, console: Console, every_round: bool) -> None:
     closed = [r for r in facts.rounds if r.closed]
+    own = [member for member in facts.members if not member.only_before]
     sizes = [len(r.contributed) for r in closed]
     _title(console, "Who took part")
     between = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
@@ -87,7 +88,7 @@ def _rounds(facts: Explanation, console: Console, every_round: bool) -> None:
     _text(
         console,
         f"{len(closed)} of {facts.planned_rounds} planned rounds were closed, each a sum over {between} of "
-        f"{len(facts.members)} members (quorum {facts.quorum}). "
+        f"{len(own)} members (quorum {facts.quorum}). "
         + (f"{abandoned} {_plural('attempt', abandoned)} abandoned and gave nothing. " if abandoned else "")
         + "Whoever was asked in a round is charged for it, whether its contribution came or not.",
     )
@@ -100,14 +101,14 @@ def _rounds(facts: Explanation, console: Console, every_round: bool) -> None:
         ("missing", "right"),
         (f"rounds 1 to {facts.rounds[-1].number}{wide}", "left"),
     )
-    for member in facts.members:
+    for member in own:
         numbers = (member.asked, member.contributed, member.missing)
         table.add_row(_name(member.name), *map(str, numbers), _strip(member.member_id, shares))
     _print_table(console, table)
     _text(console, "# contributed to all   + to some   - to none   . not asked", "dim")
     if every_round:
         _every_round(facts, console)
-    elif abandoned or any(r.missing or len(r.asked) < len(facts.members) for r in facts.rounds):
+    elif abandoned or any(r.missing or len(r.asked) < len(own) for r in facts.rounds):
         _text(console, "--rounds lists every round with the names.", "dim")
 
 
@@ -117,7 +118,7 @@ def _every_round(facts: Explanation, console: Console) -> None:
         ("round", "right"), ("", "left"), ("contributed", "right"), ("missing", "left"), ("not asked", "left")
     )
     for r in facts.rounds:
-        unasked = [i for i in names if i not in set(r.asked)]
+        unasked = [m.member_id for m in facts.members if m.member_id not in r.asked and not m.only_before]
         table.add_row(
             str(r.number),
             "closed" if r.closed else "abandoned",
