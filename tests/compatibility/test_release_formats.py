@@ -29,6 +29,9 @@ MANIFEST = "sha256:7db59cb8783d16ba3d70133320a6359c7498714fe17a8ca6c1a0fe68ef956
 SECURE = Path(__file__).parent / "data" / "release-secure-v1"
 SECURE_ROOT = "dd8719a1bdf24c4d8dac052275461726b275074829b7175d660a833ff4374e13"
 SECURE_MANIFEST = "sha256:71e8d8d687d37d1f326c99c6c52390d52363fe0704955d0a2d4f80f3d8292d10"
+CONTINUED = Path(__file__).parent / "data" / "release-continued-v1"
+CONTINUED_ROOT = "eb737605fd28d15fd078f75b3cbaae8c46c786da1b94c774af7bb23e312389a4"
+CONTINUED_MANIFEST = "sha256:cef2ab6fbb454c659506911b629ed80dae0ce14cd74da3a2d705e2c0f0b8b5c4"
 EPSILON, EPSILON_ALONE = 1.161, 4.891
 CLOCK = FixedClock(datetime(2026, 12, 1, tzinfo=UTC))
 
@@ -53,6 +56,20 @@ def test_frozen_release_of_mode_secure_still_verifies_with_both_its_numbers() ->
     assert (round(spent.epsilon, 3), round(spent.alone, 3)) == (EPSILON, EPSILON_ALONE)
 
 
+def test_frozen_release_that_started_from_another_still_verifies_with_what_both_cost() -> None:
+    release = verify_release(CONTINUED, pinned_root=CONTINUED_ROOT, clock=CLOCK)
+    assert tuple(proof.name for proof in release.proofs) == PROOFS
+    assert "model.sig covers 7 files" in release.proofs[-1].line
+    assert release.manifest_digest == CONTINUED_MANIFEST
+    assert [link.release for link in release.line] == ["digits-2", "digits-1"]
+    spent = [lines[0] for lines in release.recomputed.values()]
+    assert [(round(s.epsilon, 3), round(s.alone, 3)) for s in spent] == [
+        *[(0.682, 2.971)] * 3,
+        (0.639, 2.931),
+        (0.478, 2.689),  # Centre, which took part in the first only
+    ]
+
+
 def test_certificate_of_mode_local_is_still_written_as_it_was() -> None:
     """A field that a format gained later leaves no trace in what was written before it (strict.later)."""
     for name, kind in (("certificate.json", Certificate), ("plan.json", Plan)):
@@ -60,7 +77,7 @@ def test_certificate_of_mode_local_is_still_written_as_it_was() -> None:
         assert canonical_bytes(to_plain(build(kind, json.loads(written), name))) == written.rstrip(b"\n")
 
 
-@pytest.mark.parametrize("frozen", [FROZEN, SECURE], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("frozen", [FROZEN, SECURE, CONTINUED], ids=lambda folder: folder.name)
 def test_frozen_release_names_every_format_that_it_is_written_in(frozen: Path) -> None:
     manifest = json.loads((frozen / "manifest.json").read_text())["signed"]
     certificate = json.loads((frozen / "certificate.json").read_text())
