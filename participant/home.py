@@ -12,6 +12,7 @@ ledger.jsonl     every privacy charge, for life
 plans/ consents/ plans that were reviewed, and the consents given to them
 outbox/          sealed contributions, sent again byte for byte when asked again
 training/        training heads inside the mechanism; never leave this folder
+seen_weights/    digests of what each round began with, to compare releases with
 round_keys/      one-round keys and shares of mode secure; deleted two rounds later, or after a day
 cache/           decoded pixels; safe to delete while the node is stopped
 releases/ heads/ what was pulled, and the private heads fitted on it
@@ -109,6 +110,11 @@ class Home:
     def releases(self) -> Path:
         """Verified releases that were pulled."""
         return self.root / "releases"
+
+    @property
+    def seen_weights(self) -> Path:
+        """Digests of what each round began with, a file for each run."""
+        return self.root / "seen_weights"
 
     @property
     def metrics(self) -> Path:

@@ -26,10 +26,12 @@ from participant.policy import check_rules, read_policy
 from participant.records.dataset import DataSet, open_data_set
 from participant.records.reader import RecordReader
 from participant.secure import SecureRounds
+from participant.seen_weights import SeenWeights
 from participant.spending import refuse_lost_ledger
 from participant.training.head import HeadState, load_head, save_head
 from participant.training.labels import check_classes
 from participant.training.local_round import local_round
+from participant.training.room import check_room
 from participant.training.runtime import apply_threads, read_options
 from participant.training.workbench import NoiseShare, Workbench
 from shared.domain.canonical import digest_of_bytes
@@ -41,6 +43,7 @@ from shared.domain.errors import (
     InvalidWeights,
     VersionMismatch,
 )
+from shared.domain.ids import RUN_ID
 from shared.domain.locking import held_lock
 from shared.domain.plan import Plan
 from shared.domain.privacy import Charge, Mode
@@ -60,7 +63,6 @@ from shared.wire.rounds import (
     StepRequest,
 )
 
-_RUN_ID = re.compile(r"run_[0-9a-f]{12}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 MOST_ROUNDS = 999_999
 KEPT_HEADS = 3
@@ -171,9 +173,11 @@ class MemberNode:
         check_classes(plan, data_set.classes)
         require_consent_for_run(self._home, self._ledger, request.plan_digest, request.run_id)
         _check_round(plan, request)
-        choose_device(self._runtime.device)  # a charge is never given back
+        check_room(plan, bench)
         share = self._accept(request, plan)
         weights = self._fetch(request, plan)
+        extractor = weights[: plan.extractor_coordinates]
+        SeenWeights(self._home.seen_weights).note(request.run_id, request.round_number, extractor)
         fetched = time.monotonic()
         crash_point("1")
 
@@ -317,7 +321,7 @@ def _check_request(request: RoundRequest | StepRequest) -> None:
             "Nothing was trained. Update whichever is older."
         )
     # All three become names of files and folders here.
-    if not _RUN_ID.match(request.run_id):
+    if not RUN_ID.match(request.run_id):
         raise InvalidMessage("A run's id is run_ and 12 hex digits; this one is not. Nothing was trained.")
     if not _DIGEST.match(request.plan_digest):
         raise InvalidMessage("A plan is named by sha256: and 64 hex digits. Nothing was trained.")

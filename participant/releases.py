@@ -6,6 +6,7 @@ from pathlib import Path
 
 from participant.enrol import read_link
 from participant.home import Home
+from participant.seen_weights import SeenWeights
 from shared.domain.clock import SystemClock
 from shared.domain.crash_points import crash_point
 from shared.domain.errors import CertificateWrong, Invalid, NotFound
@@ -43,8 +44,8 @@ def check_against_ledger(home: Home, release: VerifiedRelease) -> None:
     that its ledger does not know.
 
     A stranger has to believe the publisher about which rounds there were. A member need not: its own ledger
-    knows what it paid for, in the release's own run and in those behind it. What neither sees: a list that ends before
-    the last rounds.
+    knows what it paid for, in the release's own run and in those behind it. A list that ends before the last
+    rounds is for `SeenWeights.check`.
     """
     member_id, ledger = read_link(home.root).member_id, Ledger.read(home.ledger)
     paid = {(e.charge.run_id, e.charge.round_number) for e in ledger.entries() if e.charge is not None}
@@ -98,6 +99,7 @@ def open_release_of(home: Home, manifest_digest: str) -> VerifiedExtractor:
 def _check(home: Home, release: VerifiedExtractor) -> None:
     if isinstance(release, VerifiedRelease):  # what no run trained cost nobody anything
         check_against_ledger(home, release)
+        SeenWeights(home.seen_weights).check(release)
 
 
 def _claimed_digest(folder: Path) -> str | None:

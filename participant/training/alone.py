@@ -16,7 +16,7 @@ from collections.abc import Callable
 from participant.training.dp_sgd import make_engine
 from participant.training.head import HeadState, build_head
 from participant.training.runtime import apply_threads
-from participant.training.step import Vector, clipped_sum, noisy_step
+from participant.training.step import Vector, clipped_sum, noisy_step, pictures_at_once
 from participant.training.workbench import Workbench
 from shared.domain.plan import Plan
 from shared.extractors.architectures import head_inputs
@@ -43,7 +43,7 @@ def train_alone(
     inputs = head_inputs(bench.extractor, plan.extractor)
     head = build_head(HeadState.zeros(len(bench.records.classes), inputs))
     device = choose_device(bench.runtime.device)
-    engine = make_engine(bench.extractor, head, bench.runtime.micro_batch, device)
+    engine = make_engine(bench.extractor, head, pictures_at_once(plan, bench), device)
     set_flat(bench.extractor, starting_vector)
     steps = plan.rounds * plan.training.local_steps
     for step in range(steps):

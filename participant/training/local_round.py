@@ -15,7 +15,13 @@ from participant.training.head import HeadState, build_head, check_head, head_st
 from participant.training.labels import as_the_plan_counts
 from participant.training.runtime import apply_threads
 from participant.training.shared_head import part_leaving, parts_received
-from participant.training.step import Vector, clipped_sum, noisy_ring_sum, noisy_step
+from participant.training.step import (
+    Vector,
+    clipped_sum,
+    noisy_ring_sum,
+    noisy_step,
+    pictures_at_once,
+)
 from participant.training.validation import exact_counts, noised_counts
 from participant.training.workbench import NoiseShare, Workbench
 from shared.domain.crash_points import crash_point
@@ -63,7 +69,7 @@ def local_round(
     token.spend()
 
     # Validation, when it is due: the weights received and the present head, on held-out units (clause 6.2).
-    due, at_once = plan.evaluates(request.round_number), bench.runtime.micro_batch
+    due, at_once = plan.evaluates(request.round_number), pictures_at_once(plan, bench)
     counts = exact_counts(bench.extractor, head, plan, records, device, at_once) if due else None
 
     pace = plan.learning_rate_factor(request.round_number)
@@ -116,7 +122,7 @@ def _set_up(
     check_head(head_before, classes, head_inputs(bench.extractor, plan.extractor))
     apply_threads(bench.runtime)
     device, head = choose_device(bench.runtime.device), build_head(head_before)
-    engine = make_engine(bench.extractor, head, bench.runtime.micro_batch, device)
+    engine = make_engine(bench.extractor, head, pictures_at_once(plan, bench), device)
     set_flat(bench.extractor, extractor_weights)
     return engine, head, device
 

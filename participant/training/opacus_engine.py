@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from participant.training.dp_sgd import Sum
 from participant.training.gradient_rules import RULES
 from participant.training.head import with_head
-from shared.domain.errors import OutOfMemory, UnsoundPlan
+from participant.training.portions import halved, is_out_of_memory
+from shared.domain.errors import UnsoundPlan
 from shared.extractors.vectors import trainable_parameters
 
 for kind, rule in RULES.items():
@@ -25,8 +27,9 @@ class HooksEngine:
 
     def __init__(self, extractor: nn.Module, head: nn.Linear, micro_batch: int, device: torch.device) -> None:
         self._model = with_head(extractor, head).to(device)
-        self._micro_batch = max(1, micro_batch)
+        self.portion = max(1, micro_batch)
         self._device = device
+        self._sums_on = _device_of_sums(device)
         self._extractor_parameters = trainable_parameters(extractor)
         self._parameters = self._extractor_parameters + trainable_parameters(head)
 
@@ -40,26 +43,30 @@ class HooksEngine:
             raise UnsoundPlan(f"The clip norm must be above 0, and is {clip_norm_l2}. Nothing was computed.")
         if copies < 1 or len(x) != copies * len(y):
             raise ValueError(f"expected {copies} copies of {len(y)} records, found {len(x)} pictures")
-        sums = [torch.zeros_like(parameter) for parameter in self._parameters]
+        sums = [
+            torch.zeros(parameter.numel(), dtype=torch.float64, device=self._sums_on)
+            for parameter in self._parameters
+        ]
         # Nothing of ours behaves differently in training mode, but the hooks listen only then.
         self._model.train()
         try:
             start = 0
             while start < len(y):
                 # A record's copies stay together: their average is needed before its clip.
-                records = min(max(1, self._micro_batch // copies), len(y) - start)
+                records = min(max(1, self.portion // copies), len(y) - start)
                 labels = y[start : start + records].repeat_interleave(copies)
                 if self._added(
                     x[start * copies : (start + records) * copies], labels, clip_norm_l2, copies, sums
                 ):
                     start += records
                 else:
-                    self._take_smaller_portions(records, copies)
+                    # This engine does not try again what did not fit.
+                    self.portion = halved(records, self._device) * copies
         finally:
             self._model.eval()
-        flat = [total.reshape(-1).cpu().numpy() for total in sums]
+        flat = [total.cpu().numpy() for total in sums]
         split = len(self._extractor_parameters)
-        return np.concatenate(flat[:split] or [np.zeros(0, np.float32)]), np.concatenate(flat[split:])
+        return np.concatenate(flat[:split] or [np.zeros(0)]), np.concatenate(flat[split:])
 
     def _added(self, x: Tensor, y: Tensor, clip_norm_l2: float, copies: int, sums: list[Tensor]) -> bool:
         """Add one portion's clipped gradients to `sums`: all of them, or none and False where memory ran out."""
@@ -81,33 +88,12 @@ class HooksEngine:
             total += part
         return True
 
-    def _take_smaller_portions(self, records: int, copies: int) -> None:
-        """From now on half as many records at once; this engine does not try again what did not fit."""
-        if records == 1:
-            raise OutOfMemory(
-                f"The device {self._device.type} has too little memory for even one record's gradient. The round's "
-                "update was not made. Set another device in participant.toml, or end what else uses this one."
-            )
-        self._micro_batch = records // 2 * copies
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        elif self._device.type == "mps":
-            torch.mps.empty_cache()
-
     def _backward(self, x: Tensor, y: Tensor) -> None:
         with warnings.catch_warnings():
             # The pictures need no gradient, which torch mentions at every first layer.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
             loss = F.cross_entropy(self._model(x), y, reduction="sum")
             loss.backward()  # type: ignore[no-untyped-call]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had too little memory; only CUDA has a class of its own for it."""
-    text = str(error)
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        any(words in text for words in ("out of memory", "can't allocate memory", "ALLOC_FAILED"))
-    )
 
 
 def _forget_activations(model: nn.Module) -> None:
@@ -119,16 +105,47 @@ def _forget_activations(model: nn.Module) -> None:
 
 
 def _clipped_sums(gradients: list[Tensor], clip_norm_l2: float) -> list[Tensor]:
-    """Σ_u clip(g_u), one tensor a parameter; gradients[k] is [B, *shape of parameter k], and is of no more use."""
-    squares = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients])
-    norms = squares.sum(dim=0).sqrt()
+    """Σ_u clip(g_u), float64, one flat tensor a parameter; gradients[k] is [B, *shape], and is of no more use.
+
+    All of it in float64, from the squares on: what that leaves of rounding is counted in dp_sgd.py.
+    """
+    by_parameter = [_norms(gradient) for gradient in gradients]
+    norms = torch.linalg.vector_norm(torch.stack(by_parameter), dim=0)
     # A record whose gradient overflows must not carry NaN into the sum: that would be unbounded influence.
     sound = torch.isfinite(norms)
     factors = torch.where(sound, clip_norm_l2 / norms.clamp(min=clip_norm_l2), torch.zeros_like(norms))
     if not bool(sound.all()):
         for gradient in gradients:
             gradient[~sound] = 0.0
-    return [torch.einsum("b,b...->...", factors, gradient) for gradient in gradients]
+    return [_weighted_sum(factors, gradient) for gradient in gradients]
+
+
+def _norms(gradients: Tensor) -> Tensor:
+    """[B, *shape] → float64 [B]."""
+    return torch.cat([torch.linalg.vector_norm(part, dim=1) for _, part in _in_float64(gradients)])
+
+
+def _weighted_sum(factors: Tensor, gradients: Tensor) -> Tensor:
+    """Σ_u factors[u]·gradients[u]: [B] and [B, *shape] → float64 [p]."""
+    total = torch.zeros(gradients[0].numel(), dtype=torch.float64, device=factors.device)
+    for records, part in _in_float64(gradients):
+        total.addmv_(part.T, factors[records])
+    return total
+
+
+def _in_float64(gradients: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """[B, *shape] as float64 [b, p], a few records at a time: all at once would take twice the memory again."""
+    # As much as a processor's cache holds, or enough to keep another device busy.
+    numbers = 2**18 if gradients.device.type == "cpu" else 2**22
+    at_once = max(1, numbers // max(1, gradients[0].numel()))
+    for start in range(0, len(gradients), at_once):
+        records = slice(start, start + at_once)
+        yield records, gradients[records].flatten(1).to(_device_of_sums(gradients.device)).double()
+
+
+def _device_of_sums(device: torch.device) -> torch.device:
+    """Where float64 is: MPS has none."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _averaged(gradients: Tensor, copies: int) -> Tensor:

@@ -19,8 +19,8 @@ class RuntimeOptions:
     device: str = "auto"
     """auto, cpu, cuda (also "cuda:1") or mps."""
     micro_batch: int = MICRO_BATCH
-    """Records whose gradients are held at once; memory grows with it, a logical batch may be any size. Lowered by
-    itself where the device has too little memory."""
+    """At most so many records' gradients are held at once, a power of two; memory grows with it, a logical batch may be
+    any size. Lowered by itself where the device has too little memory."""
     threads: int = 0
     """CPU threads of this process; 0 leaves torch's own choice."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from participant.training.augment import augment
-from participant.training.dp_sgd import PerExampleEngine, Sum
+from participant.training.dp_sgd import NO_RECORD, PerExampleEngine, Sum
+from participant.training.portions import filled, records_at_once
 from participant.training.workbench import Indices, NoiseShare, Records, Workbench
 from shared.domain.errors import UnsoundPlan
 from shared.domain.plan import Plan
@@ -29,14 +31,22 @@ Vector = npt.NDArray[np.float32]
 def clipped_sum(
     engine: PerExampleEngine, records: Records, drawn: Indices, plan: Plan, noise: NoiseSource
 ) -> tuple[Sum, Sum]:
-    """Σ clip(g_u) over the drawn records, joint clip over (extractor, head): ([d], [h]) (clause 2.2)."""
-    portion = max(1, LOADED_AT_ONCE // plan.training.augmentation_multiplicity)
+    """Σ clip(g_u) over the drawn records, joint clip over (extractor, head): float64 ([d], [h]) (clause 2.2)."""
+    at_once = _records_at_once(engine, plan)
+    loaded = max(1, LOADED_AT_ONCE // (at_once * plan.training.augmentation_multiplicity)) * at_once
     # The first portion is summed even when nothing was drawn: an empty batch is a legal batch (clause 2.4).
-    extractor_sum, head_sum = _sum_of(engine, records, drawn[:portion], plan, noise)
-    for start in range(portion, len(drawn), portion):
-        more = _sum_of(engine, records, drawn[start : start + portion], plan, noise)
+    extractor_sum, head_sum = _sum_of(engine, records, drawn[:loaded], plan, noise)
+    for start in range(loaded, len(drawn), loaded):
+        more = _sum_of(engine, records, drawn[start : start + loaded], plan, noise)
         extractor_sum, head_sum = extractor_sum + more[0], head_sum + more[1]
     return extractor_sum, head_sum
+
+
+def pictures_at_once(plan: Plan, bench: Workbench) -> int:
+    """What an engine for this plan's steps takes at once: whole records with all their copies."""
+    copies = plan.training.augmentation_multiplicity
+    expected = plan.expected_batch_size(bench.member_id)
+    return copies * records_at_once(expected, bench.runtime.micro_batch // copies)
 
 
 def noisy_step(module: nn.Module, total: Sum, plan: Plan, bench: Workbench, learning_rate: float) -> None:
@@ -84,5 +94,12 @@ def _sum_of(
     copies = plan.training.augmentation_multiplicity
     x = torch.from_numpy(to_input(images_u8, plan.extractor)).repeat_interleave(copies, dim=0)
     x = augment(x, plan.training.augmentations, noise)
+    # A last portion of fewer records would change what the device finds for each of them.
+    at_once = _records_at_once(engine, plan)
     y = torch.from_numpy(labels.astype(np.int64))
-    return engine.clipped_sum(x, y, plan.privacy.clip_norm_l2, copies)
+    y = F.pad(y, (0, -len(y) % at_once), value=NO_RECORD)
+    return engine.clipped_sum(filled(x, at_once * copies), y, plan.privacy.clip_norm_l2, copies)
+
+
+def _records_at_once(engine: PerExampleEngine, plan: Plan) -> int:
+    return max(1, engine.portion // plan.training.augmentation_multiplicity)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from participant.training.head import with_head
+from participant.training.portions import filled, halved, is_out_of_memory
 from participant.training.runtime import MICRO_BATCH
 from participant.training.workbench import Records
 from shared.domain.plan import Plan
@@ -29,19 +30,35 @@ def exact_counts(
 ) -> npt.NDArray[np.int64]:
     """(right, wrong) over the held-out units, int64 [2]. Private: nothing leaves but with noise (clause 6.1).
 
-    `micro_batch` records go through the modules at once: of large pictures more would need gigabytes. Modules must
-    be on `device`; they are left in eval mode.
+    `micro_batch` records go through the modules at once: of large pictures more would need gigabytes. Where so many do
+    not fit, half as many. Modules must be on `device`; they are left in eval mode. Raises OutOfMemory.
     """
     model = with_head(extractor, head).eval()
-    correct, total = 0, len(records.held_out_indices)
+    correct, done, total = 0, 0, len(records.held_out_indices)
     portion = max(1, micro_batch)
-    for start in range(0, total, portion):
-        images_u8, labels = records.load(records.held_out_indices[start : start + portion])
-        with torch.no_grad():
-            x = torch.from_numpy(to_input(images_u8, plan.extractor)).to(device)
-            predicted = model(x).argmax(dim=1).cpu().numpy()
-        correct += int((predicted == labels).sum())
+    while done < total:
+        images_u8, labels = records.load(records.held_out_indices[done : done + portion])
+        # In one shape too: of two classes as good as each other, rounding decides.
+        x = filled(torch.from_numpy(to_input(images_u8, plan.extractor)), portion)
+        predicted = _predicted(model, x, device)
+        if predicted is None:
+            portion = halved(portion, device)
+        else:
+            correct += int((predicted[: len(labels)] == labels).sum())
+            done += len(labels)
     return np.array([correct, total - correct], dtype=np.int64)
+
+
+def _predicted(model: nn.Module, x: Tensor, device: torch.device) -> npt.NDArray[np.int64] | None:
+    """[B, C, H, W] → int64 [B]; None where the device's memory ran out."""
+    try:
+        with torch.no_grad():
+            found: npt.NDArray[np.int64] = model(x.to(device)).argmax(dim=1).cpu().numpy()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return found
 
 
 def noised_counts(exact: npt.NDArray[np.int64], plan: Plan, noise: NoiseSource) -> ValidationCounts:

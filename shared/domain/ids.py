@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import NewType
 
@@ -13,6 +14,8 @@ PlanDigest = NewType("PlanDigest", str)
 """`sha256:…` of a plan's canonical bytes."""
 RunId = NewType("RunId", str)
 """`run_…`: one execution of a plan."""
+RUN_ID = re.compile(r"run_[0-9a-f]{12}\Z")
+"""What one looks like; elsewhere's is held against it before it names a file."""
 ReleaseId = NewType("ReleaseId", str)
 """`<extractor name>-<number>`, e.g. `digits-3`."""
 

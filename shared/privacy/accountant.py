@@ -6,7 +6,8 @@ Every number here is an upper bound on ε. The pieces and why each errs upwards:
    2020) for the Poisson-subsampled Gaussian, composed by `dp-accounting`. Losses are put on a grid by
    "connect the dots" (Doroshenko, Ghazi, Kamath, Kumar, Manurangsi, PoPETs 2022, section 4), which
    dominates the true curve whatever the grid; cut tails are counted as certain failure.
- - σ is divided by 1.00001: the float32 clip may leave a norm a few ulps above C (field notes: 2e-6).
+ - σ is divided by 1.00001 (`_FLOAT_SLACK`): rounding included, one record moves the float64 sum of clipped gradients
+   by at most C(1 + 1e-5), up to 200,000 records drawn in a step (shown in participant/training/dp_sgd.py).
  - Steps without sampling compose exactly: Σ count/σ² is one Gaussian (Dong, Roth, Su, JRSS-B 2022, cor. 3.3).
  - Where no useful bound exists (ε in the hundred thousands) the answer is infinity, never a guess.
 

@@ -100,8 +100,8 @@ def believed(plan: Plan, *, pinned: bool) -> tuple[str, ...]:
     """What no offline proof can show, and who could find out; one plain sentence each."""
     lines = [
         "That the rounds happened as listed: whoever signed could leave out a name, or end the list before the "
-        "last rounds. Each member can compare it with its own ledger; for the rounds that are listed its node does "
-        "so when it pulls.",
+        "last rounds. When a member pulls it, its node compares the list with its own ledger, and the weights with "
+        "those that the next round began with.",
         "That each identity key is that organisation's: compare its fingerprint with the organisation.",
         "That members' software clips and adds its noise: a member knows it of its own node only."
         + (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from participant.comparison import raw_numbers
 from participant.heads.embed import embed
-from participant.training import opacus_engine
+from participant.heads.fit import fit_head
 from participant.training.dp_sgd import make_engine
+from participant.training.portions import is_out_of_memory, records_at_once
 from participant.training.validation import exact_counts
 from shared.domain.errors import OutOfMemory
 from shared.domain.extractor import ExtractorSpec
@@ -29,6 +32,7 @@ CPU = torch.device("cpu")
 
 STREAM = """
 import sys
+import tracemalloc
 from pathlib import Path
 import pyarrow as pa
 from participant.records.parquet import ParquetShards
@@ -52,6 +56,42 @@ def test_parquet_of_one_row_group_is_never_held_whole(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", STREAM, str(path), str(rows)]
     most_bytes = int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
     assert most_bytes < path.stat().st_size / 3
+
+
+PAGE = """
+import resource, sys
+from pathlib import Path
+from participant.records.parquet import ParquetShards
+from shared.domain.errors import InvalidRecords
+
+source = ParquetShards(Path(sys.argv[1]), None)
+assert next(source.entries()).label == "a"
+in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (in_use + 2**25, in_use + 2**25))
+try:
+    print(sum(1 for _ in source.entries()))
+except InvalidRecords as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process cannot be given less memory")
+@pytest.mark.parametrize(
+    ("more", "said"), [({}, "does not fit into memory"), ({"write_batch_size": 8}, "501")]
+)
+def test_a_page_that_does_not_fit_is_said_so_and_smaller_ones_are_the_way_out(
+    tmp_path: Path, more: dict[str, int], said: str
+) -> None:
+    path, bytes_each = tmp_path / "one.parquet", 100_000
+    small = pa.table({"image": [b"x"], "label": ["a"]})
+    images = [os.urandom(bytes_each) for _ in range(500)]
+    with pq.ParquetWriter(path, small.schema, use_dictionary=["label"], **more) as file:
+        file.write_table(small)  # a page of its own, so that everything is loaded before the limit
+        file.write_table(pa.table({"image": images, "label": ["a"] * 500}))
+    plain = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # others reserve far more than they use
+    argv = [sys.executable, "-c", PAGE, str(path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=plain)
+    assert said in done.stdout
 
 
 class Widest(nn.Module):
@@ -93,6 +133,31 @@ def test_validation_takes_no_more_records_at_once_than_a_micro_batch() -> None:
     assert max(extractor.seen[-43:]) == 7
 
 
+@pytest.mark.parametrize(("most", "last"), [(100, 64), (5, 4)])
+def test_validation_on_a_device_that_is_too_small_gets_smaller_portions(most: int, last: int) -> None:
+    torch.manual_seed(0)
+    roomy, head, plan = Widest(), nn.Linear(6, 3), small_plan(extractor=SPEC)
+    small = Widest(most)
+    small.load_state_dict(roomy.state_dict())
+    expected = exact_counts(roomy, head, plan, Records(), CPU, micro_batch=64)
+    assert exact_counts(small, head, plan, Records(), CPU, micro_batch=64).tolist() == expected.tolist()
+    assert small.seen[-1] == last
+    with pytest.raises(OutOfMemory, match="too little memory for even one record"):
+        exact_counts(Widest(0), head, plan, Records(), CPU, micro_batch=64)
+
+
+def test_portions_follow_from_public_numbers_and_halve_without_a_rest() -> None:
+    assert [records_at_once(expected, 64) for expected in (0.0, 1.0, 20.0, 100.0, 205.0, 1e6)] == [
+        8,
+        8,
+        16,
+        32,
+        64,
+        64,
+    ]
+    assert [records_at_once(1e6, most) for most in (0, 1, 3, 48)] == [1, 1, 2, 32]
+
+
 @pytest.mark.parametrize(("side", "most"), [(8, 256), (224, 32)])
 def test_large_pictures_are_embedded_fewer_at_once(side: int, most: int) -> None:
     class Mean(Widest):
@@ -104,6 +169,25 @@ def test_large_pictures_are_embedded_fewer_at_once(side: int, most: int) -> None
     module, spec = Mean(), ExtractorSpec("small-gn", 1, side, side, 6, (0.5,), (0.25,))
     embed(module, np.zeros((300, side, side, 1), np.uint8), spec)
     assert 1 < max(module.seen) <= most
+
+
+def test_a_head_on_the_pixels_of_large_pictures_takes_twelve_bytes_a_number_and_few_numbers() -> None:
+    spec, records = ExtractorSpec("small-gn", 3, 224, 224, 8), 500
+    module, numbers = raw_numbers(spec)
+    pixels, labels = np.zeros((20, 224, 224, 3), np.uint8), (np.arange(records) % 20 == 7).astype(np.int64)
+    pixels[:, :112] = np.arange(20, dtype=np.uint8)[:, None, None, None]
+    embeddings = np.tile(embed(module, pixels, numbers), (records // 20, 1))
+    assert embeddings.shape == (records, numbers.embedding_dim) and numbers.embedding_dim <= 4096
+    names = ("most", "few")  # too few to choose by, which would copy some
+    fit_head(embeddings[:20], labels[:20], names, spec=numbers, release_digest="")  # loads what it needs
+    tracemalloc.start()
+    try:
+        fit_head(embeddings, labels, names, spec=numbers, release_digest="")
+        most_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Beside the embeddings one copy in float64, and what the fit keeps for each feature, however many the records are.
+    assert most_bytes < embeddings.size * 8 * 1.3
 
 
 def draw(records: int) -> tuple[Tensor, Tensor]:
@@ -135,14 +219,14 @@ def test_memory_that_ends_between_two_parameters_counts_no_record_twice(
     torch.manual_seed(0)
     extractor, head, (x, y) = build(SPEC, 1), nn.Linear(6, 3), draw(33)
     expected = np.concatenate(make_engine(extractor, head, 64, CPU).clipped_sum(x, y, 0.5))
-    whole, calls = torch.einsum, iter(range(10**6))
+    whole, calls = torch.Tensor.addmv_, iter(range(10**6))
 
-    def full_once(equation: str, *operands: Tensor) -> Tensor:
-        if equation == "b,b...->..." and next(calls) == 3:
+    def full_once(total: Tensor, *factors: Tensor) -> Tensor:
+        if next(calls) == 3:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return whole(equation, *operands)
+        return whole(total, *factors)
 
-    monkeypatch.setattr(torch, "einsum", full_once)
+    monkeypatch.setattr(torch.Tensor, "addmv_", full_once)
     found = np.concatenate(make_engine(extractor, head, 64, CPU).clipped_sum(x, y, 0.5))
     assert next(calls) > 8  # it broke off, and was done again
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
@@ -150,14 +234,14 @@ def test_memory_that_ends_between_two_parameters_counts_no_record_twice(
 
 def test_a_device_without_room_for_one_record_is_said_so() -> None:
     engine = make_engine(Widest(most=0), nn.Linear(6, 3), 64, CPU)
-    with pytest.raises(OutOfMemory, match="even one record's gradient"):
+    with pytest.raises(OutOfMemory, match="too little memory for even one record"):
         engine.clipped_sum(*draw(5), 0.5)
 
 
 def test_any_other_failure_of_a_device_is_not_taken_for_a_lack_of_memory() -> None:
-    assert opacus_engine.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
-    assert opacus_engine.is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
-    assert opacus_engine.is_out_of_memory(
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
+    assert is_out_of_memory(
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory")
     )
     engine = make_engine(Widest(), nn.Linear(6, 3), 64, CPU)

@@ -149,10 +149,11 @@ def test_large_batches_stream_and_sum_to_the_same(pay, monkeypatch):
 
     plan = make_plan(rate=1.0, evaluate_every=0)
     whole = local_round(make_request(plan), plan, pay(plan), get_flat(build(SPEC, 1)), make_bench(plan))[0]
-    monkeypatch.setattr(step, "LOADED_AT_ONCE", 5)
-    bench = make_bench(plan)
+    monkeypatch.setattr(step, "LOADED_AT_ONCE", 10)
+    bench = make_bench(plan, micro_batch=5)
     streamed = local_round(make_request(plan), plan, pay(plan), start_of(bench), bench)[0]
-    assert bench.records.loaded == [5, 5, 5, 5, 4]
+    # Whole portions: of 5 records that fit, 4 are taken at once.
+    assert bench.records.loaded == [8, 8, 8]
     np.testing.assert_allclose(vector_of(streamed), vector_of(whole), rtol=1e-4, atol=1e-6)
 
 

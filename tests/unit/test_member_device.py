@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from shared.domain.errors import InvalidConfig
 from tests.desk import Desk
@@ -36,3 +37,67 @@ def test_round_is_not_charged_where_the_device_went_after_the_node_started(
         table.member.restart()
     table.refused(table.ask(), "invalid.config", "'cuda:99' is asked for and torch finds none here")
     assert table.member.charges() == 0
+
+
+class Full:
+    """A device whose memory ends at the first layer that is given more records than `most`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+        self.most, self.widest = most, 0
+        self._linear = torch.nn.functional.linear
+        monkeypatch.setattr(torch.nn.functional, "linear", self.linear)
+
+    def linear(self, x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        self.widest = max(self.widest, len(x))
+        return self._linear(x, *weights)
+
+
+def test_device_without_room_for_one_record_is_charged_for_no_round(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Full(monkeypatch, most=0)
+    for number in (1, 2):
+        sentence = "one record's gradient. Nothing was charged and nothing was trained."
+        table.refused(table.ask(number), "conflict.out-of-memory", sentence)
+    assert table.member.charges() == 0
+    # What else used it has ended: the next round finds room, and the one that was refused may be asked again.
+    device.most = 10**6
+    assert [table.ask(number).refusal_code for number in (2, 3)] == [None, None]
+    assert table.member.charges() == 2
+
+
+def test_device_to_which_the_extractor_does_not_fit_is_charged_for_no_round(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(module: torch.nn.Module, *to: object) -> torch.nn.Module:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    table.refused(table.ask(), "conflict.out-of-memory", "Nothing was charged")
+    assert table.member.charges() == 0
+
+
+def test_device_with_room_for_one_record_trains_and_validates_with_one_at_a_time(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Full(monkeypatch, most=1)
+    assert table.ask(2).refusal_code is None
+    assert (table.member.charges(), device.widest) == (1, 1)
+
+
+def test_round_whose_device_fills_up_after_the_charge_is_charged_once_and_the_next_one_is_not(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Full(monkeypatch, most=10**6)
+
+    def fills_up(here: str) -> None:
+        if here == "2":
+            device.most = 0
+
+    monkeypatch.setattr("participant.member.crash_point", fills_up)
+    table.refused(table.ask(2), "conflict.out-of-memory", "The round's update was not made")
+    for number in (2, 3):
+        table.refused(table.ask(number), "conflict.out-of-memory", "Nothing was charged")
+    assert table.member.charges() == 1

@@ -1,0 +1,55 @@
+"""Whether a device has room for one record: asked before a round is charged, for a charge is never given back.
+
+What is left is memory that something else takes after that. Training and validation then go on with fewer records at
+once (portions.py). Where not even one fits any more, or a step's pictures do not fit into the machine's own memory,
+the round fails: it is charged, is never drawn again (member.py), and before the next one this is asked again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from participant.training.dp_sgd import make_engine
+from participant.training.head import HeadState, build_head
+from participant.training.labels import as_the_plan_counts
+from participant.training.portions import give_back, is_out_of_memory
+from participant.training.workbench import Workbench
+from shared.domain.errors import OutOfMemory
+from shared.domain.plan import Plan
+from shared.extractors.architectures import head_inputs
+from shared.extractors.device import choose_device
+from shared.extractors.preprocess import to_input
+
+
+def check_room(plan: Plan, bench: Workbench) -> None:
+    """Move the extractor to the device and take one record's gradient there: a record of zeros, which is nobody's.
+
+    Every round anew, since what else uses the device comes and goes. Raises OutOfMemory; InvalidConfig for a device
+    that is not here.
+    """
+    device = choose_device(bench.runtime.device)
+    if not _takes_one(plan, bench, device):
+        give_back(device)
+        raise OutOfMemory(
+            f"The device {device.type} has too little memory for the extractor and one record's gradient. Nothing was "
+            "charged and nothing was trained. Set another device in participant.toml, or end what else uses this one."
+        )
+
+
+def _takes_one(plan: Plan, bench: Workbench, device: torch.device) -> bool:
+    spec, copies = plan.extractor, plan.training.augmentation_multiplicity
+    classes = len(as_the_plan_counts(bench.records, plan).classes)
+    head = build_head(HeadState.zeros(classes, head_inputs(bench.extractor, spec)))
+    nobody = np.zeros((copies, spec.height, spec.width, spec.channels), np.uint8)
+    x, y = torch.from_numpy(to_input(nobody, spec)), torch.zeros(1, dtype=torch.int64)
+    try:
+        engine = make_engine(bench.extractor, head, copies, device)
+        engine.clipped_sum(x, y, plan.privacy.clip_norm_l2, copies)
+    except OutOfMemory:
+        return False
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
