@@ -18,6 +18,7 @@ from coordinator.dashboard.rules import may
 from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, local_path, quiet_viewer
 from coordinator.members.access import room_of
 from shared.domain.errors import InvalidMessage
+from shared.release.promise import alone_text
 from shared.wire.problems import Problem
 
 FOLDER = Path(__file__).parent
@@ -61,7 +62,7 @@ def _environment() -> Environment:
         "moment": words.moment,
         "thousands": words.thousands,
     }
-    environment.globals |= {"odds": words.odds, "ago": words.ago}
+    environment.globals |= {"odds": words.odds, "ago": words.ago, "alone_text": alone_text}
     return environment
 
 

@@ -65,7 +65,9 @@ class Choice:
     def label(self) -> str:
         """To choose it by."""
         plan = self.proposal.plan
-        return f"{plan.extractor_name} · ε {plan.privacy.target_epsilon:g} · {self.proposal.digest[7:15]}"
+        return (
+            f"{plan.extractor_name} · target ε {plan.privacy.target_epsilon:g} · {self.proposal.digest[7:15]}"
+        )
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,14 @@ from shared.release.promise import believed, not_promised, percent_text, promise
 router = APIRouter(dependencies=[Depends(gate)])
 SCALE = (0.1, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
 """The ε that the page reads as odds, whatever was released."""
-MATRIX = ("coordinator", "colluders", "everybody", "member", "download")
-"""Audiences with a column of their own where all releases stand side by side."""
+MATRIX = {
+    "coordinator": "Coordinator",
+    "colluders": "with up to t others",
+    "everybody": "with all others",
+    "member": "Another member",
+    "download": "Who downloads",
+}
+"""Audiences with a column of their own where all releases stand side by side, and its heading."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ def index(request: Request, viewer: Seeing, name: str = "") -> Response:
         request,
         "privacy/index.html",
         shown=shown,
+        columns=tuple(MATRIX.values()),
         damaged=[line for line in lines if not line.claimed],
         more=[group for group in found if group.total > len(group.lines)],
         newest=newest,

@@ -14,6 +14,7 @@ from typing import Final
 from coordinator.workers.redteam import PASSED_FILE, REPORT_FILE
 from shared.domain.errors import Invalid, NotFound
 from shared.domain.files import read_json
+from shared.domain.strict import later
 from shared.release.envelope import read_bounded, read_document, read_signed
 
 REPORT_FORMAT: Final = "commonlens-redteam/1"
@@ -75,6 +76,8 @@ class GateReport:
     refused: bool
     findings: tuple[str, ...]
     format: str = REPORT_FORMAT
+    epsilon_alone: float | None = later(None)
+    """None where there is no bound, or where the report is from before it stood there."""
 
 
 def gate_folder(home: Path, plan_digest: str) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shared.domain.files import write_atomically, write_json
 from shared.domain.strict import to_plain
+from shared.release.promise import alone_text, epsilon_text
 
 JSON_FILE, PAGE_FILE = "redteam.json", "report.md"
 REPORT_FORMAT = "commonlens-redteam/1"
@@ -60,8 +61,9 @@ class RedteamReport:
     mode: str
     depth: str
     epsilon: float
+    epsilon_alone: float
     delta: float
-    """What the plan claims for its whole run."""
+    """What the plan claims for its whole run, and where everybody else deviates (clause 3.7)."""
     attacks: tuple[AttackRow, ...]
     audit: tuple[AuditRow, ...]
     pictures: tuple[PictureFile, ...]
@@ -101,7 +103,8 @@ def page(report: RedteamReport) -> str:
         "# Red team report",
         "",
         f"Plan `{report.plan_digest}`, mode {report.mode}, depth {report.depth}. It claims ε = "
-        f"{report.epsilon:.3f} at δ = {report.delta:g} for its whole run.",
+        f"{epsilon_text(report.epsilon)} at δ = {report.delta:g} for its whole run; "
+        f"{alone_text(report.epsilon, report.epsilon_alone)}.",
         "",
         f"**{verdict}**",
         "",

@@ -122,6 +122,7 @@ def run_redteam(
         mode=plan.privacy.mode.value,
         depth=depth.name,
         epsilon=epsilon(plan.events_of_run(), plan.privacy.delta),
+        epsilon_alone=epsilon(plan.events_alone_of_run(), plan.privacy.delta),
         delta=plan.privacy.delta,
         attacks=(*attacks, *inverted, *guessed, *coordinators, *more),
         audit=tuple(audit),

@@ -173,7 +173,7 @@ def test_attempt_that_gets_through_here_is_a_finding(outcome: Outcome) -> None:
     accountant = Accountant(secure(), played_plan(secure()))
     _, here = accountant.rows(BY_NAME["double unmask"], lambda protected: outcome)
     assert here.protected is False
-    report = RedteamReport("sha256:0", "secure", "default", 8.0, 1e-5, (here,), (), (), ())
+    report = RedteamReport("sha256:0", "secure", "default", 8.0, 22.1, 1e-5, (here,), (), (), ())
     assert report.refused
     assert "double unmask" in report.findings[0]
 

@@ -27,7 +27,9 @@ HELD = AttackRow("double unmask", "asks twice", "ε_alone = 22.1", 22.1, True)
 
 
 def report_of(audit=(), attacks=()):
-    return RedteamReport(PLAN.digest, "local", "default", 8.0, 1e-5, tuple(attacks), tuple(audit), (), ())
+    return RedteamReport(
+        PLAN.digest, "local", "default", 8.0, 8.0, 1e-5, tuple(attacks), tuple(audit), (), ()
+    )
 
 
 def test_red_team_of_an_honest_member_finds_nothing_and_writes_what_it_found(tmp_path):

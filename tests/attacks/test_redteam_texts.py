@@ -80,7 +80,7 @@ def test_text_is_named_from_its_gradient_and_no_more_often_than_accounted_for_fr
 
 def report_of(plan, rows):
     return RedteamReport(
-        plan.digest, plan.privacy.mode.value, "d", 8.0, 1e-5, tuple(rows.values()), (), (), ()
+        plan.digest, plan.privacy.mode.value, "d", 8.0, 8.0, 1e-5, tuple(rows.values()), (), (), ()
     )
 
 

@@ -24,9 +24,7 @@ LONG_WORD = "Donaudampfschifffahrtselektrizitaetenhauptbetriebswerkbauunterbeamt
 NOTES = ("A note.", "Read https://" + LONG_WORD * 2)
 MAY_SCROLL_ON_A_PHONE = {
     "Differences from the plan before",
-    "Every release and who can learn what",
     "Members and declared sizes, side by side",
-    "What it costs each member",
     "What it costs, side by side",
     "What it says, side by side",
     "ε read as odds",

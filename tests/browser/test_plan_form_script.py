@@ -81,7 +81,9 @@ def field(page: Page, key: str) -> Locator:
 
 def says(page: Page, target: float) -> bool:
     """Whether the form says that a plan with this target was checked: what its rounds cost is a little less."""
-    found = re.match(r"ε ([\d.]+), noise multiplier", page.locator("#check-state").inner_text())
+    found = re.match(
+        r"ε ([\d.]+), alone: [a-z\d. ]+, noise multiplier", page.locator("#check-state").inner_text()
+    )
     return found is not None and 0.9 * target < float(found[1]) <= target
 
 

@@ -17,7 +17,6 @@ from coordinator.registry.audiences import Bound, audiences
 from coordinator.registry.gate_report import REPORT_FORMAT, GateReport, gate_folder
 from participant.redteam import report as red_team
 from shared.domain.plan import Plan, SharedHead
-from shared.domain.strict import to_plain
 from tests.dashboard_kit import Board, open_board, words
 from tests.release_kit import Kit, make_kit, make_secure_kit
 
@@ -68,7 +67,7 @@ def report_of(kit: Kit, **changes: Any) -> red_team.RedteamReport:
         red_team.PictureFile("../secret.png", "Never shown."),
     )
     made = red_team.RedteamReport(
-        str(kit.plan.digest), "secure", "default", 0.896, 1e-5, attacks, audit, pictures, ("Synthetic.",)
+        str(kit.plan.digest), "secure", "default", 0.896, 2.5, 1e-5, attacks, audit, pictures, ("Synthetic.",)
     )
     return replace(made, **changes)
 
@@ -239,8 +238,9 @@ def test_report_on_another_plan_is_not_taken_for_this_one(board: Board, kit: Kit
     assert "There is no red team report" in words(board.browser("Otto").get("/privacy/digits/1"))
 
 
-def test_pages_and_api_read_what_the_red_team_writes(kit: Kit) -> None:
-    written = to_plain(report_of(kit)) | {"refused": False, "findings": []}
+def test_pages_and_api_read_what_the_red_team_writes(kit: Kit, tmp_path: Path) -> None:
+    red_team.write_report(report_of(kit), tmp_path)
+    written = json.loads((tmp_path / red_team.JSON_FILE).read_text(encoding="utf-8"))
     assert set(written) == set(GateReport.__dataclass_fields__)
     assert red_team.REPORT_FORMAT == REPORT_FORMAT
     assert (measured(None), measured(0.123456)) == ("without bound", "0.1235")
