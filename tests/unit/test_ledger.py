@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
+import fcntl
 import os
 import threading
 from datetime import UTC, datetime
@@ -63,6 +64,27 @@ def test_a_charge_is_on_disk_when_the_token_exists(path: Path) -> None:
     assert last.charge == a_charge(events=(STEP, EVALUATION))
     assert last.recorded_at == "2026-11-21T12:00:00Z"
     assert Ledger(path).spent("dat_a") == (STEP, EVALUATION)
+
+
+@pytest.mark.skipif(hasattr(fcntl, "F_FULLFSYNC"), reason="macOS has a call of its own in place of fsync")
+def test_a_line_outlives_a_power_cut_before_anything_rests_on_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, fsync = Ledger(path), os.fsync
+    safe_bytes: list[int] = []
+
+    def listen(descriptor: int) -> None:
+        fsync(descriptor)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            safe_bytes.append(path.stat().st_size)
+
+    monkeypatch.setattr(os, "fsync", listen)
+    before = path.stat().st_size
+    ledger.charge(a_charge(), BUDGET)
+    assert safe_bytes[-1:] == [path.stat().st_size]
+    assert path.stat().st_size > before
+    ledger.seal("dat_a", "run_1", 1, "sha256:bytes")
+    assert safe_bytes[-1:] == [path.stat().st_size]
 
 
 def test_a_token_gives_its_events_once(path: Path) -> None:
@@ -162,6 +184,16 @@ def test_charges_add_up_over_runs_and_per_data_set(path: Path) -> None:
     assert ledger.spent("dat_a") == (GaussianEvent(10.0, 1.0, 3),)
     assert ledger.spent("dat_b") == (STEP,)
     assert ledger.spent("dat_c") == ()
+
+
+def test_what_a_run_was_charged_up_to_a_round_is_neither_of_later_ones_nor_of_other_runs(path: Path) -> None:
+    """A release is made from a checkpoint, and its certificate ends there though the run went on."""
+    ledger = Ledger(path)
+    for number in (1, 2, 3):
+        ledger.charge(a_charge(number, events=(GaussianEvent(10.0 * number, 1.0, 1),)), BUDGET)
+    ledger.charge(a_charge(1, run_id="run_2"), BUDGET)
+    assert [event.noise_multiplier for event in ledger.charged_in("run_1", 2)] == [10.0, 20.0]
+    assert ledger.charged_in("run_3", 2) == ()
 
 
 def test_a_full_data_set_does_not_block_another(path: Path) -> None:

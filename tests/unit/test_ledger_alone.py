@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.domain.errors import BudgetExceeded, UnsoundPlan
+from shared.domain.errors import BudgetExceeded, ChargeMismatch, UnsoundPlan
 from shared.domain.privacy import Budget, Charge, GaussianEvent
 from shared.privacy.accountant import epsilon
 from shared.privacy.ledger import Ledger
@@ -53,3 +53,16 @@ def test_ceiling_that_is_no_number_refuses_everything(tmp_path: Path, ceiling: f
     with pytest.raises(UnsoundPlan, match="A ceiling for ε alone must be finite, and 0 for none"):
         ledger.charge(charge(1), Budget(100.0, 1e-5, epsilon_alone=ceiling))
     assert ledger.spent("dat_1") == ()
+
+
+@pytest.mark.parametrize("other", [(GaussianEvent(0.5, 1.0, 1),), (GaussianEvent(6.0, 1.0, 1),), None])
+def test_a_round_is_not_tried_again_for_another_cost_alone_than_was_paid(
+    tmp_path: Path, other: tuple[GaussianEvent, ...] | None
+) -> None:
+    """Its token would allow a noise share six times smaller than what the ledger says of it for ever."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.charge(charge(1), Budget(100.0, 1e-5))
+    with pytest.raises(ChargeMismatch, match="Nothing was charged"):
+        ledger.charge(charge(1, alone=other), Budget(100.0, 1e-5))
+    assert ledger.spent_alone("dat_1") == (ALONE,)
+    assert ledger.charge(charge(1), Budget(100.0, 1e-5)).charge.events_alone == (ALONE,)

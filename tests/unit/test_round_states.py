@@ -157,6 +157,16 @@ def test_what_another_process_wrote_is_read_and_never_overwritten(
     assert states.read(RUN, NUMBER).stage is Stage.OFFERED
 
 
+def test_a_step_is_never_added_to_a_file_that_was_changed_under_it(
+    play: Round, states: RoundStates, tmp_path: Path
+) -> None:
+    """Its line over another round's state would mix two rounds' keys: what is on disk is then the whole of one."""
+    with states.step(RUN, NUMBER) as current:
+        current.deal(play.offers, play.identity_keys, verify_value)
+        restarted(tmp_path).put(Round(terms(), 1).members[ME])
+    assert restarted(tmp_path).read(RUN, NUMBER).to_plain() == current.to_plain()
+
+
 def test_old_rounds_are_deleted_and_gone(states: RoundStates, tmp_path: Path) -> None:
     for number in (2, 3):
         states.put(Round(terms(round_number=number), 1).members[ME])

@@ -59,8 +59,10 @@ def test_deal_reaches_those_who_derive_nothing_of_it_and_is_the_same_again() -> 
     # Quorum 4: the three members after this one derive their shares.
     assert sorted(deal.ciphertexts) == ALL[4:]
     assert deal_with(play, play.offers[::-1]) == deal
-    with pytest.raises(UnsafeCohort, match="one roster"):
-        deal_with(play, play.offers[:4])
+    swapped = signed(play.offers[1], mask_public_key=keys.public_of(bytes([1] * 32)))
+    for other in (play.offers[:4], [play.offers[0], swapped, *play.offers[2:]]):
+        with pytest.raises(UnsafeCohort, match="one roster"):
+            deal_with(play, other)
 
 
 def test_deal_refuses_members_that_nobody_approved() -> None:
@@ -73,7 +75,10 @@ def test_deal_refuses_members_that_nobody_approved() -> None:
 def test_deal_refuses_an_offer_that_its_member_did_not_sign_for_this_round() -> None:
     play = Round(terms(), 5)
     for other in (
-        dataclasses.replace(play.offers[1], mask_public_key=keys.public_of(bytes([1] * 32))),
+        *(
+            dataclasses.replace(play.offers[1], **{field: keys.public_of(bytes([1] * 32))})
+            for field in ("mask_public_key", "channel_public_key", "seed_commitment")
+        ),
         Round(terms(round_number=2), 5).offers[1],
         Round(terms(run_id="run_2"), 5).offers[1],
         Round(terms(plan_digest="sha256:" + "1" * 64), 5).offers[1],
@@ -166,6 +171,8 @@ def test_accept_takes_one_cohort_and_the_same_again() -> None:
     play.accept(ME, ALL[::-1])
     with pytest.raises(UnsafeCohort, match="one cohort"):
         play.accept(ME, FOUR)
+    with pytest.raises(UnsafeCohort, match="one cohort"):  # which its contribution would then name
+        play.members[ME].accept("sha256:" + "0" * 64, ALL, play.ciphertexts_for(ME, ALL))
     assert play.members[ME].stage is Stage.ACCEPTED
 
 

@@ -150,6 +150,16 @@ def test_malformed_answers_and_answers_of_strangers_count_for_nothing() -> None:
     assert np.array_equal(total, plain_sum(play.terms, ALL))
 
 
+def test_the_first_answer_of_a_member_counts_and_no_second_one() -> None:
+    """Four answers, as many as it takes: whoever could put another in the place of one of them would end the round."""
+    play = contributed()
+    answers = play.unmask(ALL)
+    total, _ = play.server(ALL, ALL).finish(ALL, [*answers[:4], wrong(answers[0])])
+    assert np.array_equal(total, plain_sum(play.terms, ALL))
+    with pytest.raises(UnmaskFailed):
+        play.server(ALL, ALL).finish(ALL, [wrong(answers[0]), *answers[:4]])
+
+
 def test_search_for_right_shares_gives_up_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Round(terms(quorum=6, colluders=1), 9).until_contributed()
     everybody = names(9)

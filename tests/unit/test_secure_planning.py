@@ -25,6 +25,7 @@ from shared.privacy.distributed import (
     largest_sum,
     share_variances,
 )
+from shared.privacy.secure_soundness import check_grid
 from shared.privacy.soundness import check_soundness
 from tests.unit.test_planning import DRAFT, member
 
@@ -98,6 +99,26 @@ def test_one_coarse_noise_step_changes_neither_end() -> None:
     fine = checked().noise
     assert coarse.everybody == pytest.approx(fine.everybody)
     assert coarse.at_quorum == pytest.approx(fine.at_quorum)
+
+
+def test_noise_alone_that_could_wrap_is_refused_though_all_records_would_fit() -> None:
+    """Clause 3.4 counts 12 standard deviations of everybody's noise beside the batches; for the counts as well."""
+    plan = secured(planned(), ring_bits=16, grid_width=2.0**-5)
+    units = sum(largest_batch(plan, m.member_id) for m in plan.members)
+    records = units * plan.privacy.clip_norm_l2 / 2.0**-5
+    whole = grid_variance(plan) ** 0.5 * math.sqrt(10 / 4)
+    assert largest_sum(plan) == pytest.approx(records + 12 * whole, rel=0.01)
+    quiet = replace(plan, privacy=replace(plan.privacy, sampling_rate=0.001, noise_multiplier=1.0))
+    check_grid(quiet)
+    loud = replace(quiet, privacy=replace(quiet.privacy, noise_multiplier=100.0))
+    with pytest.raises(UnsoundPlan, match="the sum may reach .* and would wrap"):
+        check_grid(loud)
+    few = tuple(replace(m, declared_size=100) for m in plan.members)
+    counted = replace(quiet, evaluate_every=10, members=few)
+    check_grid(counted)
+    loud = replace(counted, privacy=replace(counted.privacy, evaluation_noise_multiplier=60.0))
+    with pytest.raises(UnsoundPlan, match="a validation count may reach .* and would wrap"):
+        check_grid(loud)
 
 
 def test_both_epsilons_are_shown_at_both_deltas() -> None:

@@ -283,6 +283,16 @@ def test_validation_comes_through_the_sum_with_the_std_that_stayed(sim: Consorti
     assert all(reply.header.counts is None for _, reply in sim.carrier.replies if reply.header)
 
 
+def test_validation_after_a_drop_out_has_the_std_of_those_who_stayed(sim: ConsortiumSimulator) -> None:
+    plan = sim.secure_plan(evaluate_every=1)
+    sim.consent(plan)
+    sim.carrier.gone_at.add((sim.members[2].id, "train"))
+    record, _ = sim.one_round(plan)
+    assert record.validation is not None
+    # Four survivors, of whom three are counted on: 4/3 of the variance and not the 5/4 of all five.
+    assert record.validation.noise_std == pytest.approx(20.0 * (4 / 3) ** 0.5, rel=0.01)
+
+
 def test_member_that_could_not_seal_its_bytes_masks_anew_when_it_is_asked_again(
     sim: ConsortiumSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

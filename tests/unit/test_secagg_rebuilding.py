@@ -1,0 +1,67 @@
+"""Rebuilding secrets among liars: how often it is tried, in all, and whose shares come first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from shared.domain.errors import UnmaskFailed
+from shared.secagg import rebuilding
+from shared.secagg.messages import encode
+from shared.secagg.rebuilding import Rebuilder
+from shared.secagg.roster import Roster
+from tests.secagg_kit import Round, names, split, terms
+
+NINE = names(9)
+SECRET = bytes(range(32))
+WRONG = encode(bytes(32) + b"\x01")
+
+
+def rebuilder() -> Rebuilder:
+    play = Round(terms(quorum=6, colluders=1), 9)
+    return Rebuilder(play.terms, Roster.of(play.offers))
+
+
+def shares(liars: list[str]) -> dict[str, str | None]:
+    right = split(SECRET, 6, range(1, 10))
+    return {name: WRONG if name in liars else encode(right[x]) for x, name in enumerate(NINE, 1)}
+
+
+def counted(tried: list[bytes], most: int, fits: bool = True) -> Callable[[bytes], bool]:
+    """Whether a secret is the right one; what would be tried for ever ends here."""
+
+    def check(secret: bytes) -> bool:
+        tried.append(secret)
+        assert len(tried) <= most, "nobody stops trying"
+        return fits and secret == SECRET
+
+    return check
+
+
+@pytest.mark.parametrize("most", [3, 60])
+def test_all_secrets_together_are_tried_so_often_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """84 sets of six among nine: more than are tried, so they are drawn, and drawing alone would never end."""
+    monkeypatch.setattr(rebuilding, "MAXIMUM_TRIES", most)
+    found, tried = rebuilder(), []
+    with pytest.raises(UnmaskFailed, match="Nothing was unmasked"):
+        found.rebuild(NINE[0], shares([]), counted(tried, most + 1, fits=False))
+    assert len(tried) == most + 1
+    # What the first secret used up is gone for those after it: each still has its first set.
+    for _ in range(2):
+        again: list[bytes] = []
+        with pytest.raises(UnmaskFailed):
+            found.rebuild(NINE[1], shares([]), counted(again, 1, fits=False))
+        assert len(again) == 1
+    assert found.rebuild(NINE[2], shares([]), counted([], 1)) == SECRET
+
+
+def test_who_lied_once_is_asked_last() -> None:
+    liars = NINE[:2]
+    found, first, second = rebuilder(), [], []
+    assert found.rebuild(NINE[3], shares(liars), counted(first, 85)) == SECRET
+    assert found.suspects == set(liars)
+    assert len(first) > 1
+    assert found.rebuild(NINE[4], shares(liars), counted(second, 1)) == SECRET
