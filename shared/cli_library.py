@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import Markdown
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -41,6 +42,8 @@ Token = Annotated[
 ]
 RELEASES = Path("releases")
 MOST_COMPARED = 3
+MOST_DRAWN_CHARACTERS = 256 * 1024
+"""Of a card; a longer one is printed as it is, since drawing a wide table takes minutes."""
 
 
 def add_library_commands(app: typer.Typer) -> None:
@@ -94,7 +97,7 @@ def show(
     with _library(url, ca_fingerprint, to, token) as library:
         facts = facts_of(library, library.find(name))
         console = Console(highlight=False)
-        console.print(Markdown(plain(body_of(facts.card)), hyperlinks=False))
+        console.print(_Drawn(body_of(facts.card)))
         console.print()
         for line in _line_of_releases(library, facts):
             console.print(Text(line))
@@ -124,6 +127,20 @@ def compare(
     if picture is not None:
         drawn = draw([(facts.entry.id, facts.profile) for facts in every if facts.profile is not None])
         write_atomically(picture, drawn.encode("utf-8"), mode=0o644)
+
+
+class _Drawn:
+    """Somebody else's Markdown, drawn; what a terminal would obey is taken out of what is drawn.
+
+    Before that would not do: `&#x202e;` is a character that turns the direction of writing.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._what = Markdown(text, hyperlinks=False) if len(text) <= MOST_DRAWN_CHARACTERS else Text(text)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for part in console.render(self._what, options):
+            yield Segment(plain(part.text), part.style)
 
 
 @contextmanager

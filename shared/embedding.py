@@ -30,6 +30,7 @@ from shared.domain.errors import (
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.files import atomic_writer
 from shared.domain.release import ONNX_FILE
+from shared.extractors.options import check_size
 from shared.extractors.pictures import MAXIMUM_FILE_BYTES, read_file
 from shared.extractors.preprocess import fit_record
 from shared.release.envelope import read_bounded
@@ -174,6 +175,7 @@ def onnx_of(release: VerifiedExtractor, directory: Path, name: str = ONNX_FILE) 
     spec = release.spec
     wanted = [[count, spec.embedding_dim] for count in (1, 2)]
     try:
+        check_size(spec)
         onnx = OnnxFile(data)
         blank = np.zeros((2, spec.height, spec.width, spec.channels), np.uint8)
         found = [list(onnx.embed(blank[:count], spec).shape) for count in (1, 2)]

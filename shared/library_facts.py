@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def facts_of(library: Library, entry: CatalogueEntry) -> Facts:
     """Read manifest, card and profile. Raises DigestMismatch, Invalid, Unreachable."""
     manifest = library.manifest(entry)
     lens = library.file(entry, manifest, LENS_FILE)
-    profile = None if lens is None else read_profile(json.loads(lens), LENS_FILE)
+    profile = None if lens is None else read_profile(parse_document(lens, LENS_FILE), LENS_FILE)
     card = library.file(entry, manifest, card_of(manifest)) or b""
     about = parse_about(library.file(entry, manifest, ABOUT_FILE))
     # A file more from the coordinator only where the profile does not say it.

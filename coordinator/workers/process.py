@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from shared.domain.canonical import canonical_bytes
-from shared.domain.errors import Broken, TookTooLong
+from shared.domain.errors import Broken, Conflict, TookTooLong
 from shared.wire.problems import CLASS_OF_CODE
 
 _PASSED_ON = (
@@ -26,6 +27,14 @@ _PASSED_ON = (
     "COVERAGE_PROCESS_START",
 )
 """What Python needs to start. Nothing else of the coordinator's environment, which holds secrets, is passed on."""
+_ENDED_BY: Final = {
+    -signal.SIGTERM: "as when the coordinator is stopped",
+    -signal.SIGINT: "as when the coordinator is stopped",
+    -signal.SIGHUP: "as when the coordinator's terminal is closed",
+    -signal.SIGKILL: "as when the machine has too little memory",
+}
+"""Exit status → why somebody ended it: no fault of the worker's. A stop by hand reaches workers before the coordinator
+has begun to stop."""
 _STANDING_BACK = 16
 _running: set[subprocess.Popen[bytes]] = set()
 
@@ -57,7 +66,8 @@ def ask_worker(
 
     `not_done` ends the sentence of an error, such as "Nothing was proposed."; `environment` is all that the worker
     sees, where it is not to see the coordinator's own. Raises what the worker refused (an
-    answer with `error` and `message`), TookTooLong when it was not done after `longest_s`, and Broken when it crashed.
+    answer with `error` and `message`), TookTooLong when it was not done after `longest_s`, Conflict when somebody ended
+    it, and Broken when it crashed.
     """
     name = f"The {module.rpartition('.')[2].removesuffix('_worker')} worker"
     try:
@@ -70,6 +80,11 @@ def ask_worker(
         ) from error
     except json.JSONDecodeError as error:
         raise Broken(f"{name} gave no answer. {not_done}") from error
+    if status in _ENDED_BY:
+        raise Conflict(
+            f"{name} was ended by the signal {signal.Signals(-status).name} before it was done, {_ENDED_BY[status]}. "
+            f"{not_done} Ask again."
+        )
     if status != 0 or not isinstance(answer, dict):
         raise Broken(f"{name} ended with status {status}. {not_done}")
     if "error" in answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.release import LENS_FILE, MEASURED_FILE
@@ -12,6 +13,9 @@ from shared.lens.profile_shape import LensProfile, read_profile
 from shared.release.envelope import parse_document, read_signed
 from shared.verification import VerifiedExtractor
 
+_MOST_RECORDS: Final = 10**12
+"""A float can divide by it."""
+
 
 def measured_of(release: VerifiedExtractor, directory: Path) -> Measured | None:
     """measured.json; None where the release has none. Raises DigestMismatch, Invalid, InvalidConfig."""
@@ -19,10 +23,10 @@ def measured_of(release: VerifiedExtractor, directory: Path) -> Measured | None:
     if data is None:
         return None
     measured = read_signed(Measured, MEASURED_FORMAT, parse_document(data, MEASURED_FILE), MEASURED_FILE)
-    if measured.energy.records < 1:
+    if not 1 <= measured.energy.records <= _MOST_RECORDS:
         raise InvalidConfig(
-            f"{MEASURED_FILE}: expected the energy of at least 1 record, found {measured.energy.records}. It was not "
-            "used. Tell whoever published it."
+            f"{MEASURED_FILE}: expected the energy of 1 to {_MOST_RECORDS:,} records, found another number. It was "
+            "not used. Tell whoever published it."
         )
     return measured
 

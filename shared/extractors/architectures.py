@@ -26,7 +26,7 @@ from shared.extractors.files import Weights
 from shared.extractors.fixed_features import FixedMlp, fixed_mlp
 from shared.extractors.flatten import Tensors
 from shared.extractors.layers import Extractor, check_layers
-from shared.extractors.options import LARGEST_OPTION
+from shared.extractors.options import check_size
 from shared.extractors.scopes import LORA_UP, apply_scope, check_no_scope, folded, split_scope
 from shared.extractors.text import byte_transformer, ngram_bag
 from shared.extractors.vectors import get_flat, set_flat, tensors_of, trainable_layout
@@ -73,7 +73,6 @@ CLASSICAL: Mapping[str, Callable[[ExtractorSpec], Classical]] = {
 SENTENCES: Mapping[str, Callable[[ExtractorSpec], Bert]] = {"bert": bert}
 """Of public encoders of texts: released and used like the others, and trained elsewhere."""
 ARCHITECTURES: Mapping[str, Callable[[ExtractorSpec], Extractor]] = {**TRAINABLE, **CLASSICAL, **SENTENCES}
-LARGEST_SIDE_PIXELS = 4096
 
 
 def build(
@@ -162,13 +161,7 @@ def _skeleton(spec: ExtractorSpec) -> nn.Module:
             f"Expected an architecture among {', '.join(ARCHITECTURES)}; found {spec.architecture!r}. "
             "Nothing was built. Correct the plan, or update this software."
         )
-    sides_fit = all(1 <= side <= LARGEST_SIDE_PIXELS for side in (spec.height, spec.width))
-    if not (sides_fit and spec.channels in (1, 3) and 1 <= spec.embedding_dim <= LARGEST_OPTION):
-        raise InvalidConfig(
-            f"Expected 1 or 3 channels, sides of 1 to {LARGEST_SIDE_PIXELS} pixels and an embedding of 1 to "
-            f"{LARGEST_OPTION}; found {spec.channels}, {spec.height}x{spec.width}, {spec.embedding_dim}. "
-            "Nothing was built. Correct the plan's extractor."
-        )
+    check_size(spec)
     _check_kind(spec)
     plain, scope = split_scope(spec)
     with torch.device("meta"):

@@ -10,8 +10,21 @@ from shared.domain.extractor import ExtractorSpec, Option
 
 LARGEST_OPTION = 65_536
 """Of any whole-number option: a spec may come from a stranger's file, and must not fill the memory."""
+LARGEST_SIDE_PIXELS = 4096
+"""Of a picture, and the bytes of a text."""
 
 T = TypeVar("T", int, float, str, bool)
+
+
+def check_size(spec: ExtractorSpec) -> None:
+    """Raise InvalidConfig for records or embeddings of a size that no extractor has; before one is allocated."""
+    sides_fit = all(1 <= side <= LARGEST_SIDE_PIXELS for side in (spec.height, spec.width))
+    if not (sides_fit and spec.channels in (1, 3) and 1 <= spec.embedding_dim <= LARGEST_OPTION):
+        raise InvalidConfig(
+            f"Expected 1 or 3 channels, sides of 1 to {LARGEST_SIDE_PIXELS} pixels and an embedding of 1 to "
+            f"{LARGEST_OPTION}; found {spec.channels}, {spec.height}x{spec.width}, {spec.embedding_dim}. "
+            "Nothing was built. Correct the plan's extractor."
+        )
 
 
 class Options:

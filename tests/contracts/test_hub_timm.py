@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,6 +91,23 @@ def other_tensors(folder: Path, release: str) -> Mapping[str, str]:
     return {}
 
 
+def another_type(folder: Path, release: str) -> Mapping[str, str]:
+    """The same numbers, as twice as many bytes."""
+    exported(folder, release)
+    tensors = load_file(folder / TIMM_FILE)
+    tensors["bn2.weight"] = tensors["bn2.weight"].astype(np.float64)
+    save_file(tensors, folder / TIMM_FILE, metadata={"format": "pt"})
+    return {}
+
+
+def numbers_that_numpy_has_not(folder: Path, release: str) -> Mapping[str, str]:
+    """safetensors of brain floats, which Python without torch cannot read."""
+    exported(folder, release)
+    header = json.dumps({"bn2.weight": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    (folder / TIMM_FILE).write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    return {}
+
+
 def shelf(kit: Kit, weights: Path, folder: Path, export: Export = exported) -> Kit:
     """A coordinator's home with such an extractor on its shelf."""
     own = kit.copy(folder / "coordinator")
@@ -116,7 +134,13 @@ def test_a_release_holds_the_file_and_the_hub_still_knows_it_by_our_name(picture
 
 
 @pytest.mark.parametrize(
-    ("export", "odd"), [(exported, []), (other_tensors, [(TIMM_FILE, "otherwise: bn2.weight")])]
+    ("export", "odd"),
+    [
+        (exported, []),
+        (other_tensors, [(TIMM_FILE, "otherwise: bn2.weight")]),
+        (another_type, [(TIMM_FILE, "otherwise: bn2.weight")]),
+        (numbers_that_numpy_has_not, [(TIMM_FILE, "otherwise: not readable")]),
+    ],
 )
 def test_a_signed_file_for_timm_with_other_tensors_does_not_hold(
     kit: Kit, weights: Path, tmp_path: Path, export: Export, odd: list[tuple[str, str]]

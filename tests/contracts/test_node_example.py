@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +127,75 @@ def test_node_says_in_one_line_what_is_wrong_with_release_or_head(
         assert done.returncode == 1 and not done.stdout
         assert reason in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert label(node).stderr.startswith("Usage: node label.mjs")
+
+
+Change = Callable[[dict[str, Any]], object]
+WRONG_HEADS: dict[str, tuple[Change, str]] = {
+    "no labels": (lambda head: head.update(labels=[], bias=[], weight=[]), "labels to be a list of names"),
+    "labels that are no list": (lambda head: head.update(labels={"a": 1}), "labels to be a list of names"),
+    "rows that are too short": (lambda head: head["weight"][0].pop(), "9 rows of 8 numbers in weight"),
+    "rows that are too long": (
+        lambda head: [row.append(1.0) for row in head["weight"]],
+        "9 rows of 8 numbers",
+    ),
+    "a row too few": (lambda head: head["weight"].pop(), "9 rows of 8 numbers"),
+    "a bias that is no number": (lambda head: head["bias"].__setitem__(0, None), "and 9 in bias"),
+    "another width": (lambda head: head.update(embedding_dim="8"), "9 rows of 8 numbers"),
+    "embeddings of another width": (
+        lambda head: head.update(embedding_dim=7, weight=[row[:7] for row in head["weight"]]),
+        "got 8 numbers of the extractor, and the head is for 7",
+    ),
+    "a size that fills the memory": (lambda head: head["preprocessing"].update(height=30_000), "16 x 30000"),
+    "half a pixel": (lambda head: head["preprocessing"].update(width=15.5), "15.5 x 16"),
+    "two channels": (lambda head: head["preprocessing"].update(channels=2), "found 2 and 16 x 16"),
+    "no mean": (lambda head: head["preprocessing"].pop("mean"), "3 numbers each in mean and std"),
+    "a std of 0": (lambda head: head["preprocessing"].update(std=[0, 1, 1]), "none of std to be 0"),
+    "no preprocessing": (lambda head: head.pop("preprocessing"), "does not say how a picture becomes"),
+    "no release": (lambda head: head.pop("release"), "The head was fitted on undefined"),
+}
+
+
+@pytest.mark.parametrize("sentence", WRONG_HEADS)
+def test_node_gives_no_label_by_a_head_that_is_not_whole(
+    node: Path, example: Example, tmp_path: Path, sentence: str
+) -> None:
+    change, reason = WRONG_HEADS[sentence]
+    head = json.loads(example.head.read_text())
+    change(head)
+    (tmp_path / "head.json").write_text(json.dumps(head))
+    done = label(node, example.release, tmp_path / "head.json", example.pictures[0])
+    assert done.returncode == 1 and not done.stdout
+    assert reason in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_node_says_nothing_to_the_terminal_that_somebody_else_wrote(
+    node: Path, example: Example, tmp_path: Path
+) -> None:
+    head = json.loads(example.head.read_text())
+    head["labels"] = [f"\x1b]0;owned\x07{name}\nother.png\tcat" for name in head["labels"]]
+    (tmp_path / "head.json").write_text(json.dumps(head))
+    other = json.loads(example.head.read_text())
+    other["release"]["release"] = "\x1b[2J"
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    bad = tmp_path / "\x1b[2J.png"
+    bad.write_bytes(b"")
+    said = [
+        label(node, example.release, tmp_path / "head.json", example.pictures[0], bad),
+        label(node, example.release, tmp_path / "other.json", example.pictures[0]),
+    ]
+    assert said[0].stdout.count("\t") == 2 and "photograph" in said[0].stdout
+    for done in said:
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", done.stdout + done.stderr)
+
+
+def test_node_does_not_unpack_what_fills_the_memory(node: Path, example: Example, tmp_path: Path) -> None:
+    data = bytearray(example.pictures[0].read_bytes())
+    data[16:24] = struct.pack(">II", 2**31 - 1, 2**31 - 1)
+    (tmp_path / "bomb.png").write_bytes(data)
+    done = label(node, example.release, example.head, tmp_path / "bomb.png", example.pictures[0])
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 1
+    assert done.stderr == f"{tmp_path / 'bomb.png'}: has more than 89478485 pixels.\n"
 
 
 def test_pictures_are_resized_as_pillow_does_to_the_bit(node: Path, tmp_path: Path) -> None:

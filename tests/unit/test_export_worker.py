@@ -20,7 +20,7 @@ from coordinator.workers.export_int8 import Layers, fold_norms, to_int8, why_unf
 from coordinator.workers.export_onnx import SPEC_KEY, to_onnx
 from coordinator.workers.export_worker import check_parity
 from shared.domain.canonical import canonical_bytes, digest_of_file
-from shared.domain.errors import Broken, InvalidWeights, TookTooLong
+from shared.domain.errors import Broken, Conflict, InvalidWeights, TookTooLong
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.release import (
     CONFIG_FILE,
@@ -143,6 +143,21 @@ def test_a_worker_that_says_nothing_is_broken(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "sitecustomize.py").write_text("import os\nos._exit(9)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(Broken, match="The export worker ended with status 9. Nothing was published."):
+        run_export(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(15, "SIGTERM before it was done, as when the coordinator is"), (9, "SIGKILL before .* memory")],
+)
+def test_a_worker_that_somebody_ended_is_not_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import os\nos.kill(os.getpid(), {number})\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(
+        Conflict, match=f"The export worker was ended by the signal {told}.* Nothing was published"
+    ):
         run_export(tmp_path)
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from coordinator.registry.shelf import point_channel, yank
+from coordinator.registry.shelf import Shelf, point_channel, read_catalogue, write_catalogue, yank
 from shared.cli import app
-from shared.console import run_arguments
+from shared.console import plain, run_arguments
+from shared.domain.canonical import canonical_bytes, digest_of_bytes
 from shared.domain.clock import SystemClock
 from shared.lens.profile import measure
 from shared.library_facts import _embedding_dim
+from shared.release.manifest import parse_manifest, sign_manifest
 from tests.library_kit import keep_both, mean_colour
 from tests.release_kit import Kit, make_kit
 from tests.release_server import registry_app, serving
@@ -144,6 +148,57 @@ def test_a_withdrawn_release_is_named_so(kit: Kit, tmp_path: Path, capsys) -> No
         assert run_arguments(app, given) == 0
     out = capsys.readouterr().out
     assert "withdrawn; this one" in next(line for line in out.splitlines() if line.startswith("digits-1 "))
+
+
+def promise(kit: Kit, **files: bytes) -> None:
+    """A publisher changes files of `colours` and signs for it, in manifest and catalogue."""
+    where = Shelf(kit.home).folder("colours", 1)
+    signed = json.loads((where / "manifest.json").read_text())["signed"]
+    for name, data in files.items():
+        (where / name.replace("_", ".")).write_bytes(data)
+        promised = {"digest": digest_of_bytes(data), "size_bytes": len(data)}
+        signed["files"][name.replace("_", ".")] = promised
+    manifest = parse_manifest({"signed": signed, "signatures": []})
+    (where / "manifest.json").write_bytes(canonical_bytes(sign_manifest(manifest.claimed, kit.release_key)))
+    shelf = Shelf(kit.home)
+    known = read_catalogue(shelf, kit.clock)
+    entries = tuple(
+        replace(entry, manifest_digest=manifest.digest) if entry.extractor_name == "colours" else entry
+        for entry in known.releases
+    )
+    write_catalogue(shelf, known, kit.clock, releases=entries)
+
+
+@pytest.mark.parametrize("profile", [b"[" * 100_000, b'{"height": ' + b"9" * 5000 + b"}", b"\xff", b"[]"])
+def test_a_profile_that_is_none_is_told_so_and_breaks_nothing(
+    kit: Kit, tmp_path: Path, capsys, profile: bytes
+) -> None:
+    own = kit.copy(tmp_path / "home")
+    promise(own, lens_json=profile)
+    with serving(registry_app(own.home, own.clock), own.home) as address:
+        for words in (["list", address], ["show", address, "colours"]):
+            given = [*words, "--to", str(tmp_path), "--ca-fingerprint", kit.fingerprint]
+            assert run_arguments(app, given) == 2
+            assert "lens.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "# colours-1\n\n\x1b]0;owned\x07 \u202e ε 0.1 `\u2066`",
+        # Named in Markdown, they are no characters before it is drawn.
+        "# colours-1\n\n&#x202e; ε 0.1 &#8294; &#27;]0;owned&#7; &#x9b;31m &#8232;",
+        "# colours-1\n\n" + "\x1b[31m ε 0.1 " * 40_000,
+    ],
+)
+def test_a_card_cannot_say_anything_to_the_terminal(kit: Kit, tmp_path: Path, capsys, card: str) -> None:
+    own = kit.copy(tmp_path / "home")
+    promise(own, README_md=card.encode())
+    with serving(registry_app(own.home, own.clock), own.home) as address:
+        given = ["show", address, "colours", "--to", str(tmp_path), "--ca-fingerprint", kit.fingerprint]
+        assert run_arguments(app, given) == 0
+    out = capsys.readouterr().out
+    assert "colours-1" in out and "ε 0.1" in out and "\ufffd" in out and plain(out) == out
 
 
 @pytest.mark.parametrize(

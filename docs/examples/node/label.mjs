@@ -10,6 +10,8 @@ import { applyHead, checkHead } from "../head.mjs";
 import { fit, toInput } from "../pictures.mjs";
 import { decoded } from "./png.mjs";
 
+// What a terminal would obey or show otherwise than it is: labels, names of files and messages are somebody else's.
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
 const USAGE = "Usage: node label.mjs [--json] RELEASE HEAD.json PICTURE.png...";
 
 /** What `doing` gives; what it throws is said of `name`, in one line. */
@@ -21,6 +23,9 @@ async function about(name, doing) {
   }
 }
 
+/** One line without control characters. */
+const plain = (text) => text.replace(CONTROL, "\ufffd");
+
 const json = (path) => about(path, async () => JSON.parse(await readFile(path, "utf8")));
 
 /** Give a function from a PNG file to its label, probability and embedding. */
@@ -30,7 +35,8 @@ async function load(release, headFile) {
   await about(headFile, () => checkHead(head, manifest));
   const { channels, height, width } = head.preprocessing;
   const model = join(release, "model.onnx");
-  const session = await about(model, () => ort.InferenceSession.create(model));
+  // Fatal ones alone: what else onnxruntime writes to the terminal has names out of the file in it.
+  const session = await about(model, () => ort.InferenceSession.create(model, { logSeverityLevel: 4 }));
   return async (picture) => {
     const pixels = fit(decoded(await readFile(picture)), head.preprocessing);
     const input = new ort.Tensor("float32", toInput(pixels, head.preprocessing), [1, channels, height, width]);
@@ -48,7 +54,7 @@ async function main(words) {
     try {
       const found = await about(picture, () => label(picture));
       if (asJson) console.log(JSON.stringify({ picture, ...found }));
-      else console.log(`${picture}\t${found.label}\t${found.probability.toFixed(3)}`);
+      else console.log(`${plain(picture)}\t${plain(found.label)}\t${found.probability.toFixed(3)}`);
     } catch (error) {
       complain(error);
     }
@@ -56,7 +62,7 @@ async function main(words) {
 }
 
 function complain(error) {
-  console.error(error.message);
+  console.error(plain(error.message));
   process.exitCode = 1;
 }
 

@@ -4,6 +4,8 @@ import { PNG } from "pngjs";
 
 const SIGNATURE = "89504e470d0a1a0a";
 const ORIENTATION = 0x0112;
+// As in Python: a small file can claim, or unpack to, more than the memory holds.
+const MAXIMUM_PIXELS = 89_478_485;
 
 /**
  * @param {Buffer} file
@@ -11,6 +13,8 @@ const ORIENTATION = 0x0112;
  */
 export function decoded(file) {
   if (file.toString("hex", 0, 8) !== SIGNATURE) throw new Error("is not a PNG. Save it as one first.");
+  const pixels = file.length < 24 ? 0 : file.readUInt32BE(16) * file.readUInt32BE(20);
+  if (pixels > MAXIMUM_PIXELS) throw new Error(`has more than ${MAXIMUM_PIXELS} pixels.`);
   const turned = orientation(file);
   if (turned > 1) throw new Error(`is to be turned (EXIF orientation ${turned}). Save it upright first.`);
   const { depth, ...picture } = read(file);
