@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -10,7 +11,10 @@ from fastapi import Request
 from coordinator.config import Config
 from coordinator.members.access import room_of
 from coordinator.registry.hub_shelf import namespace
+from shared.domain.extractor import RecordKind
 from shared.domain.release import WEIGHTS_FILE, AnyManifest, CatalogueEntry, Manifest
+from shared.exports.sentence_files import TOKENIZER_FILE
+from shared.exports.timm_file import TIMM_FILE
 from shared.release.trust import Trust
 
 
@@ -41,6 +45,7 @@ def snippets(
     explain = " --explain" if isinstance(manifest, Manifest) else ""
     curl = token + _curl(config.url, fingerprint, f"{sent} {address}", weights)
     hub = _hub(config, fingerprint, entry, trust)
+    given, what = ("*.txt", "texts, one a line,") if _reads_texts(manifest) else ("*.png", "images")
     return (
         Snippet(
             "pull", "commonlens pull", "Downloads, checks every proof, and only then shows it.", token + pull
@@ -54,8 +59,8 @@ def snippets(
         Snippet(
             "embed",
             "commonlens embed",
-            "Turns images into embeddings on your machine, after checking the proofs.",
-            f"commonlens embed {entry.id} *.png --root {root} --out embeddings.npy",
+            f"Turns {what} into embeddings on your machine, after checking the proofs.",
+            f"commonlens embed {entry.id} {given} --root {root} --out embeddings.npy",
         ),
         Snippet(
             "member",
@@ -70,6 +75,7 @@ def snippets(
             "OpenSSF's own tool checks every file, offline.",
             _openssf(entry),
         ),
+        *_libraries(f"{namespace(trust.consortium)}/{entry.extractor_name}", entry, manifest),
         Snippet("python", "Python", "Reads the tensors, without this software.", _python(entry)),
         Snippet("curl", "curl", "One file, under the consortium's own CA.", curl),
         Snippet(
@@ -84,6 +90,33 @@ def snippets(
 def diff_line(before: CatalogueEntry, after: CatalogueEntry, trust: Trust) -> str:
     """What measures, once both were pulled, how they differ."""
     return f"commonlens diff {before.id} {after.id} --root {_root(trust)}"
+
+
+def _reads_texts(manifest: AnyManifest) -> bool:
+    trained = manifest.plan.get("extractor", {}) if isinstance(manifest, Manifest) else {}
+    return trained.get("kind") == RecordKind.TEXT.value or TOKENIZER_FILE in manifest.files
+
+
+def _libraries(repository: str, entry: CatalogueEntry, manifest: AnyManifest) -> Iterator[Snippet]:
+    """Those that load this very release by its name, with HF_ENDPOINT and SSL_CERT_FILE as for `hf download`."""
+    where = "# set HF_ENDPOINT and SSL_CERT_FILE as for hf download, before Python starts\n"
+    if TOKENIZER_FILE in manifest.files:
+        yield Snippet(
+            "sentences",
+            "sentence-transformers",
+            "Loads it by its name, without this software.",
+            f"{where}from sentence_transformers import SentenceTransformer\n\n"
+            f'model = SentenceTransformer("{repository}", revision="v{entry.number}")\n'
+            'numbers = model.encode(["a sentence"])',
+        )
+    if TIMM_FILE in manifest.files:
+        yield Snippet(
+            "timm",
+            "timm",
+            "Makes the network from its name, without this software.",
+            f"{where}import timm\n\n"
+            f'model = timm.create_model("hf-hub:{repository}@v{entry.number}", pretrained=True, num_classes=0)',
+        )
 
 
 def _root(trust: Trust) -> str:

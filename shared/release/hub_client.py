@@ -164,28 +164,34 @@ def pull(
 
 
 def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
-    """The catalogue's line for `wanted`. Raises NotFound, or NotAllowed where it was yanked."""
-    names = sorted({entry.extractor_name for entry in catalogue.releases})
+    """The catalogue's line for `wanted`. Raises NotFound, or NotAllowed where all of it was withdrawn."""
+    every = sorted({entry.extractor_name for entry in catalogue.releases})
+    names = [name for name in every if catalogue.newest(name) is not None]
     if wanted is None:
         if len(names) != 1:
             raise NotFound(
-                f"The catalogue has {len(names)} extractors ({', '.join(names[:10])}). Nothing was "
-                "downloaded. "
+                f"The catalogue offers {len(names)} extractors ({', '.join(names[:10])}). Nothing was downloaded. "
                 "Name one of them."
             )
         wanted = names[0]
     entry = catalogue.find(wanted)
-    if entry is None:
+    if entry is not None and not entry.yanked:
+        return entry
+    name = wanted if entry is None else entry.extractor_name
+    newest = catalogue.newest(name)
+    if entry is None and (newest is not None or name not in every):
         raise NotFound(
-            f"The catalogue has no release {wanted[:80]!r}; it has {', '.join(names[:10]) or 'none yet'}. "
+            f"The catalogue has no release {wanted[:80]!r}; it offers {', '.join(names[:10]) or 'none yet'}. "
             "Nothing was downloaded."
         )
-    if entry.yanked:
-        raise NotAllowed(
-            f"The consortium withdrew {entry.id}. Nothing was downloaded. Take the newest of "
-            f"{entry.extractor_name}."
+    raise NotAllowed(
+        f"The consortium withdrew {'every release of ' + name if entry is None else entry.id}. Nothing was downloaded. "
+        + (
+            f"Take {newest.id}, its newest."
+            if newest
+            else f"It offers {', '.join(names[:10]) or 'nothing now'}."
         )
-    return entry
+    )
 
 
 def _download(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from tests.library_kit import ABOUT, keep_both
 from tests.release_kit import Kit, make_kit
 
 SOURCE = Source(SourceKind.CLASSICAL, "Sees little.", "Apache-2.0", "this software")
+LINES = re.compile(r'<pre id="line-(\w+)"[^>]*>(.*?)</pre>', re.DOTALL)
 NOWHERE = Packages(("no_such_package",), ("no-such-package==1",))
 
 
@@ -65,6 +68,39 @@ def test_its_page_has_the_picture_the_origin_and_proofs_of_its_own(board: Board)
     assert "No member's records had a part in it, so there is no ε to state" in words(page)
     assert 'src="/extractors/colours/1/lens"' in page.text and "Who can learn what" not in words(page)
     assert "--explain" not in words(page) and "commonlens pull" in words(page)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "line", "given"),
+    [
+        (
+            "tokenizer.json",
+            "sentences",
+            'SentenceTransformer("test-consortium/other", revision="v1")',
+            "*.txt",
+        ),
+        ("timm.safetensors", "timm", 'create_model("hf-hub:test-consortium/other@v1"', "*.png"),
+        ("config.json", "", "", "*.png"),
+    ],
+)
+def test_lines_to_copy_are_for_what_it_reads_and_who_loads_it(
+    kit: Kit, tmp_path: Path, file: str, key: str, line: str, given: str
+) -> None:
+    own = kit.copy(tmp_path / "home")
+
+    def export(folder: Path, _: str) -> dict[str, str]:
+        (folder / file).write_text("{}")
+        return {}
+
+    publish(own.home, KeepRequest("other", SOURCE, own.starting), own.clock, export=export)
+    made = open_board(own.home, tmp_path / "board")
+    page = made.browser("Otto").get("/extractors/other/1")
+    made.coordinator.carrier.stop()
+    made.coordinator.engine.dispose()
+    found = {name: html.unescape(text) for name, text in LINES.findall(page.text)}
+    assert {"sentences", "timm"} & found.keys() == {key} - {""} and line in found.get(key, "")
+    assert f"commonlens embed other-1 {given} --root" in found["embed"]
+    assert ("texts, one a line," in words(page)) == (given == "*.txt")
 
 
 def test_the_line_of_an_extractor_has_a_changelog_newest_first(board: Board) -> None:

@@ -70,7 +70,7 @@ def test_newest_release_is_the_default_and_an_older_one_can_be_named(hub: PullHu
     hub.kit.publish("two")
     assert hub.pull("digits").entry.id == "digits-2"
     assert hub.pull("digits-1").entry.id == "digits-1"
-    with pytest.raises(NotFound, match="The catalogue has no release 'faces'; it has digits"):
+    with pytest.raises(NotFound, match="The catalogue has no release 'faces'; it offers digits"):
         hub.pull("faces")
 
 
@@ -78,8 +78,17 @@ def test_withdrawn_release_is_not_downloaded(hub: PullHub) -> None:
     hub.kit.publish("two")
     yank(hub.kit.home, "digits-2", hub.kit.clock)
     assert hub.pull().entry.id == "digits-1"
-    with pytest.raises(NotAllowed, match="The consortium withdrew digits-2"):
+    with pytest.raises(NotAllowed, match="The consortium withdrew digits-2.*Take digits-1, its newest"):
         hub.pull("digits-2")
+
+
+def test_a_line_that_was_withdrawn_as_a_whole_is_not_offered_as_one_to_take(hub: PullHub) -> None:
+    yank(hub.kit.home, "digits-1", hub.kit.clock)
+    for wanted in ("digits", "digits-1"):
+        with pytest.raises(NotAllowed, match=r"withdrew (every release of )?digits.*It offers nothing now\."):
+            hub.pull(wanted)
+    with pytest.raises(NotFound, match="offers 0 extractors"):
+        hub.pull()
 
 
 def test_damaged_copy_is_replaced_as_a_whole(hub: PullHub) -> None:
