@@ -1,9 +1,10 @@
 """What the consortium is worth to this member, measured on its own records; the numbers stay in its folder.
 
 Five ways to the same task, each with a head fitted on the same labels and measured on the same test set: raw
-pixels (of texts, how often each byte occurs), fixed features that nobody trained (oriented filters; of texts, hashed
-n-grams), a public backbone from the library, an extractor that this member trained alone on the plan's terms, and the
-consortium's release. Then those that need no training set of one's own: classes nobody trained on.
+pixels (of large pictures, the means of their blocks; of texts, how often each byte occurs), fixed features that nobody
+trained (oriented filters; of texts, hashed n-grams), a public backbone from the library, an extractor that this member
+trained alone on the plan's terms, and the consortium's release. Then those that need no training set of one's own:
+classes nobody trained on.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ from shared.extractors.vectors import set_flat
 from shared.verification import VerifiedExtractor, VerifiedRelease
 
 _BYTES, _NGRAM_SLOTS = 256, 2048
+_MOST_RAW_NUMBERS = 4096
+"""Of one picture, for the head on raw pixels: 64 × 64 in grey and 32 × 32 in colour stay as they are. All records are
+held at once while it is fitted, and 10,000 pictures of 224 × 224 in colour would want 18 GB."""
 _NOT_A_RELEASE = "sha256:" + "0" * 64
 
 
@@ -57,7 +61,9 @@ class Comparison:
     alone: Accuracy | None
     fixed_features: Accuracy
     raw_pixels: Accuracy
-    """Of texts: how often each byte occurs."""
+    """Of what `raw_numbers` says."""
+    raw_numbers: str
+    """What the head on raw pixels was given, in words: see `raw_words`."""
     public: Accuracy | None
     consortium: Accuracy
     unseen_fixed_features: Accuracy | None
@@ -98,15 +104,16 @@ def compare(
 
     consortium = architectures.load(spec, release.weights)
     fixed, fixed_spec = _fixed_features(spec)
-    raw, raw_spec = _raw(spec)
+    raw, raw_spec = raw_numbers(spec)
 
     beside = "" if public is None else "public backbone, "
-    progress(f"{raw_words(spec.kind)}, fixed features, {beside}consortium")
+    progress(f"{raw_words(spec)}, fixed features, {beside}consortium")
     found = Comparison(
         records=open_data_set(home.root, own.fit).findings.records,
         alone=None,
         fixed_features=accuracy(own, fixed, fixed_spec),
         raw_pixels=accuracy(own, raw, raw_spec),
+        raw_numbers=raw_words(spec),
         public=backbone(own),
         consortium=accuracy(own, consortium, spec),
         unseen_fixed_features=None if unseen is None else accuracy(unseen, fixed, fixed_spec),
@@ -119,16 +126,36 @@ def compare(
     return found if alone is None else dataclasses.replace(found, alone=accuracy(own, alone, spec))
 
 
-def raw_words(kind: RecordKind) -> str:
-    """What `Comparison.raw_pixels` is called for records of this kind."""
-    return "bytes" if kind is RecordKind.TEXT else "raw pixels"
+def raw_words(spec: ExtractorSpec) -> str:
+    """What `Comparison.raw_pixels` is called for such records; of large pictures, how many pixels a number averages."""
+    if spec.kind is RecordKind.TEXT:
+        return "bytes"
+    side = _block_side(spec)
+    return "raw pixels" if side == 1 else f"raw pixels, {side}×{side} means"
 
 
-def _raw(spec: ExtractorSpec) -> tuple[nn.Module, ExtractorSpec]:
+def raw_numbers(spec: ExtractorSpec) -> tuple[nn.Module, ExtractorSpec]:
+    """What gives the head on raw pixels its numbers, [B, C, H, W] → [B, D], and the spec that says how many."""
     if spec.kind is RecordKind.TEXT:
         return NgramCounts(_BYTES, longest=1), dataclasses.replace(spec, embedding_dim=_BYTES)
-    pixels = spec.channels * spec.height * spec.width
-    return nn.Flatten(), dataclasses.replace(spec, embedding_dim=pixels)
+    side = _block_side(spec)
+    numbers = dataclasses.replace(spec, embedding_dim=_blocks(spec, side))
+    if side == 1:
+        return nn.Flatten(), numbers
+    # A block at the right or lower edge may be cut off; it is averaged over the pixels that it has.
+    return nn.Sequential(nn.AvgPool2d(side, ceil_mode=True), nn.Flatten()), numbers
+
+
+def _block_side(spec: ExtractorSpec) -> int:
+    """Pixels of a block's side, the fewest with which a picture has no more than _MOST_RAW_NUMBERS numbers."""
+    side = 1
+    while _blocks(spec, side) > _MOST_RAW_NUMBERS and side < max(spec.height, spec.width):
+        side += 1
+    return side
+
+
+def _blocks(spec: ExtractorSpec, side: int) -> int:
+    return spec.channels * -(-spec.height // side) * -(-spec.width // side)
 
 
 def _fixed_features(spec: ExtractorSpec) -> tuple[nn.Module, ExtractorSpec]:

@@ -21,7 +21,7 @@ from coordinator.members.room import MembersRoom
 from shared.domain.clock import SystemClock
 from shared.domain.consortium import Purpose, Role
 from shared.wire.enrolment import EnrolmentReply
-from tests.desk import CHEAP_HASHER, CONSORTIUM, PASSWORD, enrolment
+from tests.desk import CHEAP_HASHER, CONSORTIUM, PASSWORD, enrolment, lay_tables
 
 PEOPLE = {"Ada": Role.ADMIN, "Otto": Role.AUDITOR}
 
@@ -93,6 +93,7 @@ class Board:
 def open_board(prepared_home: Path, home: Path, config: Config | None = None) -> Board:
     """The coordinator over a copy of `prepared_home`, with PEOPLE and the member North."""
     shutil.copytree(prepared_home, home)
+    lay_tables(home)
     # Without exports: torch takes ten seconds for what its own tests look at.
     coordinator = build_coordinator(home, config or Config(CONSORTIUM, exports=False), SystemClock())
     room: MembersRoom = coordinator.control.state.members

@@ -25,7 +25,7 @@ from shared.extractors.files import write_weights
 from shared.release.envelope import read_document
 from shared.release.limits import MANIFEST_BYTES
 from shared.release.manifest import parse_manifest
-from tests.desk import CHEAP_HASHER, PASSWORD, served
+from tests.desk import CHEAP_HASHER, PASSWORD, lay_tables, served
 from tests.patience import PATIENCE_S
 from tests.release_kit import SPEC, Kit, make_kit
 
@@ -104,6 +104,7 @@ class Hub:
 @contextlib.contextmanager
 def hub_served(kit: Kit, public: bool = True) -> Iterator[Hub]:
     """The whole coordinator over the kit's home."""
+    lay_tables(kit.home)
     coordinator = build_coordinator(kit.home, Config(CONSORTIUM, public_releases=public), kit.clock)
     hub = Hub(kit, coordinator, "", AuthorityFiles(kit.home).ca)
     with served(_written_down(coordinator.asgi, hub.asked), kit.home) as url:

@@ -10,6 +10,7 @@ the others and not in English. Nothing is downloaded, and no text of it lies in 
 from __future__ import annotations
 
 import csv
+import functools
 import gettext
 import sys
 from collections import Counter
@@ -91,14 +92,23 @@ def write_csv(path: Path, labelled: Iterable[tuple[str, str]]) -> Path:
     return path
 
 
-def _translations(code: str) -> set[str]:
+@functools.cache
+def _english() -> dict[str, set[str]]:
+    """Catalogue → the English names that it translates."""
+    return {
+        catalogue: {getattr(entry, key) for entry in entries for key in _NAMES if hasattr(entry, key)}
+        for catalogue, entries in _CATALOGUES.items()
+    }
+
+
+@functools.cache
+def _translations(code: str) -> frozenset[str]:
     """Names in one language that differ from the English ones."""
     found = set()
-    for catalogue, entries in _CATALOGUES.items():
+    for catalogue, english in _english().items():
         translation = gettext.translation(catalogue, pycountry.LOCALES_DIR, [code], fallback=True)
-        english = {getattr(entry, key) for entry in entries for key in _NAMES if hasattr(entry, key)}
         found |= {translation.gettext(name) for name in english} - english
-    return found
+    return frozenset(found)
 
 
 def main() -> None:

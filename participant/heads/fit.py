@@ -53,7 +53,9 @@ def fit_head(
     present = np.unique(labels)
     codes = np.searchsorted(present, labels).astype(np.int64)
     mean, scale = _standardisation(embeddings)
-    standardised = (np.asarray(embeddings, np.float64) - mean) / scale
+    standardised = embeddings.astype(np.float64)  # changed in place: it is the largest thing that is held
+    standardised -= mean
+    standardised /= scale
     c = choose_c(standardised, codes)
     weight, bias = _fit(standardised, codes, c)
     folded = weight / scale

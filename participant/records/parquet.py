@@ -2,7 +2,8 @@
 person. Of texts, a column of texts stands in place of image.
 
 One file, or a folder of shards. Rows are streamed in small batches: a shard may be larger than memory, also where all
-its rows are one row group, as Arrow and pandas write them.
+its rows are one row group, as Arrow and pandas write them. Only a page is held whole, because it is compressed as one.
+Arrow and pandas put 1,024 pictures into a page, up to 2 GiB: large pages are ordinary, and none is refused by its size.
 """
 
 from __future__ import annotations
@@ -98,6 +99,12 @@ class ParquetShards:
                 for row in self._as_bytes(batch).to_pylist():
                     yield f"{shard.name}#{number}", row
                     number += 1
+        except pa.ArrowMemoryError as error:
+            raise InvalidRecords(
+                f"{shard.name} has a page after row {number} that does not fit into memory: {error}. Nothing was "
+                "added. Write it again with smaller pages (in pyarrow: write_batch_size=64, "
+                'use_dictionary=["label"]), or use a machine with more memory.'
+            ) from error
         except (pa.ArrowException, OSError) as error:
             raise InvalidRecords(
                 f"{shard.name} cannot be read after row {number}: {error}. Nothing was added. Repair the "

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser
 
 from coordinator.registry.build import Export
 from tests.browser.chromium import chromium, person
@@ -39,6 +40,13 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for all tests: each opens a window that knows nothing of the others."""
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install("browser", tmp_path_factory.mktemp("browser"))
 
@@ -51,9 +59,11 @@ def example(page_folder: Path, export_once: Export, tmp_path_factory: pytest.Tem
     return made
 
 
-def test_the_browser_gives_the_labels_and_embeddings_of_python(page_folder: Path, example: Example) -> None:
+def test_the_browser_gives_the_labels_and_embeddings_of_python(
+    page_folder: Path, example: Example, browser: Browser
+) -> None:
     labels, embeddings = example.python(example.pictures)
-    with chromium() as browser, served(page_folder.parent) as base:
+    with served(page_folder.parent) as base:
         somebody = person(browser, base)
         somebody.open("/browser/")
         somebody.page.wait_for_selector("body[data-ready=yes]", timeout=60_000)
@@ -71,12 +81,12 @@ def test_the_browser_gives_the_labels_and_embeddings_of_python(page_folder: Path
 
 
 def test_the_page_says_what_it_cannot_read_and_labels_the_others(
-    page_folder: Path, example: Example, tmp_path: Path
+    page_folder: Path, example: Example, browser: Browser, tmp_path: Path
 ) -> None:
     (tmp_path / "cut.png").write_bytes(example.pictures[0].read_bytes()[:90])
     chosen = [tmp_path / "cut.png", *example.resized]
     labels, embeddings = example.python(example.resized)
-    with chromium() as browser, served(page_folder.parent) as base:
+    with served(page_folder.parent) as base:
         somebody = person(browser, base)
         somebody.open("/browser/")
         somebody.page.wait_for_selector("body[data-ready=yes]", timeout=60_000)
@@ -102,13 +112,13 @@ def test_the_page_says_what_it_cannot_read_and_labels_the_others(
     ],
 )
 def test_the_page_says_what_it_lacks(
-    page_folder: Path, example: Example, name: str, left: int | None, said: str
+    page_folder: Path, example: Example, browser: Browser, name: str, left: int | None, said: str
 ) -> None:
     path = page_folder / name
     whole = path.read_bytes()
     try:
         path.unlink() if left is None else path.write_bytes(whole[:left])
-        with chromium() as browser, served(page_folder.parent) as base:
+        with served(page_folder.parent) as base:
             somebody = person(browser, base)
             somebody.open("/browser/")
             somebody.page.wait_for_selector("#state.wrong", timeout=60_000)
@@ -118,12 +128,14 @@ def test_the_page_says_what_it_lacks(
         path.write_bytes(whole)
 
 
-def test_webassembly_is_what_the_policy_has_to_be_loosened_for(page_folder: Path, example: Example) -> None:
+def test_webassembly_is_what_the_policy_has_to_be_loosened_for(
+    page_folder: Path, example: Example, browser: Browser
+) -> None:
     page = page_folder / "index.html"
     whole = page.read_text()
     page.write_text(whole.replace(" 'wasm-unsafe-eval'", ""))
     try:
-        with chromium() as browser, served(page_folder.parent) as base:
+        with served(page_folder.parent) as base:
             somebody = person(browser, base)
             with somebody.page.expect_event("pageerror", timeout=60_000) as refused:
                 somebody.open("/browser/")

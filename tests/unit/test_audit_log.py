@@ -10,19 +10,19 @@ import sqlalchemy as sa
 
 from coordinator.audit.log import append, entries, verify_chain
 from coordinator.audit.masking import SecretMask, holds_secret, install_masking, mask
-from coordinator.storage.database import migrate, open_database, reading, writing
+from coordinator.storage.database import reading, writing
 from coordinator.storage.tables import audit_events, meta
 from shared.domain.clock import FixedClock, from_text
 from shared.domain.errors import BrokenChain, InvalidMessage
 from shared.domain.invitation import new_secret
+from tests.desk import open_tables
 
 CLOCK = FixedClock(from_text("2026-11-21T12:00:00Z"))
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> sa.Engine:
-    engine = open_database(f"sqlite:///{tmp_path / 'c.db'}")
-    migrate(engine)
+    engine = open_tables(tmp_path)
     with writing(engine) as connection:
         for number in range(1, 5):
             append(connection, CLOCK, "account:ada", "member.suspended", f"mem_{number}", {"n": number})
@@ -36,9 +36,7 @@ def test_an_untouched_chain_holds(engine: sa.Engine) -> None:
 
 
 def test_an_empty_chain_holds(tmp_path: Path) -> None:
-    engine = open_database(f"sqlite:///{tmp_path / 'empty.db'}")
-    migrate(engine)
-    with reading(engine) as connection:
+    with reading(open_tables(tmp_path)) as connection:
         assert verify_chain(connection).seq == 0
 
 

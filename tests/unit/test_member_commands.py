@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from coordinator.registry.build import KeepRequest, weights_only
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
 from participant.cli import app
-from participant.comparison import Task, compare
+from participant.comparison import Task, compare, raw_numbers, raw_words
 from participant.heads.fitting import fit_on_release, predict_files
 from participant.heads.store import list_heads, load_head
 from participant.home import Home
@@ -31,15 +33,16 @@ from tests.release_kit import Kit, make_used_kit
 
 SPEC = ExtractorSpec("fixed-mlp", 1, 16, 16, 8, (0.5,), (0.25,), {"hidden": 8, "grid": 2, "scales": 1})
 BACKBONE = ExtractorSpec("small-gn", 3, 24, 24, 16, (0.5,), (0.25,), {"width": 8})
+LARGE = replace(BACKBONE, height=48, width=48)
 WORDS = ExtractorSpec("ngram-bag", 1, 1, 48, 16, kind=RecordKind.TEXT)
 
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    """digits-1, and two extractors that nobody here trained: backbone-1 of pictures and words-1 of texts."""
+    """digits-1, and what nobody here trained: backbone-1 of pictures, large-1 of larger ones, words-1 of texts."""
     folder = tmp_path_factory.mktemp("commands")
     kit = make_used_kit(folder, SPEC)
-    for name, spec in (("backbone", BACKBONE), ("words", WORDS)):
+    for name, spec in (("backbone", BACKBONE), ("large", LARGE), ("words", WORDS)):
         tensors, layout = starting_weights(spec, seed=3)
         write_weights(folder / f"{name}.safetensors", tensors, spec, layout)
         source = Source(SourceKind.RANDOM, "Sees by chance.", "Apache-2.0", "this software")
@@ -145,3 +148,41 @@ def test_public_backbone_stands_beside_the_consortiums_and_nothing_leaves_the_fo
     assert run(home, "head", "compare", "digits-1", *task, "--public", "words-1") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "digits-1 reads images, words-1 texts" in said and "Nothing was measured" in said
+
+
+def test_large_pictures_are_averaged_for_the_head_on_raw_pixels_and_it_is_said(
+    kit: Kit, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(Shelf(kit.home).folder("large", 1), home.releases / "large-1")
+    assert run(home, "head", "compare", "large-1", "--data", "halves", "--test", "halves") == 0
+    found = json.loads((home.root / "comparison.json").read_text())
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "raw pixels, 2×2 means  " in line)
+    assert f"{found['raw_pixels'][0]:.3f}" in line and found["raw_pixels"][0] > 0.9
+    assert found["raw_numbers"] == "raw pixels, 2×2 means"
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "width", "side"),
+    [(1, 28, 28, 1), (1, 64, 64, 1), (3, 32, 32, 1), (3, 64, 64, 2), (3, 224, 224, 7), (1, 1, 5000, 2)],
+)
+def test_raw_pixels_are_left_alone_where_they_are_few(
+    channels: int, height: int, width: int, side: int
+) -> None:
+    spec = ExtractorSpec("small-gn", channels, height, width, 8)
+    module, numbers = raw_numbers(spec)
+    x = torch.rand(2, channels, height, width)
+    made = module(x)
+    assert made.shape == (2, numbers.embedding_dim) and numbers.embedding_dim <= 4096
+    assert raw_words(spec) == ("raw pixels" if side == 1 else f"raw pixels, {side}×{side} means")
+    if side == 1:
+        assert torch.equal(made, x.flatten(1))
+    else:
+        torch.testing.assert_close(made[:, 0], x[:, 0, :side, :side].mean(dim=(1, 2)))
+
+
+def test_a_block_that_the_edge_cuts_is_the_mean_of_what_is_left_of_it() -> None:
+    x = torch.rand(1, 1, 65, 65)
+    made = raw_numbers(ExtractorSpec("small-gn", 1, 65, 65, 8))[0](x)
+    assert made.shape == (1, 33 * 33)
+    torch.testing.assert_close(made[0, -1], x[0, 0, 64, 64])
+    torch.testing.assert_close(made[0, 32], x[0, 0, :2, 64].mean())

@@ -19,7 +19,7 @@ from coordinator.registry.library import ShelfState, StandardLibrary, standard_l
 from coordinator.registry.publish import publish
 from coordinator.registry.service import ReleaseService
 from coordinator.registry.shelf import Shelf, yank
-from coordinator.storage.database import migrate, open_database, reading
+from coordinator.storage.database import reading
 from shared.console import run_arguments
 from shared.domain.clock import SystemClock
 from shared.domain.errors import AlreadyExists, Broken, InvalidConfig, NotFound
@@ -35,6 +35,7 @@ from shared.release.envelope import read_document
 from shared.release.limits import MANIFEST_BYTES
 from shared.release.manifest import parse_manifest
 from shared.verification import verify_extractor
+from tests.desk import open_tables
 from tests.library_kit import SPEC
 from tests.patience import PATIENCE_S
 from tests.release_kit import Kit, make_kit
@@ -72,8 +73,7 @@ def keeping(kit: Kit) -> Keep:
 
 
 def service_of(kit: Kit) -> tuple[ReleaseService, sa.Engine]:
-    engine = open_database(f"sqlite:///{kit.home}/coordinator.db")
-    migrate(engine)
+    engine = open_tables(kit.home)
     return ReleaseService(kit.home, engine, kit.clock), engine
 
 

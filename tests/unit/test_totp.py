@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from coordinator.members import totp
 from coordinator.members.accounts import AccountService
 from coordinator.members.seal import Seal
-from coordinator.storage.database import migrate, open_database, reading, writing
+from coordinator.storage.database import reading, writing
 from coordinator.storage.tables import recovery_codes, second_factors
 from shared.domain.clock import FixedClock, from_text
 from shared.domain.consortium import Role
 from shared.domain.errors import AlreadyExists, Broken, NotFound, SignInFailed
-from tests.desk import CHEAP_HASHER, PASSWORD
+from tests.desk import CHEAP_HASHER, PASSWORD, open_tables
 
 
 class Person:
@@ -24,8 +24,7 @@ class Person:
 
     def __init__(self, home: Path) -> None:
         self.clock = FixedClock(from_text("2026-11-21T12:00:00Z"))
-        self.engine = open_database(f"sqlite:///{home / 'c.db'}")
-        migrate(self.engine)
+        self.engine = open_tables(home)
         self.seal = Seal(home / "seal.key")
         self.accounts = AccountService(self.engine, self.clock, CHEAP_HASHER, self.seal)
         self.id = self.accounts.create("ada", Role.ADMIN, PASSWORD, "operator").id
