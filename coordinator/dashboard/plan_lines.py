@@ -18,7 +18,7 @@ _LABELS: Mapping[str, str] = {
     "consortium": "Consortium",
     "format": "Format",
     "privacy.noise_multiplier": "Noise multiplier σ",
-    "privacy.target_epsilon": "ε promised",
+    "privacy.target_epsilon": "Target ε",
     "starting_release.release": "Starts from the release",
     "starting_release.manifest_digest": "Manifest of that release",
     "starting_weights": "Starting weights",

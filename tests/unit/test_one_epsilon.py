@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -35,11 +36,16 @@ def report_of(kit: Kit, *audit: red_team.AuditRow, alone: float) -> red_team.Red
     )
 
 
-def page_with(report: red_team.RedteamReport, kit: Kit, folder: Path) -> str:
-    """The page of the kit's release beside the gate's report on it."""
+def page_with(report: red_team.RedteamReport, kit: Kit, folder: Path, *, old: bool = False) -> str:
+    """The page of the kit's release beside the gate's report on it; `old`: from before it had the second number."""
     kit.publish()
     board = open_board(kit.home, folder)
-    red_team.write_report(report, gate_folder(board.home, str(kit.plan.digest)))
+    place = gate_folder(board.home, str(kit.plan.digest))
+    red_team.write_report(report, place)
+    if old:
+        written = json.loads((place / red_team.JSON_FILE).read_text("utf-8"))
+        del written["epsilon_alone"]
+        (place / red_team.JSON_FILE).write_text(json.dumps(written), "utf-8")
     said = words(board.browser("Otto").get("/privacy/digits/1"))
     board.coordinator.carrier.stop()
     board.coordinator.engine.dispose()
@@ -55,6 +61,8 @@ def test_red_teams_line_on_a_plan_of_mode_secure_names_what_is_left_alone(tmp_pa
     report = report_of(kit, *audit, alone=2.5)
     assert "ε = 0.896 at δ = 1e-05 for its whole run; alone: 2.500." in red_team.page(report)
     said = page_with(report, kit, tmp_path / "board")
+    assert "The plan claims ε 0.896 , alone: 2.500, at δ 1e-05 for its whole run" in said
+    said = page_with(report, kit, tmp_path / "older", old=True)
     assert "The plan claims ε 0.896 , alone: 2.500, at δ 1e-05 for its whole run" in said
 
 
