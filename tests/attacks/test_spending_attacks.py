@@ -21,7 +21,8 @@ from shared.domain.errors import BrokenChain, CertificateWrong, OverlappingData,
 from shared.domain.plan import Plan
 from shared.domain.release import CohortRound
 from shared.domain.run import RoundState
-from shared.privacy.ledger import Ledger
+from shared.release.lineage import Link
+from shared.verification import VerifiedRelease
 from shared.wire.rounds import PROTOCOL_VERSION, RoundRequest
 from tests.desk import Desk
 from tests.simulator import ConsortiumSimulator
@@ -151,20 +152,24 @@ def test_certificate_that_hides_a_round_is_caught_by_the_members_own_ledger(sim:
     member = sim.members[0]
     for number in (1, 2):
         member.answer(request(sim, number=number))
-    charged = Ledger.read(member.home.ledger).charged_in(RUN, last_round=2)
-    line = SimpleNamespace(events=charged[:1])
-    rounds = tuple(CohortRound(n, RoundState.CLOSED, (member.id,), (member.id,)) for n in (1, 2))
-    certificate = SimpleNamespace(run_id=RUN, rounds=rounds, member=lambda member_id: line)
-    release = SimpleNamespace(certificate=certificate, manifest=SimpleNamespace(release="tiny-1"))
+
+    def released(run_id: str, *asked: str) -> VerifiedRelease:
+        """What a verified release tells of its rounds, one for each of `asked`."""
+        rounds = tuple(
+            CohortRound(number, RoundState.CLOSED, (who,), (who,))
+            for number, who in enumerate(asked, start=1)
+        )
+        certificate = SimpleNamespace(run_id=run_id, rounds=rounds)
+        line = (Link("tiny-1", "", sim.agreed, certificate),)  # type: ignore[attr-defined, arg-type]
+        return SimpleNamespace(line=line)  # type: ignore[return-value]
+
     with pytest.raises(CertificateWrong, match="paid for 2 steps .* lists 1"):
-        check_against_ledger(member.home, release)  # type: ignore[arg-type]
-    line.events = (replace(charged[0], count=2),)
-    check_against_ledger(member.home, release)  # type: ignore[arg-type]
+        check_against_ledger(member.home, released(RUN, member.id, "mem_somebody"))
+    check_against_ledger(member.home, released(RUN, member.id, member.id))
 
     # Under another name the ledger knows nothing of the run, so nothing would be too little.
-    certificate.run_id, line.events = "run_00000000beef", charged[:1]
     with pytest.raises(CertificateWrong, match="round 1 of run run_00000000beef, and its ledger never paid"):
-        check_against_ledger(member.home, release)  # type: ignore[arg-type]
+        check_against_ledger(member.home, released("run_00000000beef", member.id, "mem_somebody"))
 
 
 def test_ticket_of_before_a_restart_is_void(sim: ConsortiumSimulator) -> None:

@@ -79,7 +79,7 @@ def test_table_shows_the_nearest_and_says_of_how_many() -> None:
     found = [of(epsilon / 2.0) for epsilon in range(1, 21)]
     near = nearest(found, 1.0)
     text = TEMPLATES.get_template("plans/measured.html").render(check=Check, measured=found, near=near)
-    assert "12 of 20 earlier runs named x, those nearest to ε 1" in text
+    assert "12 of 20 earlier runs named x, those nearest to target ε 1" in text
     assert len(near) == MOST_SHOWN and "/runs/run_0.5" in text and "/runs/run_10" not in text
     whole = TEMPLATES.get_template("plans/measured.html").render(
         check=Check, measured=found[:3], near=found[:3]
