@@ -66,8 +66,7 @@ class Consortium:
 
 
 def initialise(demo: Consortium, tell: Tell) -> None:
-    """The coordinator: keys, certificate authority, fingerprint; then its server."""
-    write_organisations(demo.root / "data")
+    """The coordinator: keys, certificate authority, fingerprint; then its server. And the organisations' pictures."""
     said = demo.as_admin(
         "init", "Demo consortium", "--port", str(demo.port), "--public-releases", "--name", "localhost",
         "--name", "127.0.0.1",
@@ -79,6 +78,7 @@ def initialise(demo: Consortium, tell: Tell) -> None:
     server = demo.processes.start(
         "coordinator", "commonlens-coordinator", "serve", "--home", str(demo.coordinator)
     )
+    write_organisations(demo.root / "data")
     wait_for_server(server, demo.url, demo.coordinator / "keys" / "ca.pem")
     tell(f"coordinator at {demo.url}, CA fingerprint {demo.fingerprint[:19]}…")
 
@@ -118,9 +118,10 @@ def add_data(demo: Consortium, tell: Tell) -> None:
 
 def agree(demo: Consortium, tell: Tell) -> None:
     """Contributors approve each other; an admin proposes the plan; each one's policy checks it and consents."""
-    # In one process they can compare fingerprints by looking; operators do it on the phone.
-    demo.processes.run(*(demo.as_member(o, "peers", "approve", "--all", "--yes") for o in CONTRIBUTORS))
-    said = demo.as_admin("plan", "propose", str(PLAN_FILE))
+    propose = ("commonlens-coordinator", "plan", "propose", str(PLAN_FILE), "--home", str(demo.coordinator))
+    # On one machine they can compare fingerprints by looking; operators do it on the phone.
+    approve = (demo.as_member(o, "peers", "approve", "--all", "--yes") for o in CONTRIBUTORS)
+    said, *_ = demo.processes.run(Command(propose), *approve)
     demo.plan_digest = said.split()[-1]
     demo.processes.run(*(demo.as_member(o, "plan", "consent", demo.plan_digest) for o in CONTRIBUTORS))
     tell(f"{len(CONTRIBUTORS)} contributors consented to plan {demo.plan_digest[:23]}…")
@@ -139,6 +140,7 @@ def train(demo: Consortium, on_round: OnRound) -> None:
             spent[done] = epsilon(events, plan.privacy.delta)
         on_round(done, plan.rounds, spent[done])
         time.sleep(LOOK_AGAIN_S)
+    client.close()  # a coordinator that ends waits for whoever is connected
     demo.as_admin("run", "watch", demo.run_id)  # fails with the reason unless the run is complete
 
 
@@ -162,25 +164,18 @@ def publish(demo: Consortium, tell: Tell) -> None:
     tell(f"{demo.release} published; a stranger pulled it and {said.count('✓')} proofs hold")
 
 
-def fit_heads(demo: Consortium, tell: Tell) -> None:
-    """Every member pulls the release (fitting does that where it is not here yet) and fits its private head."""
-    words = ("head", "fit", demo.release, "--data", "own", "--test", "test", "--name", "digits")
-    demo.processes.run(*(demo.as_member(o, *words) for o in ORGANISATIONS))
-    tell(f"{len(ORGANISATIONS)} private heads fitted, none of them leaves its folder")
-
-
-def compare(demo: Consortium, tell: Tell) -> None:
-    """What it was worth: alone, fixed features, raw pixels, consortium; each at home."""
+def fit_and_compare(demo: Consortium, tell: Tell) -> None:
+    """Every member pulls the release and fits its private head; then, at home, what the consortium was worth to it."""
+    data = ("--data", "own", "--test", "test")
+    unseen = ("--unseen", "unseen", "--unseen-test", "unseen-test")
     demo.processes.run(
-        *(
-            demo.as_member(
-                o, "head", "compare", demo.release, "--data", "own", "--test", "test",
-                "--unseen", "unseen", "--unseen-test", "unseen-test",
-            )
-            for o in ORGANISATIONS
-        )
-    )  # fmt: skip
-    tell("every member compared the consortium with doing without it")
+        *(demo.as_member(o, "head", "fit", demo.release, *data, "--name", "digits") for o in ORGANISATIONS),
+        *(demo.as_member(o, "head", "compare", demo.release, *data, *unseen) for o in ORGANISATIONS),
+    )
+    tell(
+        f"{len(ORGANISATIONS)} private heads fitted, none of them leaves its folder; every member compared the "
+        "consortium with doing without it"
+    )
 
 
 def look_into_library(demo: Consortium, tell: Tell) -> None:
