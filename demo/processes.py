@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -52,15 +51,16 @@ class Processes:
             return list(pool.map(_finish, commands))
 
     def close(self) -> None:
-        """End all background processes, politely first."""
-        for process in self._running:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self._running:
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        """End all background processes, politely first; the coordinator, which came first, when its nodes are gone."""
+        coordinator, nodes = self._running[:1], self._running[1:]
+        for together in (nodes, coordinator):
+            for process in together:
+                process.terminate()
+            for process in together:
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
         self._running.clear()
 
 
