@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ WAYS = ("alone", "fixed_features", "raw_pixels", "consortium", "unseen_fixed_fea
 
 def write_report(demo: Consortium) -> Json:
     """report.json under the demo's root; returns what is in it."""
-    client = Operator(demo.coordinator).client()
-    plan = build(Plan, client.get(f"/plans/{demo.plan_digest}")["plan"], "plan")
+    with closing(Operator(demo.coordinator).client()) as client:
+        plan = build(Plan, client.get(f"/plans/{demo.plan_digest}")["plan"], "plan")
+        rounds = client.get(f"/runs/{demo.run_id}")["rounds"]
     report: Json = {
         "members": [_member(demo, organisation, plan) for organisation in ORGANISATIONS],
-        "rounds": _rounds(demo, plan, client.get(f"/runs/{demo.run_id}")["rounds"]),
+        "rounds": _rounds(demo, plan, rounds),
         "release": {
             "id": demo.release,
             "path": str(demo.root / "stranger" / demo.release),

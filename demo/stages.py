@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,17 +131,17 @@ def agree(demo: Consortium, tell: Tell) -> None:
 def train(demo: Consortium, on_round: OnRound) -> None:
     """Start the run and follow it to its end."""
     demo.run_id = demo.as_admin("run", "start", demo.plan_digest).strip()
-    client = Operator(demo.coordinator).client()
-    plan = build(Plan, client.get(f"/plans/{demo.plan_digest}")["plan"], "plan")
-    spent: dict[int, float] = {0: 0.0}
-    while (run := client.get(f"/runs/{demo.run_id}"))["state"] == "running":
-        done = run["current_round"]
-        if done not in spent:
-            events: list[GaussianEvent] = [e for n in range(1, done + 1) for e in plan.events_of_round(n)]
-            spent[done] = epsilon(events, plan.privacy.delta)
-        on_round(done, plan.rounds, spent[done])
-        time.sleep(LOOK_AGAIN_S)
-    client.close()  # a coordinator that ends waits for whoever is connected
+    # Closed at once: a coordinator that ends waits for whoever is connected.
+    with closing(Operator(demo.coordinator).client()) as client:
+        plan = build(Plan, client.get(f"/plans/{demo.plan_digest}")["plan"], "plan")
+        spent: dict[int, float] = {0: 0.0}
+        while (run := client.get(f"/runs/{demo.run_id}"))["state"] == "running":
+            done = run["current_round"]
+            if done not in spent:
+                events: list[GaussianEvent] = [e for n in range(1, done + 1) for e in plan.events_of_round(n)]
+                spent[done] = epsilon(events, plan.privacy.delta)
+            on_round(done, plan.rounds, spent[done])
+            time.sleep(LOOK_AGAIN_S)
     demo.as_admin("run", "watch", demo.run_id)  # fails with the reason unless the run is complete
 
 
