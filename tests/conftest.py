@@ -52,6 +52,7 @@ LONGEST = (
     "e2e/test_walk",
     "e2e/test_crash",
     "browser/test_admin_walk",
+    "e2e/test_crash_local",
     "browser/test_every_page",
     "contracts/test_api_fuzz",
     "unit/test_evaluate_commands",

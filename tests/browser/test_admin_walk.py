@@ -21,6 +21,7 @@ from shared.domain.clock import SystemClock
 from shared.domain.consortium import Role
 from tests.browser.chromium import PASSWORD, Person, chromium, person
 from tests.e2e.consortium import Consortium, Organisation, call, consortium, draw_pictures
+from tests.workers_kit import FORM, lay_probe
 
 SCREENSHOTS = os.environ.get("COMMONLENS_SCREENSHOTS", "")
 ROUNDS = 3
@@ -34,6 +35,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
         engine = open_database(read_config(made.home).database(made.home))
         AccountService(engine, SystemClock()).create("Ada Lovelace", Role.ADMIN, PASSWORD, "operator")
         engine.dispose()
+        lay_probe(made.home, FORM)  # of the form before the admin types into it
         yield made
 
 

@@ -15,6 +15,7 @@ from shared.domain.consortium import Purpose
 from tests.browser.chromium import Person, chromium, person
 from tests.dashboard_kit import Board, open_board
 from tests.desk import PASSWORD, enrolment, served
+from tests.workers_kit import FORM, TINY, lay_probe
 
 SMALL = {
     "extractor_name": "tiny",
@@ -25,9 +26,6 @@ SMALL = {
     "options.fixed-mlp.grid": "2",
     "rounds": "3",
 }
-NEW_EXTRACTOR_MS = 120_000.0
-"""It is built and timed once, by a process that imports torch first."""
-
 PATIENCE_MS = 30_000.0
 """For what takes a moment on a machine that is not busy."""
 expect.set_options(timeout=PATIENCE_MS)
@@ -37,6 +35,7 @@ expect.set_options(timeout=PATIENCE_MS)
 def consortium(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Board, str]]:
     """A coordinator with three contributors, behind TLS, and its address."""
     board = open_board(prepared_home, tmp_path_factory.mktemp("plan-form") / "coordinator")
+    lay_probe(board.home, FORM, TINY)
     for name in ("South", "East"):
         secret = board.room.invitations.invite(name, Purpose.CONTRIBUTE, "operator")[1]
         board.room.members.enrol(enrolment(secret))
@@ -68,7 +67,7 @@ def ada(window: Person) -> Iterator[Person]:
     window.page.locator("#settings > summary").click()
     for key, text in SMALL.items():
         field(window.page, key).fill(text)
-    expect(window.page.locator("#check")).to_contain_text("No run named tiny", timeout=NEW_EXTRACTOR_MS)
+    expect(window.page.locator("#check")).to_contain_text("No run named tiny")
     checked(window.page, 8.0)
     yield window
     window.page.unroute_all()

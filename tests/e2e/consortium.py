@@ -29,17 +29,16 @@ from PIL import Image
 
 from coordinator.cli import app as coordinator_app
 from coordinator.operator import Operator
-from coordinator.workers.redteam import PASSED_FILE
 from participant.cli import app as participant_app
 from participant.enrol import read_link
 from participant.home import Home
 from shared.console import run_arguments
 from shared.domain.crash_points import VARIABLE
-from shared.domain.files import write_json
+from shared.domain.extractor import ExtractorSpec
 from shared.privacy.ledger import Ledger, LedgerView
-from shared.wire.enrolment import software_version
 from tests.e2e.nursery import Child, Nursery
 from tests.patience import PATIENCE_S
+from tests.workers_kit import pass_gate
 
 BIN = Path(sys.executable).parent
 SIDE_PIXELS = 8
@@ -71,6 +70,11 @@ target_epsilon = 4.0
 clip_norm_l2 = 1.0
 sampling_rate = 0.3
 """
+
+EXTRACTOR = ExtractorSpec(
+    "fixed-mlp", 1, SIDE_PIXELS, SIDE_PIXELS, 8, (0.5,), (0.5,), {"kernel": 5, "grid": 2, "hidden": 8}
+)
+"""Of PLAN."""
 
 
 @dataclass(frozen=True)
@@ -271,10 +275,8 @@ class Consortium:
         return self.admin("plan", "propose", path).last
 
     def pass_gate(self, plan: str) -> None:
-        """As the red team leaves it: twelve seconds of a processor, and test_walk.py publishes behind the real one."""
-        folder = self.home / "redteam" / plan.removeprefix("sha256:")[:16]
-        folder.mkdir(parents=True)
-        write_json(folder / PASSED_FILE, {"plan_digest": plan, "version": software_version()})
+        """test_walk.py publishes behind the real red team."""
+        pass_gate(self.home, plan)
 
     def start_run(self, digest: str, but: str = "") -> str:
         """Every active member `but` one consents, as one consent pays for one run; then it begins; its id."""
@@ -346,7 +348,8 @@ def consortium(
     `warm`: its processes come from a nursery, all but the `cold` ones. `exports`: releases have files for others, too.
     """
     port = free_port()
-    nursery = Nursery() if warm else None
+    of_the_run = folder.parent.parent if "PYTEST_XDIST_WORKER" in os.environ else folder.parent
+    nursery = Nursery(of_the_run) if warm else None
     made = Consortium(folder, port, nursery, cold)
     try:
         line = made.admin("init", "Shapes together", "--port", port, "--public-releases")

@@ -12,7 +12,8 @@ from coordinator.storage.database import open_database, reading
 from participant.consents import reviewed_plan
 from participant.home import Home
 from shared.domain.privacy import Charge, GaussianEvent
-from tests.e2e.consortium import Consortium, Organisation
+from tests.e2e.consortium import EXTRACTOR, Consortium, Organisation
+from tests.workers_kit import lay_probe
 
 ROUNDS = 4
 SIZES = {"a": (60, 3), "b": (50, 2), "c": (40, 2), "d": (30, 3)}
@@ -21,6 +22,7 @@ SIZES = {"a": (60, 3), "b": (50, 2), "c": (40, 2), "d": (30, 3)}
 
 def propose(shapes: Consortium) -> str:
     """A plan of mode secure that needs all four: a member that stays away stops it."""
+    lay_probe(shapes.home, EXTRACTOR)
     return shapes.propose(ROUNDS, quorum=4)
 
 

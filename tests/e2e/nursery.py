@@ -3,8 +3,9 @@
 What runs is the same code in a process of its own, which a test can kill like any other. The crash tests start
 dozens of them, and importing torch each time would prove nothing; test_walk.py starts its own as an operator does.
 
-As a program: reads one JSON line for each process to start, {"argv", "log", "environment"}, and writes one for each
-that was started, {"started": pid}, or ended, {"ended": pid, "status": …}.
+All workers of a test run share one parent: who needs it first starts it, and it ends when nobody is connected. It is
+given a socket that listens. Each connection says with a JSON line what to start, {"argv", "log", "environment"}, and is
+told of each of its processes when it was started, {"started": pid}, and when it ended, {"ended": pid, "status": …}.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # as a program it is started by its path
 
 from participant.allocator import SETTINGS
+from shared.domain.locking import held_lock
 
 WARM = (
     "participant.engine.serve",
@@ -36,14 +40,12 @@ WARM = (
 class Nursery:
     """The parent, seen from a test."""
 
-    def __init__(self) -> None:
-        self._parent = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | SETTINGS | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        )
+    def __init__(self, folder: Path) -> None:
+        """The one whose door is in `folder`: a test run's own, the same for all its workers."""
+        self._door = folder / "nursery"
+        self._parent: subprocess.Popen[bytes] | None = None
+        with held_lock(folder / "nursery.lock"):
+            self._line = self._join() or self._begin()
         self._status: dict[int, int] = {}
         self._told = threading.Condition()
         self._started: list[int] = []
@@ -51,10 +53,8 @@ class Nursery:
 
     def start(self, argv: list[str], log: Path, environment: dict[str, str]) -> Child:
         """argv as for a process of its own: the first word is the path of one of our commands."""
-        assert self._parent.stdin is not None
         line = {"argv": argv, "log": str(log), "environment": environment}
-        self._parent.stdin.write(json.dumps(line) + "\n")
-        self._parent.stdin.flush()
+        self._line.sendall(json.dumps(line).encode() + b"\n")
         with self._told:
             assert self._told.wait_for(lambda: bool(self._started), 60.0), "the nursery did not answer"
             return Child(self._started.pop(), self)
@@ -72,21 +72,47 @@ class Nursery:
             return self._status[pid]
 
     def end(self) -> None:
-        """No more processes; those that run are ended by their tests."""
-        assert self._parent.stdin is not None
-        self._parent.stdin.close()
-        self._parent.wait(20.0)
+        """No more processes; those that run are ended by their tests. The last to leave ends the parent."""
+        self._line.shutdown(socket.SHUT_RDWR)
+        if self._parent is not None:
+            with suppress(subprocess.TimeoutExpired):  # others may be connected
+                self._parent.wait(2.0)
+
+    def _join(self) -> socket.socket | None:
+        line = socket.socket(socket.AF_UNIX)
+        try:
+            line.connect(str(self._door))
+        except (FileNotFoundError, ConnectionRefusedError):
+            line.close()
+            return None
+        return line
+
+    def _begin(self) -> socket.socket:
+        """Start a parent and connect to it: that waits for nothing that it imports."""
+        self._door.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(self._door))
+            listening.listen()
+            self._parent = subprocess.Popen(
+                [sys.executable, __file__, str(self._door), str(listening.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[listening.fileno()],
+                env=os.environ | SETTINGS | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+            )
+            line = self._join()
+        assert line is not None
+        return line
 
     def _listen(self) -> None:
-        assert self._parent.stdout is not None
-        for text in self._parent.stdout:
-            event: dict[str, int] = json.loads(text)
-            with self._told:
-                if "started" in event:
-                    self._started.append(event["started"])
-                else:
-                    self._status[event["ended"]] = event["status"]
-                self._told.notify_all()
+        with self._line, self._line.makefile() as events:
+            for text in events:
+                event: dict[str, int] = json.loads(text)
+                with self._told:
+                    if "started" in event:
+                        self._started.append(event["started"])
+                    else:
+                        self._status[event["ended"]] = event["status"]
+                    self._told.notify_all()
 
 
 class Child:
@@ -113,30 +139,84 @@ class Child:
         self.send_signal(signal.SIGKILL)
 
 
-def main() -> None:
+class _Parent:
     """The parent itself. It starts no thread, so that a fork of it is sound."""
+
+    def __init__(self, door: Path, listening: socket.socket) -> None:
+        self._door, self._listening = door, listening
+        self._unread: dict[socket.socket, bytes] = {}
+        """Who is connected, and the beginning of a line that has not come whole."""
+        self._asked_by: dict[int, socket.socket] = {}
+        """Process → who is told of its end."""
+        self._watch = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        """Until nobody is connected any more."""
+        reaped, woken = os.pipe()
+        os.set_blocking(woken, False)
+        signal.set_wakeup_fd(woken)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._listening.setblocking(False)
+        self._watch.register(reaped, selectors.EVENT_READ)
+        self._watch.register(self._listening, selectors.EVENT_READ)
+        self._take_in()
+        while self._unread or self._somebody_came_at_the_last_moment():
+            for key, _ in self._watch.select():
+                if key.fileobj is self._listening:
+                    self._take_in()
+                elif key.fileobj == reaped:
+                    os.read(reaped, 65536)
+                    self._reap()
+                else:
+                    self._hear(key.fileobj)
+
+    def _take_in(self) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                line, _ = self._listening.accept()
+                line.setblocking(True)
+                self._unread[line] = b""
+                self._watch.register(line, selectors.EVENT_READ)
+
+    def _somebody_came_at_the_last_moment(self) -> bool:
+        """Nobody finds the door after this: who is not among those that are let in here starts a parent of its own."""
+        self._door.unlink(missing_ok=True)
+        self._take_in()
+        return bool(self._unread)
+
+    def _hear(self, line: Any) -> None:
+        try:
+            piece = line.recv(65536)
+        except ConnectionError:
+            piece = b""
+        if not piece:
+            self._watch.unregister(line)
+            del self._unread[line]
+            line.close()
+            return
+        *whole, self._unread[line] = (self._unread[line] + piece).split(b"\n")
+        for text in whole:
+            pid = _fork(json.loads(text))
+            self._asked_by[pid] = line
+            _tell(line, started=pid)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            _tell(self._asked_by.pop(pid), ended=pid, status=os.waitstatus_to_exitcode(status))
+
+
+def main() -> None:
+    """Import everything, then be the parent."""
     for name in WARM:
         __import__(name)
     gc.freeze()  # a child that looks for cycles in what was imported would get a copy of all of it
-    reaped, woken = os.pipe()
-    os.set_blocking(woken, False)
-    signal.set_wakeup_fd(woken)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    watch = selectors.DefaultSelector()
-    watch.register(sys.stdin.buffer.raw, selectors.EVENT_READ)  # type: ignore[attr-defined]
-    watch.register(reaped, selectors.EVENT_READ)
-    unread = b""
-    while True:
-        for key, _ in watch.select():
-            piece = os.read(key.fd, 65536)
-            if key.fd == reaped:
-                _reap()
-                continue
-            if not piece:
-                return
-            *lines, unread = (unread + piece).split(b"\n")
-            for line in lines:
-                _tell(started=_fork(json.loads(line)))
+    _Parent(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))).run()
 
 
 def _fork(wanted: dict[str, Any]) -> int:
@@ -170,20 +250,9 @@ def _fork(wanted: dict[str, Any]) -> int:
         os._exit(status)
 
 
-def _reap() -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        _tell(ended=pid, status=os.waitstatus_to_exitcode(status))
-
-
-def _tell(**event: int) -> None:
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
+def _tell(line: socket.socket, **event: int) -> None:
+    with suppress(OSError):  # who asked may have left
+        line.sendall(json.dumps(event).encode() + b"\n")
 
 
 if __name__ == "__main__":

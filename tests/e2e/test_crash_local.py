@@ -15,8 +15,9 @@ import pytest
 from participant.consents import reviewed_plan
 from participant.home import Home
 from shared.domain.privacy import Mode
-from tests.e2e.consortium import Consortium, consortium, wait_for
+from tests.e2e.consortium import EXTRACTOR, Consortium, consortium, wait_for
 from tests.e2e.crashes import ROUNDS, charges, contributions, counted, crash_at, marker
+from tests.workers_kit import lay_probe
 
 STEPS_OF_MEMBERS = {"a": ("1", "3", "5", "8"), "b": ("2", "4", "6", "9")}
 STEPS_OF_COORDINATOR = ("10", "11", "12")
@@ -46,6 +47,7 @@ def check_accounts(pair: Consortium, plan_digest: str, run: str) -> None:
 
 
 def test_run_of_mode_local_survives_a_kill_at_every_step(pair: Consortium) -> None:
+    lay_probe(pair.home, EXTRACTOR)
     plan = pair.propose(ROUNDS, quorum=2)
     run = pair.start_run(plan)
     left = {name: list(steps) for name, steps in STEPS_OF_MEMBERS.items()}

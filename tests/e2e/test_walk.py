@@ -84,7 +84,7 @@ def test_member_reads_what_a_plan_makes_public_before_it_consents(shapes: Consor
 
 
 def test_stranger_verifies_a_pulled_release_offline(strangers_copy: Path) -> None:
-    done = command("commonlens", "verify", strangers_copy)
+    done = call(anybody_app, "verify", strangers_copy)
     assert done.code == 0, done.err
     assert all(name in done.out for name in PROOFS)
     assert "add or remove one record" in done.out
@@ -265,6 +265,7 @@ def test_stopping_coordinator_does_not_wait_for_a_client_that_only_holds_its_con
     ) as silent:  # answers no end of its connection while it is idle
         assert silent.get(f"{shapes.url}/api/v1/health").is_success
         shapes.coordinator.end()  # fails after 20 seconds
+    shapes.coordinator.nursery = shapes.nursery  # it started as an operator does once; now it starts warm
     shapes.serve()
 
 

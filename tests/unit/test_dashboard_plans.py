@@ -33,6 +33,7 @@ from shared.release.signing import SigningKey
 from tests.dashboard_kit import Board, open_board, words
 from tests.desk import enrolment, served
 from tests.full_board import rows
+from tests.workers_kit import TINY, lay_probe
 
 NAMES = ("South", "East", "West")
 SMALL = {
@@ -84,13 +85,11 @@ def join(board: Board) -> Consortium:
 
 
 @pytest.fixture(scope="module")
-def probed(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A starting folder where the small extractor was probed once: the worker takes seconds to start."""
-    made = join(open_board(prepared_home, tmp_path_factory.mktemp("probed") / "coordinator"))
-    made.propose()
-    made.coordinator.carrier.stop()
-    made.coordinator.engine.dispose()
-    return made.home / "starting"
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A starting folder where the small extractor was probed once."""
+    home = tmp_path_factory.mktemp("probed")
+    lay_probe(home, TINY)
+    return home / "starting"
 
 
 @pytest.fixture

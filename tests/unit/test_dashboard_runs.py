@@ -25,6 +25,7 @@ from shared.privacy.accountant import epsilon
 from shared.release.certificate import spends
 from tests.dashboard_kit import words
 from tests.runs_kit import RunBoard, runs
+from tests.workers_kit import pass_gate
 
 assert runs  # the fixture
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">'
@@ -325,6 +326,7 @@ def test_release_is_made_beside_the_page_and_shown_there(runs: RunBoard) -> None
 
 def test_release_that_cannot_be_made_says_why_on_the_page_and_in_the_log(runs: RunBoard) -> None:
     run = finished(runs)
+    pass_gate(runs.board.home, run.plan_digest)
     (runs.sim.starting / runs.sim.store.starting_weights(run.plan_digest)).unlink()
     browser = runs.browser()
     browser.post(f"/runs/{run.id}/releases", notes="A <third> member.")

@@ -138,12 +138,12 @@ def test_run_whose_checkpoint_moved_on_can_be_published_again(full: FullBoard) -
 
 
 def test_epsilon_of_the_chart_comes_as_csv(runs: RunBoard) -> None:
-    plan = runs.sim.secure_plan(rounds=30, evaluate_every=5)
+    plan = runs.sim.secure_plan(rounds=8, evaluate_every=4)
     run = runs.sim.start(plan)
     answer = runs.member_browser(0).get(f"/runs/{run.id}/epsilon.csv")
     assert answer.headers["content-type"].startswith("text/csv")
     rows = list(csv.DictReader(answer.text.splitlines()))
-    assert (rows[0]["charged_rounds"], rows[-1]["charged_rounds"]) == ("1", "30")
+    assert (rows[0]["charged_rounds"], rows[-1]["charged_rounds"]) == ("1", "8")
     whole = [
         epsilon(events, plan.privacy.delta) for events in (plan.events_of_run(), plan.events_alone_of_run())
     ]
