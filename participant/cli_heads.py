@@ -99,6 +99,7 @@ def compare(
     from participant.releases import open_release
     from shared.domain.files import write_json
     from shared.domain.strict import to_plain
+    from shared.verification import VerifiedRelease
 
     opened = open_release(Home(home), release)
     found = compare_ways(
@@ -110,7 +111,11 @@ def compare(
         out.print,
     )
     write_json(home / "comparison.json", to_plain(found))
+    this = (
+        "consortium" if isinstance(opened, VerifiedRelease) else release
+    )  # of the library: nobody trained it
     words = {"raw_pixels": found.raw_numbers, "public": public, "unseen_public": f"unseen {public}"}
+    words |= {"consortium": this, "unseen_consortium": f"unseen {this}"}
     for way, accuracy in to_plain(found).items():
         if isinstance(accuracy, list):
             called = words.get(way) or way.replace("_", " ")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import sys
 import traceback
 from typing import Final, NoReturn
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from shared.domain.errors import Broken, CommonlensError
+from shared.domain.printable import UNPRINTABLE
 
 DEBUG_VARIABLE: Final = "COMMONLENS_DEBUG"
 INTERRUPTED: Final = 130
@@ -31,8 +31,6 @@ _TITLES: Final = {
     "abandoned": "Abandoned",
     "broken": "Broken",
 }
-# Everything a terminal could take as a command, and marks that turn the direction of writing.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -80,7 +78,7 @@ def tell_error(error: Exception) -> int:
 
 def plain(text: str) -> str:
     """`text` from another party without characters that a terminal would obey."""
-    return _CONTROL.sub("\ufffd", text)
+    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def one_line(text: str) -> str:

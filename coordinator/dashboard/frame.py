@@ -60,6 +60,7 @@ def _environment() -> Environment:
         "size": words.size,
         "duration": words.duration,
         "moment": words.moment,
+        "short_digests": words.short_digests,
         "thousands": words.thousands,
     }
     environment.globals |= {"odds": words.odds, "ago": words.ago, "alone_text": alone_text}

@@ -21,9 +21,11 @@ from coordinator.registry.routes import send_file
 from coordinator.registry.service import MOST_REASON_CHARACTERS, Checked, ReleaseService
 from coordinator.registry.shelf import Shelf
 from shared.domain.errors import CommonlensError, Invalid, NotFound
-from shared.domain.release import LENS_PICTURE_FILE, AnyManifest, CatalogueEntry
+from shared.domain.release import LENS_FILE, LENS_PICTURE_FILE, AnyManifest, CatalogueEntry
+from shared.lens.profile_shape import read_profile
+from shared.lens.words import describe
 from shared.release.card import body_of
-from shared.release.envelope import read_bounded
+from shared.release.envelope import read_bounded, read_document
 from shared.release.manifest import card_of
 
 router = APIRouter(dependencies=[Depends(gate)])
@@ -155,6 +157,7 @@ def _facts(request: Request, entry: CatalogueEntry, checked: Checked | None) -> 
         "withdrawal": service.withdrawal(entry),
         "manifest": None,
         "has_lens": line.has_lens,
+        "seen": "",
         "card": (),
         "snippets": (),
         "previous": None,
@@ -170,6 +173,7 @@ def _facts(request: Request, entry: CatalogueEntry, checked: Checked | None) -> 
     previous = before(service, line.claimed.manifest)
     return facts | {
         "card": _card(service.folder(entry), line.claimed.manifest),
+        "seen": _seen(service.folder(entry), line.claimed.manifest),
         "manifest": line.claimed.manifest,
         "snippets": snippets(request, entry, line.claimed.manifest, trust),
         "signed_today": trust.release_key in line.claimed.signed_by,
@@ -186,6 +190,16 @@ def _changes(service: ReleaseService, previous: CatalogueEntry | None, entry: Ca
         return changes(service.claimed(previous), service.claimed(entry))
     except CommonlensError:
         return None
+
+
+def _seen(folder: Path, manifest: AnyManifest) -> str:
+    """Its lens profile in words; nothing where there is none that can be read."""
+    if LENS_FILE not in manifest.files:
+        return ""
+    try:
+        return describe(read_profile(read_document(folder / LENS_FILE, MOST_PICTURE_BYTES), LENS_FILE))
+    except CommonlensError:
+        return ""
 
 
 def _card(folder: Path, manifest: AnyManifest) -> tuple[Block, ...]:

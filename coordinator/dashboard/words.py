@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 
 from shared.domain.clock import from_text
 from shared.release.promise import epsilon_text, percent_text, right_at_most
+
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def short(digest: str) -> str:
@@ -61,6 +64,11 @@ def ago(text: str, now: datetime) -> str:
 def thousands(number: float) -> str:
     """`12,345`."""
     return f"{number:,.0f}"
+
+
+def short_digests(text: str) -> str:
+    """`text` with every SHA-256 in it cut to its first twelve digits: for reading, where the whole stands elsewhere."""
+    return _DIGEST.sub(lambda found: f"{found[0][:12]}…", text)
 
 
 def odds(epsilon: float | None, delta: float) -> str:

@@ -203,7 +203,9 @@ def _build_kept(
     weights = read_weights(folder / WEIGHTS_FILE, maximum_bytes=limits.WEIGHTS_BYTES)
     measured = export(folder, release)
     write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
-    card = write_kept_card(release, consortium, slot.created_at, request.source, weights.spec, measured)
+    card = write_kept_card(
+        release, consortium, slot.created_at, request.source, weights.spec, software_version(), measured
+    )
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
     return KeptManifest(
         consortium=consortium,

@@ -56,6 +56,8 @@ NEW_EXTRACTOR_NAME = re.compile(r"(?!.*--|.*-\Z)[a-z0-9][a-z0-9_-]{0,63}\Z")
 CHANNEL_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
 FILE_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 """A plain name, or one in one folder; what hubs' tools look for has capitals."""
+INERT_SUFFIXES = frozenset((".json", ".md", ".onnx", ".safetensors", ".svg", ".txt"))
+"""Of every file that a manifest may list. Programs that load releases run what ends in .py or .bin: none has one."""
 LATEST = "latest"
 """The channel that nobody moves: the highest number that is offered."""
 HIGHEST_NUMBER = 999_999

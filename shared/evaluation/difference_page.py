@@ -80,7 +80,8 @@ def _moves(console: Console, behaviour: Difference) -> None:
         [move.change, move.before.text(".2f"), move.after.text(".2f"), _more(move.more, "+.2f")]
         for move in behaviour.moves
     ]
-    _table(console, ("change", "before", "after", "difference"), rows)
+    # Three numbers with their intervals just fit into 80 columns.
+    _table(console, ("change", "before", "after", "difference"), rows, gap=0)
 
 
 def _spent(console: Console, found: ReleaseDifference) -> None:
@@ -138,8 +139,8 @@ def _more(more: Estimate, form: str, scale: float = 1.0) -> str:
     return f"{more.text(form, scale)}{' *' if more.beyond_chance else ''}"
 
 
-def _table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def _table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]], gap: int = 1) -> None:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
     for k, heading in enumerate(headings):
         table.add_column(heading, justify="right" if k else "left")
     for row in rows:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.plan import Plan
+from shared.domain.printable import UNPRINTABLE_IN_LINE
 from shared.domain.privacy import REPORTED_DELTA, Mode, PrivacyGuarantee
-from shared.domain.release import Certificate, CertificateMember, Source
+from shared.domain.release import Certificate, CertificateMember, Source, SourceKind
 from shared.domain.run import RoundState
 from shared.release.about import About, NoisedAccuracy, summarise, validation_text
 from shared.release.licence import OTHER, Licence, hub_metadata
 from shared.release.promise import epsilon_text, not_promised, percent_text, promise, right_at_most
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+|<>!~&])")
 _BEGINNING = re.compile(r"\A(\d*)([-=.])")
 """What would make a list, a rule or a heading of a line that begins with it."""
@@ -72,7 +73,11 @@ Each member's ε, unit one {plan.privacy.unit.value} added or removed, by {_code
 {_in_words(plan, certificate)} These numbers cover this release; each member's own ledger composes everything that it
 ever released.
 {_validation(about.validation, plan)}{_written(sections or {})}
-{_limits(plan)}
+{_limits()}
+
+What ε says nothing about:
+
+{_bullets(not_promised(plan))}
 
 ## Licence
 
@@ -89,9 +94,13 @@ def write_kept_card(
     created_at: str,
     source: Source,
     spec: ExtractorSpec,
+    software: str,
     sections: Sections | None = None,
 ) -> str:
-    """The card of an extractor that was not trained here: it saw no member's records."""
+    """The card of an extractor that was not trained here: it saw no member's records.
+
+    `software`: the version that made its files.
+    """
     return f"""{metadata(hub_metadata(Licence(source.licence)), spec, source.kind.value, [])}
 # {_escape(release)}
 
@@ -100,17 +109,46 @@ def write_kept_card(
 - {_use(spec)}
 - Kept since {created_at} in the library of **{_escape(consortium)}**. No member's records had a part in it, so there
   is no ε to state.
-- {_KINDS[source.kind.value]}: {_escape(source.origin)}.
+- {_KINDS[source.kind].is_a}: {_escape(source.origin)}.
 - Architecture {_code(spec.architecture)}.
 - Licence: {_escape(source.licence)}.
-{_written(sections or {})}{_check_it(spec)}"""
+{_written(sections or {})}
+{_limits([_KINDS[source.kind].limit])}
+{_check_it(spec)}
+## Made again
+
+{_KINDS[source.kind].again} The files beside them were made by {_code(f"commonlens {software}")}. {_MEASURES_AGAIN}
+"""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a kept card says of one kind of source."""
+
+    is_a: str
+    limit: str
+    again: str
 
 
 _KINDS = {
-    "classical": "A rule that people wrote, nothing was learned",
-    "random": "Random weights, to compare others with",
-    "public": "Public weights",
+    SourceKind.CLASSICAL: _Kind(
+        "A rule that people wrote, nothing was learned",
+        "It sees what its rule measures and nothing else, however many records you label.",
+        "Its numbers follow from the rule and the settings in `config.json`; nothing in it is random.",
+    ),
+    SourceKind.RANDOM: _Kind(
+        "Random weights, to compare others with",
+        "It learned nothing. An extractor that does no better on your records learned nothing that they need.",
+        "Its weights follow from the seed that is named above.",
+    ),
+    SourceKind.PUBLIC: _Kind(
+        "Public weights",
+        "What it was trained on, and what is wrong with that, only its origin can say. ε says nothing about the people "
+        "in those records: none was computed for them.",
+        "Its weights are those of its origin, by other names.",
+    ),
 }
+_MEASURES_AGAIN = "`commonlens reproduce . --root KEY` measures the numbers of\nthis card again."
 
 
 def metadata(licence: Mapping[str, str], spec: ExtractorSpec, kind: str, tags: Iterable[str]) -> str:
@@ -211,15 +249,13 @@ def _licence(licence: Licence, consortium: str) -> str:
     return f"The consortium's own terms, {_code(licence.name)}: {where}."
 
 
-def _limits(plan: Plan) -> str:
-    return f"""## Known limits
-
-- How well it does on records of yours: nothing on this card can say. Fit a head on some and hold others back.
-- Its embeddings compare with each other only. A head fitted on them is of no use with another release.
-
-What ε says nothing about:
-
-{_bullets(not_promised(plan))}"""
+def _limits(more: Iterable[str] = ()) -> str:
+    limits = (
+        "How well it does on records of yours: nothing on this card can say. Fit a head on some and hold others back.",
+        "Its embeddings compare with each other only. A head fitted on them is of no use with another release.",
+        *more,
+    )
+    return f"## Known limits\n\n{_bullets(limits)}"
 
 
 def _made_again(plan: Plan, run_id: str, certificate: Certificate, about: About) -> str:
@@ -229,8 +265,7 @@ def _made_again(plan: Plan, run_id: str, certificate: Certificate, about: About)
 Everything that is not noise or a record follows from the plan, which stands beside this card: plan
 {_code(certificate.plan_digest)}, starting weights {_code(plan.starting_weights)}, run {_code(run_id)}, software
 {_code(f"commonlens {about.software}")}. Noise and batches are drawn from each member's own cryptographic generator and
-kept by nobody, so the same weights cannot be made twice. `commonlens reproduce . --root KEY` measures the numbers of
-this card again.
+kept by nobody, so the same weights cannot be made twice. {_MEASURES_AGAIN}
 """
 
 
@@ -276,9 +311,9 @@ def _epsilon_at(guarantees: Iterable[PrivacyGuarantee], delta: float) -> str:
 
 def _code(text: str) -> str:
     """As it is, between backticks: for ids, digests and addresses."""
-    return f"`{_CONTROL.sub(' ', text).replace('`', ' ')}`"
+    return f"`{UNPRINTABLE_IN_LINE.sub(' ', text).replace('`', ' ')}`"
 
 
 def _escape(text: str) -> str:
     """Text that stays text, also where a line begins with it."""
-    return _BEGINNING.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\1", _CONTROL.sub(" ", text)))
+    return _BEGINNING.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\1", UNPRINTABLE_IN_LINE.sub(" ", text)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from shared.domain.canonical import Digest, digest_of
 from shared.domain.clock import from_text
@@ -14,6 +15,7 @@ from shared.domain.release import (
     CARD_FILE,
     FILE_NAME,
     FIRST_CARD_FILE,
+    INERT_SUFFIXES,
     KEPT_FILES,
     KEPT_FORMAT,
     MANIFEST_FORMAT,
@@ -119,6 +121,11 @@ def _check_files(manifest: AnyManifest) -> None:
         if not FILE_NAME.match(name) or name in BESIDE_THE_PROMISE:
             raise Invalid(
                 f"The manifest lists a file {name[:80]!r}, which is no name for one. Nothing was read."
+            )
+        if PurePosixPath(name).suffix not in INERT_SUFFIXES:
+            raise Invalid(
+                f"The manifest lists a file {name[:80]!r}. Only {', '.join(sorted(INERT_SUFFIXES))} are in a release, "
+                "which nothing that loads it runs. Nothing was read."
             )
         if not 0 <= file.size_bytes <= limits.RELEASE_BYTES:
             raise Invalid(f"The manifest gives {name} a size of {file.size_bytes} bytes. Nothing was read.")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,6 +26,7 @@ from shared.domain.errors import (
     every_error,
 )
 from shared.domain.ids import new_id
+from shared.domain.printable import UNPRINTABLE
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:commonlens:problem:"
@@ -48,7 +48,6 @@ _STATUS: tuple[tuple[type[CommonlensError], int], ...] = (
     (Broken, 500),
 )
 """The first line that fits decides."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def _read(response: Response) -> dict[str, Any] | None:
 
 def _clean(detail: str) -> str:
     """The other side's words, fit for a terminal: no control characters, bounded."""
-    return _CONTROL.sub(" ", detail)[:MAXIMUM_DETAIL_CHARACTERS]
+    return UNPRINTABLE.sub(" ", detail)[:MAXIMUM_DETAIL_CHARACTERS]
 
 
 def _title(kind: type[CommonlensError]) -> str:

@@ -150,6 +150,26 @@ WITHOUT_THE_KEY: list[tuple[str, Callable[[Path], None], int, type[CommonlensErr
         ProofFailed,
         "which is no name for one",
     ),
+    *(
+        (
+            f"the manifest promises {name}, which a program that loads the folder would run",
+            edit(
+                "manifest.json",
+                lambda m, name=name: m["signed"]["files"].update({name: {"digest": "", "size_bytes": 0}}),
+            ),
+            2,
+            ProofFailed,
+            "which nothing that loads it runs",
+        )
+        for name in (
+            "pytorch_model.bin",
+            "model.pt",
+            "modeling.py",
+            "1_Pooling/model.pkl",
+            "config",
+            "model.h5",
+        )
+    ),
     (
         "the trust file names the attacker's release key",
         edit("trust.json", lambda t: t["signed"].update(release_key="ab" * 32)),

@@ -100,6 +100,8 @@ def running(command: list[str], port: int, **environment: str) -> Iterator[int]:
 def coordinator(kit: Kit) -> Iterator[Server]:
     """As an operator starts it."""
     text = (kit.home / CONFIG_FILE).read_text()
+    # Filling the library takes minutes of a processor, which is to be measured doing something else.
+    (kit.home / CONFIG_FILE).write_text(f"{text}\n[library]\nfill = false\n")
     port = int(text.partition("port = ")[2].split()[0])
     command = [str(BIN / "commonlens-coordinator"), "serve", "--home", str(kit.home)]
     with running(command, port, **KEYS) as pid:

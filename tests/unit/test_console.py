@@ -57,6 +57,8 @@ def test_exit_codes_of_typer_pass_through_and_results_do_not_become_codes() -> N
 
 def test_text_of_another_party_cannot_command_the_terminal() -> None:
     assert plain("a\x1b[2J\x07b\u202ec") == "a\ufffd[2J\ufffdb\ufffdc"
+    assert plain("\u200b\u200e\u200f\u061c\u2060\u2066\ufeff\u206f") == "\ufffd" * 8
+    assert plain("می\u200cخواهم\t👩\u200d🔬\n") == "می\u200cخواهم\t👩\u200d🔬\n"  # joiners belong to writing
     assert plain("ε = 3\n") == "ε = 3\n"
 
 

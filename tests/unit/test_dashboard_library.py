@@ -23,6 +23,8 @@ from shared.domain.ids import ReleaseId
 from shared.domain.release import Source, SourceKind
 from shared.extractors.packages import Packages
 from shared.extractors.standard_entries import STANDARD_EXTRACTORS
+from shared.lens.profile_shape import read_profile
+from shared.lens.words import describe
 from tests.dashboard_kit import Board, open_board, words
 from tests.knock import knock
 from tests.library_kit import ABOUT, keep_both
@@ -67,6 +69,8 @@ def test_its_page_has_the_picture_the_origin_and_proofs_of_its_own(board: Board)
     assert page.status_code == 200 and "All 5 hold" in words(page)
     assert "No member's records had a part in it, so there is no ε to state" in words(page)
     assert 'src="/extractors/colours/1/lens"' in page.text and "Who can learn what" not in words(page)
+    profile = json.loads((board.home / "releases/colours/1/lens.json").read_text())
+    assert describe(read_profile(profile, "lens.json")) in html.unescape(words(page))
     assert "--explain" not in words(page) and "commonlens pull" in words(page)
 
 

@@ -21,6 +21,7 @@ from shared.extractors.files import write_weights
 from shared.release.manifest import parse_manifest, sign_manifest
 from shared.release.openssf import sign_folder
 from shared.verification import KEPT_PROOFS, VerifiedRelease, verify_extractor, verify_release
+from shared.wire.enrolment import software_version
 from tests.release_kit import Kit, make_kit
 
 SPEC = ExtractorSpec("small-gn", 1, 8, 8, 4, (0.5,), (0.25,), {"width": 8})
@@ -115,3 +116,5 @@ def test_card_escapes_what_people_wrote_and_names_licence_and_origin(kit: Kit) -
     assert card.startswith('---\nlicense: "cc0-1.0"\nlibrary_name: "commonlens"\n')
     assert r"compare \*others\* with" in card and "seed 3" in card
     assert "there\n  is no ε to state" in card
+    assert "## Known limits" in card and "It learned nothing." in card and "twenty" in card
+    assert f"`commonlens {software_version()}`" in card and "`commonlens reproduce . --root KEY`" in card
