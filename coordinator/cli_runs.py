@@ -204,8 +204,8 @@ def _spent(plan_body: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     spent = max((epsilon(s.events, delta) for s in every), default=0.0)
     alone = max((epsilon(s.events_alone, delta) for s in every), default=0.0)
     return (
-        f"  the most that any member spent in it: ε {epsilon_text(spent)} of {plan.privacy.target_epsilon:g} at δ "
-        f"{delta:g}; {alone_text(spent, alone)}"
+        f"  the most that any member spent in it: ε {epsilon_text(spent)} of the target "
+        f"{plan.privacy.target_epsilon:g} at δ {delta:g}; {alone_text(spent, alone)}"
     )
 
 
