@@ -277,11 +277,11 @@ def test_a_release_that_was_exchanged_is_not_shown_and_hides_no_other(kit: Kit, 
 
 
 def test_files_are_never_shown_as_pages(kit: Kit, tmp_path: Path) -> None:
-    """The hub has the dashboard's origin: a card with a script must not run beside a session's cookie."""
+    """The hub has the dashboard's origin: a picture with a script must not run beside a session's cookie."""
     own = kit.copy(tmp_path / "coordinator")
-    put_beside(own, {"index.html": b"<script>alert(1)</script>"}, number=2)
+    put_beside(own, {"page.svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'}, number=2)
     for coordinator in running(own, True):
-        for name in ("index.html", "README.md", "config.json"):
+        for name in ("page.svg", "README.md", "config.json"):
             answer = ask(coordinator, f"{FILES}/{name}")
             if answer.status == 200:
                 assert answer.header("content-type") == "application/octet-stream"

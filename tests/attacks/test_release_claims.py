@@ -40,16 +40,16 @@ def asked(kit: Kit, capsys: pytest.CaptureFixture[str], *words: object) -> tuple
 def test_a_file_that_is_not_ours_is_named_and_not_judged(
     kit: Kit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Verification proves that it was signed, and some programs open what can run code."""
+    """Verification proves that it was signed, and says nothing of what is in it."""
     own = kit.copy(tmp_path / "home")
     where = own.folder(2)
-    shutil.copyfile(where / MEASURED_FILE, where / "pytorch_model.bin")
+    shutil.copyfile(where / MEASURED_FILE, where / "extra.json")
     entry = json.loads((where / "manifest.json").read_text())["signed"]["files"][MEASURED_FILE]
-    own.sign(where, lambda signed: signed["files"].update({"pytorch_model.bin": entry}))
+    own.sign(where, lambda signed: signed["files"].update({"extra.json": entry}))
     code, out, _ = asked(own, capsys, "reproduce", where)
     told = [line for line in out.splitlines() if "no file that this software makes" in line]
     assert code == 0 and told == [
-        "· pytorch_model.bin: no file that this software makes, and nothing here looked into it"
+        "· extra.json: no file that this software makes, and nothing here looked into it"
     ]
     assert "no file that this software makes" not in asked(kit, capsys, "reproduce", kit.folder(2))[1]
 
