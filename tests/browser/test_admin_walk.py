@@ -137,10 +137,12 @@ def start_and_watch(admin: Person, shapes: Consortium) -> str:
         row = admin.page.locator("#rounds tr", has_text=f"Round {number}").filter(has_text="closed")
         row.first.wait_for(timeout=120_000)
     admin.page.locator("#state", has_text="completed").wait_for()
-    assert loads == []
     # Opened before the first round, the page has a line for each member, and it was kept up to date.
     lines = admin.page.locator(".bars li").all_inner_texts()
     assert len(lines) == len(MEMBERS) and not any("not asked yet" in line for line in lines)
+    # ε is computed beside the page, and follows.
+    admin.page.get_by_text(f"after {ROUNDS} charged rounds").wait_for()
+    assert loads == []
     photograph(admin, "run")
     return admin.page.url.rpartition("/")[2].partition("?")[0]
 
