@@ -264,9 +264,10 @@ def _fetch(home: Home, digest: str) -> Plan:
     save_reviewed(home, plan, control.starting_weights(digest))
     terms = plan.privacy
     typer.echo(
-        f"{plan.extractor_name}: {plan.extractor.architecture}, {plan.rounds} rounds of "
-        f"{plan.training.local_steps} steps, mode {terms.mode.value}, clip {terms.clip_norm_l2:g}, noise multiplier "
-        f"{terms.noise_multiplier:g}, {len(plan.members)} members, quorum {plan.quorum}"
+        f"{console.one_line(plan.extractor_name)}: {console.one_line(plan.extractor.architecture)}, "
+        f"{plan.rounds} rounds of {plan.training.local_steps} steps, mode {terms.mode.value}, clip "
+        f"{terms.clip_norm_l2:g}, noise multiplier {terms.noise_multiplier:g}, {len(plan.members)} members, quorum "
+        f"{plan.quorum}"
     )
     if plan.shared_head is not None:
         typer.echo(

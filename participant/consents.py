@@ -8,6 +8,7 @@ from participant.enrol import read_link
 from participant.home import Home
 from participant.policy import check_plan, read_policy
 from participant.records.dataset import open_data_set
+from participant.releases import pulled_digest
 from participant.training.labels import check_classes
 from shared.domain.canonical import digest_of_bytes, digest_of_file
 from shared.domain.errors import (
@@ -20,6 +21,7 @@ from shared.domain.errors import (
 )
 from shared.domain.files import read_json, write_atomically, write_json
 from shared.domain.plan import Plan
+from shared.domain.release import RELEASE_ID
 from shared.domain.strict import build, to_plain
 from shared.extractors import architectures
 from shared.extractors.files import TRAINED, Origin, Weights, read_weights
@@ -55,7 +57,7 @@ def save_reviewed(home: Home, plan: Plan, starting_weights: bytes) -> AgreedPlan
     write_atomically(path, starting_weights)
     try:
         agreed = _checked(home, plan)
-        _check_start(plan, agreed.start.origin)
+        _check_start(home, plan, agreed.start.origin)
         extractor = architectures.load(plan.extractor, agreed.start)
         architectures.check_layers(extractor)
         _check_inputs(plan, architectures.head_inputs(extractor, plan.extractor))
@@ -163,14 +165,29 @@ def _checked(home: Home, plan: Plan) -> AgreedPlan:
     return AgreedPlan(plan, start)
 
 
-def _check_start(plan: Plan, origin: Origin | None) -> None:
-    """The weights' own header and the plan name one release, whose cost the certificate of the next will compose."""
+def _check_start(home: Home, plan: Plan, origin: Origin | None) -> None:
+    """The weights' own header and the plan name one release, whose cost the certificate of the next will compose; and
+    where that release is in this folder, it is the same one."""
     of_weights = origin.name if origin is not None and origin.kind == TRAINED else "no trained release"
     of_plan = plan.starting_release.release if plan.starting_release else "no trained release"
     if of_weights != of_plan:
         raise UnsoundPlan(
             f"The plan says that it starts from {of_plan}, its starting weights that they are of {of_weights}: the "
             "certificate would count the wrong rounds. Nothing was kept. Ask the consortium's admin for a new plan."
+        )
+    if plan.starting_release is None:
+        return
+    if not RELEASE_ID.match(of_plan):
+        raise UnsoundPlan(
+            f"The plan says that it starts from {of_plan[:80]!r}, which is no release's name. Nothing was kept. Ask "
+            "the consortium's admin for a new plan."
+        )
+    here, planned = pulled_digest(home, of_plan), plan.starting_release.manifest_digest
+    if here not in (None, planned):
+        raise UnsoundPlan(
+            f"The plan starts from a {of_plan} with the manifest {planned[:23]}…, and the {of_plan} in this folder has "
+            f"{str(here)[:23]}…: one name was given to two releases, and the certificate would count the wrong rounds. "
+            "Nothing was kept. Tell the other members."
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from participant.consents import AgreedPlan, agreed_plan, require_consent, require_consent_for_run
 from participant.enrol import read_link
@@ -51,6 +52,8 @@ from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader, NoisyGridSum, Update
 from shared.extractors import architectures
 from shared.extractors.device import choose_device
+from shared.extractors.files import Weights
+from shared.extractors.flatten import flatten
 from shared.privacy.ledger import Ledger
 from shared.privacy.soundness import check_soundness
 from shared.release.signing import SigningKey
@@ -176,6 +179,8 @@ class MemberNode:
         check_room(plan, bench)
         share = self._accept(request, plan)
         weights = self._fetch(request, plan)
+        if request.round_number == 1:
+            _check_start(plan, agreed.start, weights)
         extractor = weights[: plan.extractor_coordinates]
         SeenWeights(self._home.seen_weights).note(request.run_id, request.round_number, extractor)
         fetched = time.monotonic()
@@ -299,6 +304,19 @@ class MemberNode:
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self._report(f"round {request.round_number} answered")
+
+
+def _check_start(plan: Plan, start: Weights, weights: npt.NDArray[np.float32]) -> None:
+    """Round 1 begins with the weights that the plan names, float32 [d], and a shared head at zero.
+
+    With others the release would be made of rounds that stand on nobody's certificate.
+    """
+    head = np.zeros(plan.trainable_coordinates - plan.extractor_coordinates, dtype=np.float32)
+    if not np.array_equal(weights, np.concatenate([flatten(start.tensors, start.layout), head])):
+        raise InvalidWeights(
+            "Round 1 came with other weights than the plan's starting weights. Nothing was charged. Tell the other "
+            "members and the consortium's admin."
+        )
 
 
 def _charge(data_set_id: str, request: RoundRequest, plan: Plan) -> Charge:

@@ -99,7 +99,28 @@ def open_release_of(home: Home, manifest_digest: str) -> VerifiedExtractor:
 def _check(home: Home, release: VerifiedExtractor) -> None:
     if isinstance(release, VerifiedRelease):  # what no run trained cost nobody anything
         check_against_ledger(home, release)
-        SeenWeights(home.seen_weights).check(release)
+        _check_behind(home, release)
+        seen = SeenWeights(home.seen_weights)
+        seen.check(release)
+        seen.check_line(release)
+
+
+def _check_behind(home: Home, release: VerifiedRelease) -> None:
+    """Raise CertificateWrong where a release behind this one is another than the one of its name in this folder."""
+    for link in release.line[1:]:
+        here = pulled_digest(home, link.release)
+        if link.plan.consortium == release.plan.consortium and here not in (None, link.manifest_digest):
+            raise CertificateWrong(
+                f"{release.manifest.release} composes {link.release} with the manifest {link.manifest_digest[:23]}…, "
+                f"and the {link.release} in this folder has {str(here)[:23]}…: one name was given to two releases. "
+                "Keep both as evidence and tell the other members."
+            )
+
+
+def pulled_digest(home: Home, release: str) -> str | None:
+    """Of the manifest of a release in this folder, by its name; None where it is not here."""
+    folder = home.releases / release
+    return _claimed_digest(folder) if folder.is_dir() else None
 
 
 def _claimed_digest(folder: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from shared.domain.canonical import canonical_bytes, digest_of_bytes
 from shared.domain.errors import CertificateWrong, Invalid
 from shared.domain.ids import RUN_ID
+from shared.domain.release import Certificate
 from shared.domain.run import RoundState
 from shared.domain.strict import build, to_plain
 from shared.extractors.flatten import flatten
@@ -65,7 +67,7 @@ class SeenWeights:
         if release.plan.server.averaging_decay > 0.0:
             return
         certificate = release.certificate
-        last = max(cohort.number for cohort in certificate.rounds if cohort.state is RoundState.CLOSED)
+        last = _last_closed(certificate)
         seen = self.beginning(certificate.run_id, last + 1)
         if seen is not None and seen != _digest(flatten(release.weights.tensors, release.weights.layout)):
             raise CertificateWrong(
@@ -74,8 +76,35 @@ class SeenWeights:
                 "evidence and tell the other members."
             )
 
+    def check_line(self, release: VerifiedRelease) -> None:
+        """Raise CertificateWrong unless each run of the line began with what the one before ended with, by its list.
+
+        Known where this member was in the first round of the one and in the round after the last listed one of the
+        other. Not compared where the plan averages over rounds, and where the start is not the release's numbers as
+        they are: another extractor, or lora, whose part is folded in.
+        """
+        for link, before in pairwise(release.line):
+            spec = before.plan.extractor
+            folded = spec != link.plan.extractor or spec.options.get("scope") == "lora"
+            if folded or before.plan.server.averaging_decay > 0.0:
+                continue
+            last = _last_closed(before.certificate)
+            ended = self.beginning(before.certificate.run_id, last + 1)
+            began = self.beginning(link.certificate.run_id, 1)
+            if ended is not None and began is not None and ended != began:
+                raise CertificateWrong(
+                    f"{link.release} says that it started from {before.release}, whose list of rounds ends with round "
+                    f"{last}. Round {last + 1} of that run came to this member with other weights than those that "
+                    f"{link.release} began with. The publisher hides rounds. Keep the release as evidence and tell the "
+                    "other members."
+                )
+
     def _path(self, run_id: str) -> Path:
         return self._folder / f"{run_id}.jsonl"
+
+
+def _last_closed(certificate: Certificate) -> int:
+    return max(cohort.number for cohort in certificate.rounds if cohort.state is RoundState.CLOSED)
 
 
 def _digest(extractor: Vector) -> str:

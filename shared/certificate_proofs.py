@@ -7,11 +7,12 @@ numbers of clause 3.7 are computed here, from the plan and from who was asked in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from shared.domain.errors import CertificateWrong, ProofFailed
+from shared.domain.errors import CertificateWrong, CommonlensError, ProofFailed
 from shared.domain.plan import Plan
 from shared.domain.privacy import RELATION, REPORTED_DELTA, GaussianEvent, Mode, PrivacyGuarantee
 from shared.domain.release import Certificate, CertificateMember, CohortRound
@@ -48,22 +49,39 @@ def prove_consents(line: Line) -> tuple[None, str]:
     Who took part only in a release before stands on the certificate too: its consent is on that one's.
     """
     for number, link in enumerate(line):
-        _check_consents(link, line[number + 1].certificate if number + 1 < len(line) else None)
+        with _named(link, line):
+            _check_consents(link, line[number + 1].certificate if number + 1 < len(line) else None)
+    _check_identities(line)
     signed, every = len(line[0].certificate.consents), len(line[0].certificate.members)
     before = f", {every - signed} only that of a release before" if every > signed else ""
     return None, f"{signed} members signed this plan's digest{before}"
+
+
+def _check_identities(line: Line) -> None:
+    """One key for each id in all of the line, else what one member spent is added up as two's.
+
+    One id for each key follows: the newest certificate names everybody in the line, and no key twice.
+    """
+    keys: dict[str, str] = {}
+    for link in line:
+        for member in link.certificate.members:
+            if keys.setdefault(member.member_id, member.identity_public_key) != member.identity_public_key:
+                _fail(
+                    f"{member.member_id} has another identity key in {link.release} than in a release after it. Do not "
+                    "rely on it; tell the consortium."
+                )
 
 
 def _check_consents(link: Link, before: Certificate | None) -> None:
     plan, certificate = link.plan, link.certificate
     consents = {consent.member_id: consent for consent in certificate.consents}
     names = {member.member_id for member in certificate.members}
+    earlier = {(m.member_id, m.name, m.identity_public_key) for m in before.members} if before else set()
     missing = 0
     for member in certificate.members:
         consent = consents.get(member.member_id)
         if consent is None:
-            earlier = before.member(member.member_id) if before else None
-            missing += earlier is None or earlier.identity_public_key != member.identity_public_key
+            missing += (member.member_id, member.name, member.identity_public_key) not in earlier
             continue
         planned = plan.member(member.member_id)
         if planned is None or planned.name != member.name:
@@ -71,8 +89,10 @@ def _check_consents(link: Link, before: Certificate | None) -> None:
         if consent.plan_digest != certificate.plan_digest:
             _fail(f"The consent of {member.member_id} is to another plan.")
         check_consent(consent, member.identity_public_key)
-    if missing or not set(consents) <= names:
+    if missing:
         _fail(f"The certificate has {len(names)} members and consents of {len(names) - missing} of them.")
+    for stranger in sorted(set(consents) - names):
+        _fail(f"The certificate has a consent of {stranger}, who is not among its members.")
 
 
 def prove_cohorts(line: Line) -> tuple[None, str]:
@@ -81,7 +101,10 @@ def prove_cohorts(line: Line) -> tuple[None, str]:
     Each is closed once. In mode secure one may also end with nothing for good, because no other cohort can take
     it up again (clause 3.8): it stands there as abandoned, and is charged like any other.
     """
-    said = [_check_rounds(link.plan, link.certificate) for link in line]
+    said = []
+    for link in line:
+        with _named(link, line):
+            said.append(_check_rounds(link.plan, link.certificate))
     before = [f"{each} before it in {link.release}" for each, link in zip(said[1:], line[1:], strict=True)]
     return None, "; ".join([said[0] + f", quorum {line[0].plan.quorum}", *before])
 
@@ -119,7 +142,8 @@ def _check_rounds(plan: Plan, certificate: Certificate) -> str:
 def prove_sound(line: Line) -> tuple[None, str]:
     """The plan's privacy argument holds by its own numbers: what every member checked before it consented."""
     for link in line:
-        check_soundness(link.plan)
+        with _named(link, line):
+            check_soundness(link.plan)
     plan = line[0].plan
     if plan.privacy.mode is Mode.LOCAL:
         return None, f"mode local, noise {plan.privacy.noise_multiplier:g} times the clip at each member"
@@ -248,6 +272,19 @@ def _check_cohort(cohort: CohortRound, known: set[str]) -> None:
         _fail(f"Round {cohort.number} has a contribution of a member that was not asked.")
     if not set(cohort.asked) <= known:
         _fail(f"Round {cohort.number} asked a member that is not on the certificate.")
+
+
+@contextmanager
+def _named(link: Link, line: Line) -> Iterator[None]:
+    """Say in an error about a release behind the one that is verified which one it is about."""
+    try:
+        yield
+    except CommonlensError as error:
+        if link is line[0]:
+            raise
+        raise type(error)(
+            f"About {link.release}, which it came out of: {error.message} Do not rely on it; tell the consortium."
+        ) from error
 
 
 def _fail(why: str) -> NoReturn:

@@ -70,6 +70,7 @@ class BehindFacts:
     """A release that the weights came out of: its rounds are in every ε of the members that took part in them."""
 
     release: str
+    consortium: str
     manifest_digest: str
     plan_digest: str
     run_id: str
@@ -201,6 +202,7 @@ def _behind(link: Link) -> BehindFacts:
     asked = {member_id for cohort in rounds for member_id in cohort.asked}
     return BehindFacts(
         release=link.release,
+        consortium=link.plan.consortium,
         manifest_digest=link.manifest_digest,
         plan_digest=link.certificate.plan_digest,
         run_id=link.certificate.run_id,
@@ -218,8 +220,8 @@ def _not_composed(release: VerifiedRelease) -> tuple[str, ...]:
     if origin is None or origin.kind != TRAINED or release.plan.starting_release is not None:
         return ()
     return (
-        f"What {origin.name} cost its members: the weights say that they started from it, and the plan, of an earlier "
-        "version, does not name it. Compose both releases' numbers.",
+        f"What {origin.name[:80]} cost its members: the weights say that they started from it, and the plan, of an "
+        "earlier version, does not name it. Compose both releases' numbers.",
     )
 
 

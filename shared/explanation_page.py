@@ -155,7 +155,8 @@ def _spent(facts: Explanation, console: Console) -> None:
     for one in facts.behind:
         _text(
             console,
-            f"Among those rounds are {one.closed_rounds} closed ones of {one_line(one.release)}, which the weights "
+            f"Among those rounds are {one.closed_rounds} closed ones of {one_line(one.release)}"
+            f"{'' if one.consortium == facts.consortium else f' of {one_line(one.consortium)}'}, which the weights "
             f"came out of: run {one_line(one.run_id)}, mode {one.mode.value}, quorum {one.quorum}, manifest "
             f"{one.manifest_digest}.",
         )
@@ -277,5 +278,5 @@ def _text(console: Console, text: str, style: str = "") -> None:
 def _points(console: Console, points: Iterable[str]) -> None:
     for point in points:
         line = Table.grid(padding=(0, 1))
-        line.add_row("  -", Text(point))
+        line.add_row("  -", Text(one_line(point)))
         console.print(line)

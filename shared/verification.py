@@ -51,7 +51,7 @@ from shared.domain.release import (
     Certificate,
     Manifest,
 )
-from shared.extractors.files import Weights, read_weights
+from shared.extractors.files import TRAINED, Weights, read_weights
 from shared.release import limits
 from shared.release.certificate import parse_certificate
 from shared.release.client_notes import NOTES_FOLDER, NOTES_ROOT, count_notes, stranger_among_notes
@@ -155,11 +155,11 @@ def verify_extractor(
     trained = found.manifest.claimed
     if not isinstance(trained, Manifest):
         checks.names = KEPT_PROOFS  # now proven, whatever it was at first sight
-        weights = checks.prove(3, lambda: _weights(folder, found.manifest.claimed, None))
+        weights = checks.prove(3, lambda: _weights(folder, found.manifest.claimed, ()))
         checks.prove(4, lambda: _openssf(folder, found.trust))
         return VerifiedExtractor(_GUARD, found, weights, tuple(checks.held))
     line = checks.prove(3, lambda: _plan(folder, found.manifest, trained, found.trust))
-    weights = checks.prove(4, lambda: _weights(folder, trained, line[0].plan))
+    weights = checks.prove(4, lambda: _weights(folder, trained, line))
     checks.prove(5, lambda: prove_consents(line))
     checks.prove(6, lambda: prove_cohorts(line))
     checks.prove(7, lambda: prove_sound(line))
@@ -338,11 +338,12 @@ def _plan(folder: Path, parsed: UnverifiedManifest, manifest: Manifest, trust: T
         _fail("The plan is of another consortium or extractor than the manifest.")
     behind = links_behind(plan, certificate.predecessor)
     started = f", starting from {behind[0].release}, {behind[0].manifest_digest[:23]}…" if behind else ""
-    own = Link(manifest.release, parsed.digest, plan, certificate)
+    own = Link(manifest.release, parsed.digest, plan, certificate, manifest.files[WEIGHTS_FILE].digest)
     return (own, *behind), f"{manifest.plan_digest}{started}"
 
 
-def _weights(folder: Path, manifest: AnyManifest, plan: Plan | None) -> tuple[Weights, str]:
+def _weights(folder: Path, manifest: AnyManifest, line: Line) -> tuple[Weights, str]:
+    plan = line[0].plan if line else None
     layout = layout_of(manifest)
     if plan is not None and layout.trainable_coordinates != plan.extractor_coordinates:
         raise InvalidWeights(
@@ -352,10 +353,25 @@ def _weights(folder: Path, manifest: AnyManifest, plan: Plan | None) -> tuple[We
     weights = read_weights(folder / WEIGHTS_FILE, layout, maximum_bytes=limits.WEIGHTS_BYTES)
     if plan is not None and weights.spec != plan.extractor:
         raise InvalidWeights("The weights file is of another architecture, or other options, than the plan.")
+    if len(line) > 1:
+        _check_origin(weights, line[1])
     return (
         weights,
         f"{len(layout.slots)} tensors, {layout.trainable_coordinates} trained coordinates, no torch used",
     )
+
+
+def _check_origin(weights: Weights, start: Link) -> None:
+    """The weights' own header says what they went on from: the release whose certificate is composed."""
+    origin = weights.origin
+    said = (origin.kind, origin.name, origin.digest) if origin else None
+    if said != (TRAINED, start.release, start.weights_digest):
+        named = f"{origin.kind[:20]} {origin.name[:80]} ({origin.digest[:23]}…)" if origin else "no release"
+        raise InvalidWeights(
+            f"The plan starts from {start.release} ({start.weights_digest[:23]}…), and the weights say that they "
+            f"started from {named}: the certificate may compose the wrong rounds. Do not rely on it; tell the "
+            "consortium."
+        )
 
 
 def _fail(why: str) -> NoReturn:

@@ -22,6 +22,7 @@ from shared.domain.run import RunState
 from shared.release import limits
 from shared.release.certificate import check_consent
 from shared.release.envelope import read_document
+from shared.release.lineage import links_behind
 from shared.release.manifest import parse_manifest
 
 MOST_COSTS = 200
@@ -126,7 +127,8 @@ class RunService:
 
     def start(self, digest: str, actor: str) -> RunRow:
         """Begin a run. Raises ConsentMissing unless the consents of a quorum of the plan's members count, UnsoundPlan
-        where its privacy argument does not hold, and IllegalMove for a withdrawn plan.
+        where its privacy argument does not hold, IllegalMove for a withdrawn plan, NotFound where the certificate of
+        the release that it starts from is lost, and as `links_behind`.
         """
         one = self.store.proposal(digest)
         if one.withdrawn:
@@ -134,6 +136,9 @@ class RunService:
         if not one.may_start:
             raise _too_few(one)
         self._require_sound(digest)
+        # Else the run would cost what no release could state.
+        plan = self.store.plan(digest)
+        links_behind(plan, self._predecessors.of(plan))
         return self.store.create_run(digest, actor)
 
     def move(self, run_id: str, wanted: RunState, actor: str) -> RunRow:

@@ -51,6 +51,7 @@ KEPT_FILES = (WEIGHTS_FILE,)
 """The same of one that was not trained here."""
 
 EXTRACTOR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+RELEASE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}-[1-9][0-9]{0,5}\Z")
 NEW_EXTRACTOR_NAME = re.compile(r"(?!.*--|.*-\Z)[a-z0-9][a-z0-9_-]{0,63}\Z")
 """What a line of releases may be called from now on: hubs' clients refuse the others, which stay readable."""
 CHANNEL_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")

@@ -158,6 +158,8 @@ def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
             raise InvalidConfig(
                 f"{where}: expected a number, found one too large. Nothing was read."
             ) from error
+    if kind is int and isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise InvalidConfig(f"{where}: expected a whole number of at most 64 bits. Nothing was read.")
     fits = isinstance(kind, type) and isinstance(value, kind)
     if fits and not (isinstance(value, bool) and kind is not bool):
         return value

@@ -124,7 +124,8 @@ def additive_slack(plan: Plan) -> float:
 
 def grid_variance(plan: Plan) -> float:
     """(σ·C'/γ)²: what the sum needs on each extractor coordinate, in grid steps squared (clause 3.2)."""
-    return (plan.noise_std_l2 / _secure(plan).grid_width) ** 2
+    steps = plan.noise_std_l2 / _secure(plan).grid_width
+    return steps * steps  # of a plan that nobody checked yet it may be infinite, where ** raises
 
 
 def count_variance(plan: Plan) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -77,6 +76,12 @@ def parse_certificate(value: Mapping[str, Any]) -> Certificate:
     """The certificate with its form and bounds checked, its claims not. Raises Invalid."""
     _check_depth(value)
     certificate = read_signed(Certificate, CERTIFICATE_FORMAT, value, "certificate")
+    check_bounds(certificate)
+    return certificate
+
+
+def check_bounds(certificate: Certificate) -> None:
+    """Raise Invalid for what would take too long to prove, and for two lines of one member."""
     if len(certificate.members) > limits.MEMBERS or len(certificate.rounds) > limits.ROUNDS:
         raise Invalid(
             f"A certificate has at most {limits.MEMBERS} members and {limits.ROUNDS} rounds; this one has "
@@ -99,7 +104,6 @@ def parse_certificate(value: Mapping[str, Any]) -> Certificate:
             raise Invalid(
                 f"Rounds count from 1; the certificate has a round {cohort.number}. Nothing was read."
             )
-    return certificate
 
 
 def _check_depth(value: Mapping[str, Any]) -> None:
@@ -127,5 +131,5 @@ def _check_events(member_id: str, events: tuple[GaussianEvent, ...], least: floa
             )
         if not (0 < event.sampling_rate <= 1) or event.count < 1:
             raise Invalid(f"The certificate gives {member_id} an event that cannot be. Nothing was read.")
-    if math.fsum(event.count for event in events) > limits.MOST_EVENT_COUNT:
+    if sum(event.count for event in events) > limits.MOST_EVENT_COUNT:
         raise Invalid(f"The certificate gives {member_id} more than {limits.MOST_EVENT_COUNT} events.")

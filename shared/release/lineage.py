@@ -16,13 +16,15 @@ from shared.domain.plan import Plan
 from shared.domain.privacy import Mode
 from shared.domain.release import (
     CERTIFICATE_FILE,
+    CERTIFICATE_FORMAT,
+    WEIGHTS_FILE,
     Certificate,
     Manifest,
     Predecessor,
 )
 from shared.domain.strict import to_plain
 from shared.release import limits
-from shared.release.certificate import Spend, group_events, parse_certificate, spends
+from shared.release.certificate import Spend, check_bounds, group_events, spends
 from shared.release.manifest import parse_manifest, plan_of
 
 
@@ -34,6 +36,8 @@ class Link:
     manifest_digest: str
     plan: Plan
     certificate: Certificate
+    weights_digest: str
+    """Of its weights file, as its manifest promises it."""
 
 
 def open_predecessor(predecessor: Predecessor) -> Link:
@@ -50,14 +54,19 @@ def open_predecessor(predecessor: Predecessor) -> Link:
             f"The certificate of {manifest.release}, which this release started from, is not the one that its "
             f"manifest promises: {found[:23]}…. Nothing was composed. Do not rely on it; tell the consortium."
         )
-    certificate = parse_certificate(written)
+    certificate = predecessor.certificate
+    if certificate.format != CERTIFICATE_FORMAT:
+        raise Invalid(
+            f"The certificate of {manifest.release} should be of the format {CERTIFICATE_FORMAT}. Nothing was composed."
+        )
+    check_bounds(certificate)
     if (certificate.plan_digest, certificate.run_id) != (manifest.plan_digest, manifest.run_id):
         raise DigestMismatch(
             f"Manifest and certificate of {manifest.release}, which this release started from, are of two runs. "
             "Nothing was composed. Do not rely on it; tell the consortium."
         )
     digest = digest_of(dict(predecessor.manifest))
-    return Link(manifest.release, digest, plan_of(manifest), certificate)
+    return Link(manifest.release, digest, plan_of(manifest), certificate, manifest.files[WEIGHTS_FILE].digest)
 
 
 def links_behind(plan: Plan, predecessor: Predecessor | None) -> tuple[Link, ...]:
@@ -83,7 +92,8 @@ def links_behind(plan: Plan, predecessor: Predecessor | None) -> tuple[Link, ...
 def check_continues(plan: Plan, before: Plan, release: str) -> None:
     """Raise UnsoundPlan unless what `plan` promises holds of the rounds of `before` too, which its release is made of.
 
-    The unit must be one. A plan of mode local promises to count on nobody, and one of mode secure to hold against its
+    The unit must be one, and δ no larger: it is bounded by how many units each member has (clause 7.3), also one that
+    does not go on. A plan of mode local promises to count on nobody, and one of mode secure to hold against its
     colluders: neither can be said of rounds that counted on more.
     """
     wanted, had = plan.privacy, before.privacy
@@ -99,6 +109,9 @@ def check_continues(plan: Plan, before: Plan, release: str) -> None:
     elif wanted.mode is had.mode is Mode.SECURE and plan.colluders > before.colluders:
         because = f"holds against {before.colluders} colluders, and the plan promises {plan.colluders}"
         next_step = f"Set colluders = {before.colluders}"
+    elif wanted.delta > had.delta:
+        because = f"promises its ε at δ {had.delta:g}, and the plan at δ {wanted.delta:g}"
+        next_step = f"Set delta = {had.delta:g}"
     if because:
         raise UnsoundPlan(
             f"{release} {because}. The plan was not accepted. {next_step}, or start from other weights."

@@ -55,8 +55,8 @@ def _with_start(plan: Plan) -> str:
     if start is None:
         return ""
     return (
-        f" Composed into ε is what {start.release} cost, from which it started, and all behind that, under the "
-        "conditions of those releases' own plans."
+        f" Composed into ε is what {start.release} cost, from which it started, with what that one's certificate names "
+        "behind it, under the conditions of those releases' own plans."
     )
 
 

@@ -17,24 +17,29 @@ import pytest
 from coordinator.registry.build import make_certificate
 from participant.home import Home
 from participant.releases import check_against_ledger
+from shared.certificate_proofs import prove_sound
 from shared.domain.canonical import canonical_bytes, digest_of
 from shared.domain.errors import (
     CertificateWrong,
     CommonlensError,
     DigestMismatch,
     Invalid,
+    InvalidWeights,
     ProofFailed,
     UnsoundPlan,
 )
-from shared.domain.plan import Plan
+from shared.domain.plan import Plan, PlanMember
 from shared.domain.privacy import Budget, Charge, Unit
-from shared.domain.release import Certificate
+from shared.domain.release import Certificate, CohortRound
+from shared.domain.run import RoundState
 from shared.domain.strict import build, to_plain
+from shared.extractors.files import Origin, read_weights, write_weights
 from shared.privacy import accountant
 from shared.privacy.ledger import Ledger
 from shared.release import limits
 from shared.release.certificate import parse_certificate, spends
 from shared.release.lineage import check_continues
+from shared.release.signing import SigningKey
 from shared.verification import VerifiedRelease, verify_release
 from tests.joined_home import joined
 from tests.release_kit import Kit, continued, make_kit, make_secure_kit, on_certificate, refused
@@ -125,6 +130,11 @@ def other_key(certificate: Any) -> None:
     centre["identity_public_key"] = "ab" * 32
 
 
+def other_name(certificate: Any) -> None:
+    (centre,) = (m for m in certificate["members"] if m["member_id"] == CENTRE)
+    centre["name"] = "General Hospital"
+
+
 LIES: list[tuple[str, Callable[[Any], Any], int, type[CommonlensError], str]] = [
     ("leaves the predecessor out", lambda c: c.pop("predecessor"), 4, DigestMismatch, "from digits-1, and nothing"),
     ("cuts the predecessor's last round", lambda c: in_first(c)["rounds"].pop(), 4, DigestMismatch, "not the one that"),
@@ -139,6 +149,9 @@ LIES: list[tuple[str, Callable[[Any], Any], int, type[CommonlensError], str]] = 
      lambda c: c["predecessor"]["manifest"].update(release="\x1b[2Jdigits-1"), 4, ProofFailed, "names itself"),
     ("leaves out a member that did not go on", drop_centre, 9, CertificateWrong, f"{CENTRE} was charged in a release"),
     ("gives that member another key", other_key, 6, ProofFailed, "5 members and consents of 4"),
+    ("gives that member another name", other_name, 6, ProofFailed, "5 members and consents of 4"),
+    ("adds a consent of nobody", lambda c: c["consents"].append({**c["consents"][0], "member_id": "mem_x"}), 6,
+     ProofFailed, "a consent of mem_x, who is not among its members"),
 ]  # fmt: skip
 
 
@@ -206,6 +219,7 @@ def test_a_shorter_predecessor_made_up_for_the_purpose_is_caught_by_the_members_
 UNSOUND: list[tuple[str, Callable[[Plan], Plan], str]] = [
     ("another unit", lambda p: replace(p, privacy=replace(p.privacy, unit=Unit.PERSON)), "hides one record and"),
     ("more colluders", lambda p: replace(p, colluders=2), "holds against 1 colluders, and the plan promises 2"),
+    ("a larger δ", lambda p: replace(p, privacy=replace(p.privacy, delta=2e-5)), "at δ 1e-05, and the plan at δ 2e-05"),
 ]  # fmt: skip
 
 
@@ -217,6 +231,67 @@ def test_a_plan_promises_no_more_than_what_it_starts_from(
     check_continues(kit.plan, first, "digits-1")
     with pytest.raises(UnsoundPlan, match=text):
         check_continues(change(kit.plan), first, "digits-1")
+
+
+def test_one_key_under_two_names_in_a_line_would_halve_what_it_cost(tmp_path: Path) -> None:
+    """Each of the two is charged a part; whoever owns the key spent both."""
+    kit = make_kit(tmp_path, members=3)
+    kit.publish("one")
+    first, *others = kit.identities
+    annex = "mem_0000000000ff"
+    members = (*kit.plan.members, PlanMember(annex, "North Annex", 500))
+    second = continued(kit, 1, tmp_path / "second.safetensors", members=members, quorum=2)
+    everyone, rest = (*kit.identities, annex), (*others, annex)
+    rounds = (
+        CohortRound(1, RoundState.CLOSED, everyone, everyone),
+        *(CohortRound(number, RoundState.CLOSED, rest, rest) for number in (2, 3, 4)),
+    )
+    second.identities = {**kit.identities, annex: kit.identities[first]}
+    second.identities[first] = SigningKey.generate()
+    with pytest.raises(
+        ProofFailed, match=f"Proof 6 of 10.*{first} has another identity key in digits-1 than"
+    ):
+        second.publish("two", rounds=rounds)
+    second.identities = {**kit.identities, annex: kit.identities[first]}
+    del second.identities[first]
+    second.plan = replace(second.plan, members=members[1:])
+    alone = (CohortRound(1, RoundState.CLOSED, rest, rest),)
+    with pytest.raises(ProofFailed, match="The certificate names one identity key twice"):
+        second.publish("three", rounds=alone)
+
+
+HEADERS: list[tuple[str, Callable[[Origin], Origin | None], str]] = [
+    ("another release", lambda o: replace(o, name="digits-9"), "release digits-9"),
+    (
+        "other weights of its name",
+        lambda o: replace(o, digest="sha256:" + "0" * 64),
+        r"release digits-1 \(sha256:0000",
+    ),
+    ("nothing", lambda o: None, "no release"),
+    ("public weights", lambda o: replace(o, kind="public"), "public digits-1"),
+]
+
+
+@pytest.mark.parametrize(("change", "text"), [row[1:] for row in HEADERS], ids=[row[0] for row in HEADERS])
+def test_weights_say_that_they_started_from(
+    tmp_path: Path, change: Callable[[Origin], Origin | None], text: str
+) -> None:
+    kit = make_kit(tmp_path)
+    kit.publish("one")
+    second = continued(kit, 1, tmp_path / "second.safetensors")
+    honest = read_weights(second.starting)
+    assert honest.origin is not None
+    digest = write_weights(second.starting, honest.tensors, honest.spec, honest.layout, change(honest.origin))
+    second.plan = replace(second.plan, starting_weights=digest)
+    with pytest.raises(InvalidWeights, match=f"Proof 5 of 10.*that they started from {text}"):
+        second.publish("two")
+
+
+def test_a_fault_in_a_release_behind_names_it(kit: Kit) -> None:
+    line = verified(kit, 2).line
+    unsound = replace(line[1], plan=replace(line[1].plan, quorum=2))
+    with pytest.raises(UnsoundPlan, match="About digits-1, which it came out of: .* Do not rely on it; tell"):
+        prove_sound((line[0], unsound))
 
 
 def test_no_release_is_made_of_a_plan_that_promises_more_than_its_start(kit: Kit) -> None:

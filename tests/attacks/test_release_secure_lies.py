@@ -170,7 +170,7 @@ def test_publisher_claims_mode_secure_with(tmp_path: Path, change: Callable[[Pla
     kit.plan = change(kit.plan)
     named = {member.member_id for member in kit.plan.members}
     kit.identities = {i: key for i, key in kit.identities.items() if i in named}
-    line = [Link("digits-1", "", kit.plan, make_certificate(kit.request()))]
+    line = [Link("digits-1", "", kit.plan, make_certificate(kit.request()), "")]
     prove_consents(line)
     prove_cohorts(line)
     prove_epsilon(line)

@@ -160,7 +160,7 @@ def test_certificate_that_hides_a_round_is_caught_by_the_members_own_ledger(sim:
             for number, who in enumerate(asked, start=1)
         )
         certificate = SimpleNamespace(run_id=run_id, rounds=rounds)
-        line = (Link("tiny-1", "", sim.agreed, certificate),)  # type: ignore[attr-defined, arg-type]
+        line = (Link("tiny-1", "", sim.agreed, certificate, ""),)  # type: ignore[attr-defined, arg-type]
         return SimpleNamespace(line=line)  # type: ignore[return-value]
 
     with pytest.raises(CertificateWrong, match="paid for 2 steps .* lists 1"):

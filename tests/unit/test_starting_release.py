@@ -137,6 +137,18 @@ def test_no_release_without_the_certificate_of_what_it_started_from(line: Line) 
     publish_request(line.second, sim.store, sim.driver, sim.every_member())
 
 
+def test_no_run_begins_that_no_release_could_be_made_of(line: Line) -> None:
+    """It would cost its members what nobody could state."""
+    for kept in line.sim.starting.glob("*.predecessor.json"):
+        kept.rename(kept.with_suffix(".gone"))
+    with pytest.raises(
+        NotFound, match="The certificate of tiny-1, from which the plan starts, is not beside"
+    ):
+        line.sim.start(line.check.plan)
+    for gone in line.sim.starting.glob("*.gone"):
+        gone.rename(gone.with_suffix(".json"))
+
+
 def test_plan_that_would_promise_more_than_its_start_is_not_proposed(sim: ConsortiumSimulator) -> None:
     person = replace(DRAFT, privacy=replace(DRAFT.privacy, unit=type(DRAFT.privacy.unit)("person")))
     with pytest.raises(UnsoundPlan, match="tiny-1 hides one record and the plan one person"):
