@@ -17,10 +17,12 @@ the accountant adds, for d ≤ 10⁸ coordinates and n ≤ 200,000 records drawn
 
 That takes a record's float32 gradient as given: what the device finds for one must not depend on the others. Weights
 can be made by which rounding decides, and then it is no matter of last bits: in portions of the size of the draw, one
-record among four moved the sum by 4.3·C. So all portions of a step have one shape (portions.py), and MKL is told to
-round alike in every place (__init__.py of this package): measured on x86, a record's gradient then is the same to the
-last bit wherever it stands and beside whomever (tests/oracles/test_float_margin.py). No library promises that, and
-docs/sharp-edges.md says where nobody measured it.
+record among four moved the sum by 4.3·C, and in portions that lay in memory as they came, by 511·C. So all portions of
+a step have one shape and one order in memory, and hold one record or a multiple of four (portions.py), and MKL is told
+to round alike in every place (participant/__init__.py). Measured on x86, a record's gradient then is the same to the
+last bit wherever it stands and beside whomever, and so is its norm, which is taken in chunks of one shape
+(tests/oracles/test_float_margin.py, test_rounding_by_place.py). No library promises that, and docs/sharp-edges.md says
+where nobody measured it. How many records and coordinates there may be is a rule of every plan (privacy/soundness.py).
 """
 
 from __future__ import annotations

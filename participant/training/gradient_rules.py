@@ -2,8 +2,8 @@
 
 Each rule is exact; tests/oracles/test_clipped_sum.py compares it with one record at a time. opacus_engine.py hands them
 to Opacus, for layers that it has no rule for (its general fallback is as exact, and slower), and for
-convolutions: its rule for those (1.6.0) reads tensors whose memory lies in channels_last order wrongly. So do
-pictures with one channel lie, whoever made them, and the gradients came out over half wrong.
+convolutions: its rule for those (1.6.0) reads tensors whose memory lies in channels_last order wrongly. So may
+pictures with one channel lie, and the gradients came out over half wrong.
 """
 
 from __future__ import annotations

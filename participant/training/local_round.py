@@ -69,7 +69,7 @@ def local_round(
     token.spend()
 
     # Validation, when it is due: the weights received and the present head, on held-out units (clause 6.2).
-    due, at_once = plan.evaluates(request.round_number), pictures_at_once(plan, bench)
+    due, at_once = plan.evaluates(request.round_number), bench.runtime.micro_batch
     counts = exact_counts(bench.extractor, head, plan, records, device, at_once) if due else None
 
     pace = plan.learning_rate_factor(request.round_number)

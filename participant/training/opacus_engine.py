@@ -138,6 +138,7 @@ def _in_float64(gradients: Tensor) -> Iterator[tuple[slice, Tensor]]:
     # As much as a processor's cache holds, or enough to keep another device busy.
     numbers = 2**18 if gradients.device.type == "cpu" else 2**22
     at_once = max(1, numbers // max(1, gradients[0].numel()))
+    at_once = 1 << (at_once.bit_length() - 1)  # divides a portion, so that all have one shape
     for start in range(0, len(gradients), at_once):
         records = slice(start, start + at_once)
         yield records, gradients[records].flatten(1).to(_device_of_sums(gradients.device)).double()

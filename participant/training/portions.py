@@ -10,26 +10,31 @@ from torch import Tensor
 from shared.domain.errors import OutOfMemory
 
 _FEWEST = 8
+_PLACES = 4
+"""With so many records, or a multiple, a record's place in a portion changes nothing; one alone has no other place."""
 
 
 def records_at_once(expected: float, most: int) -> int:
     """A power of two, at most `most`, for steps that draw `expected` records: by public numbers, never by the draw.
 
     Few leave the device idle, many leave most places of the last portion empty. Where a portion costs as much as
-    ten records before it holds any, √(20·expected) is best. Half of a power of two divides what it divided.
+    ten records before it holds any, √(20·expected) is best. Half of a power of two divides what it divided. Never two:
+    MKL rounds the rows of a product with one column by their place, unless they are a multiple of four.
     """
-    wanted = min(max(_FEWEST, math.sqrt(20.0 * expected)), max(1, most))
-    return 1 << (int(wanted).bit_length() - 1)
+    wanted = int(min(max(_FEWEST, math.sqrt(20.0 * expected)), max(1, most)))
+    return 1 if wanted < _PLACES else 1 << (wanted.bit_length() - 1)
 
 
 def filled(x: Tensor, portion: int) -> Tensor:
-    """[B, …] → [n·portion, …], zeros behind the records; as it is where nothing is missing.
+    """[B, …] → [n·portion, …], zeros behind the records; always in memory of its own, in torch's usual order.
 
-    Libraries choose how to compute by the shape of a batch, and round differently: in a portion of another shape
-    every record's gradient would change in its last bits. What one record more or less moves must be that record.
+    Libraries choose how to compute by the shape of a batch and by its order in memory (pictures of one channel have
+    two orders that both count as contiguous), and round differently: every record's gradient would change in its last
+    bits. What one record more or less moves must be that record.
     """
-    empty = -len(x) % portion
-    return torch.cat([x, x.new_zeros(empty, *x.shape[1:])]) if empty else x
+    whole = x.new_zeros(len(x) + -len(x) % portion, *x.shape[1:])
+    whole[: len(x)] = x
+    return whole
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -51,7 +56,7 @@ def halved(records: int, device: torch.device) -> int:
             "Set another device in participant.toml, or end what else uses this one."
         )
     give_back(device)
-    return records // 2
+    return records // 2 if records > _PLACES else 1
 
 
 def give_back(device: torch.device) -> None:

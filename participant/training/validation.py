@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from participant.training.head import with_head
-from participant.training.portions import filled, halved, is_out_of_memory
+from participant.training.portions import filled, halved, is_out_of_memory, records_at_once
 from participant.training.runtime import MICRO_BATCH
 from participant.training.workbench import Records
 from shared.domain.plan import Plan
@@ -30,12 +32,12 @@ def exact_counts(
 ) -> npt.NDArray[np.int64]:
     """(right, wrong) over the held-out units, int64 [2]. Private: nothing leaves but with noise (clause 6.1).
 
-    `micro_batch` records go through the modules at once: of large pictures more would need gigabytes. Where so many do
-    not fit, half as many. Modules must be on `device`; they are left in eval mode. Raises OutOfMemory.
+    At most `micro_batch` records go through the modules at once: of large pictures more would need gigabytes. Where so
+    many do not fit, half as many. Modules must be on `device`; they are left in eval mode. Raises OutOfMemory.
     """
     model = with_head(extractor, head).eval()
     correct, done, total = 0, 0, len(records.held_out_indices)
-    portion = max(1, micro_batch)
+    portion = records_at_once(math.inf, micro_batch)
     while done < total:
         images_u8, labels = records.load(records.held_out_indices[done : done + portion])
         # In one shape too: of two classes as good as each other, rounding decides.

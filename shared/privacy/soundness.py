@@ -27,6 +27,9 @@ MOST_STEPS = 1_000_000
 MOST_COPIES = 64
 MOST_CLASSES, MOST_CLASS_CHARACTERS = 1000, 100
 """Of a shared training head: every name stands in the plan, and so in every release."""
+MOST_BATCH, MOST_COORDINATES = 100_000, 100_000_000
+"""Expected units a step, and numbers of an update: the bound on rounding, which the accountant's slack on the clip norm
+pays for, holds for twice as many units (participant/training/dp_sgd.py)."""
 LEAST_BATCH = 1.0
 """Expected units a step: the divisor of clause 2.4 must not blow the noise up."""
 _REFUSED = "The plan was not accepted."
@@ -70,6 +73,7 @@ def check_numbers(plan: Plan) -> None:
     terms, training, server = plan.privacy, plan.training, plan.server
     members = plan.members
     ids = {member.member_id for member in members}
+    largest = max((plan.expected_batch_size(m.member_id) for m in members), default=0.0)
     smallest = min((plan.expected_batch_size(m.member_id) for m in members), default=0.0)
     rules = {
         "there must be at least one member, each named once": 0 < len(members) == len(ids),
@@ -99,6 +103,11 @@ def check_numbers(plan: Plan) -> None:
         "privacy.sampling_rate must be above 0 and at most 1": 0.0 < terms.sampling_rate <= 1.0,
         f"sampling_rate times declared size must be at least {LEAST_BATCH:g} for each member": (
             smallest >= LEAST_BATCH
+        ),
+        f"sampling_rate times declared size must be at most {MOST_BATCH:,} for each member": largest
+        <= MOST_BATCH,
+        f"there may be at most {MOST_COORDINATES:,} trained coordinates": (
+            plan.trainable_coordinates <= MOST_COORDINATES
         ),
         f"privacy.clip_norm_l2 must be from {LEAST_CLIP:g} to {MOST_CLIP:g}": (
             LEAST_CLIP <= terms.clip_norm_l2 <= MOST_CLIP

@@ -130,7 +130,7 @@ def test_validation_takes_no_more_records_at_once_than_a_micro_batch() -> None:
     extractor, head, plan = Widest(), nn.Linear(6, 3), small_plan(extractor=SPEC)
     counts = [exact_counts(extractor, head, plan, Records(), CPU, micro_batch=n).tolist() for n in (300, 7)]
     assert counts[0] == counts[1] and sum(counts[0]) == 300
-    assert max(extractor.seen[-43:]) == 7
+    assert max(extractor.seen[-75:]) == 4  # one, or a multiple of four
 
 
 @pytest.mark.parametrize(("most", "last"), [(100, 64), (5, 4)])
@@ -155,7 +155,7 @@ def test_portions_follow_from_public_numbers_and_halve_without_a_rest() -> None:
         64,
         64,
     ]
-    assert [records_at_once(1e6, most) for most in (0, 1, 3, 48)] == [1, 1, 2, 32]
+    assert [records_at_once(1e6, most) for most in (0, 1, 3, 48)] == [1, 1, 1, 32]
 
 
 @pytest.mark.parametrize(("side", "most"), [(8, 256), (224, 32)])
