@@ -59,6 +59,10 @@ class NeverSeals(Ledger):
         """Nothing."""
 
 
+ROUND = 2
+"""Round 1 begins with the plan's own weights, or no node answers; in any other a coordinator may send what it likes."""
+
+
 class _Wire:
     """What moves a round's bytes: the weights that the coordinator sends, and what came back."""
 
@@ -94,7 +98,7 @@ class NodePlay:
         self._start = reviewed_plan(self.home, str(self.plan.digest)).start
         self.wire = _Wire()
         self.masked: MaskedAsk | None = None
-        """Whom round 1 was masked against, as it was last asked for."""
+        """Whom the round was masked against, as it was last asked for."""
         self.node = MemberNode(self.home, self.wire)
 
     @property
@@ -128,12 +132,12 @@ class NodePlay:
         return reply
 
     def request(self, plan: Plan, weights: Vector, masked: MaskedAsk | None = None) -> RoundRequest:
-        """Round 1 from these weights; fetched and sent back under tickets that nobody looks at here."""
+        """The round from these weights; fetched and sent back under tickets that nobody looks at here."""
         self.wire.weights = weights.astype("<f4").tobytes()
         return RoundRequest(
             protocol=PROTOCOL_VERSION,
             run_id=RUN,
-            round_number=1,
+            round_number=ROUND,
             plan_digest=str(plan.digest),
             weights_digest=digest_of_bytes(self.wire.weights),
             weights_bytes=len(self.wire.weights),
@@ -144,11 +148,11 @@ class NodePlay:
         )
 
     def step(self, step: Step, plan: Plan, **fields: Any) -> RoundReply:
-        """One small step of round 1."""
-        return self.ask(StepRequest(PROTOCOL_VERSION, step, RUN, 1, str(plan.digest), **fields))
+        """One small step of the round."""
+        return self.ask(StepRequest(PROTOCOL_VERSION, step, RUN, ROUND, str(plan.digest), **fields))
 
     def noise_left(self, weights: Vector, plan: Plan | None = None, gone: int = 0) -> float:
-        """Play round 1 from these weights, and measure the noise in what the coordinator then sees.
+        """Play the round from these weights, and measure the noise in what the coordinator then sees.
 
         Of a whole sum in mode secure, and of the node's update in mode local, as a part of σ·C' of the
         consortium's plan. `gone`: so many of the others are told not to be there. Raises NodeRefused.
@@ -191,7 +195,7 @@ class NodePlay:
         return torch.from_numpy(to_input(images, self.plan.extractor)), torch.from_numpy(labels)
 
     def seen(self, weights: Vector, plan: Plan, gone: int = 0) -> Floats:
-        """[d] the noised sum that comes out of round 1, excess noise removed (clause 3.9)."""
+        """[d] the noised sum that comes out of the round, excess noise removed (clause 3.9)."""
         if plan.secure is None:
             self.ask(self.request(plan, weights))
             update = np.frombuffer(self.wire.uploads[-1], dtype="<f4").astype(np.float64)
@@ -199,7 +203,7 @@ class NodePlay:
         return self._secure(weights, plan, gone) * plan.secure.grid_width
 
     def _secure(self, weights: Vector, plan: Plan, gone: int) -> Floats:
-        terms = terms_of(plan, RUN, 1, plan.trainable_coordinates)
+        terms = terms_of(plan, RUN, ROUND, plan.trainable_coordinates)
         names = [self.me, *self.others[: len(self.others) - gone]]
         offer = self.step(Step.OFFER, plan).offer
         peers = {n: MemberRound.open(terms, n, self._keys[n].sign_value) for n in names[1:]}
@@ -223,7 +227,7 @@ class NodePlay:
             peer.accept(digest, names, given(name))
             noise = np.zeros(terms.length, dtype=np.int64)
             if name in honest:
-                noise += base_share(plan, 1, len(names), covered)
+                noise += base_share(plan, ROUND, len(names), covered)
             server.add(name, peer.mask(to_ring(noise, terms.ring_bits)))
             told[name] = peer.contributed()
         answers = [peer.unmask(names, told, {}, verify_value) for peer in peers.values()]
@@ -235,5 +239,5 @@ class NodePlay:
         if self.me in excess:
             # The played members added their base component alone, so only the node's steps are to be taken out.
             for step, seed in enumerate(noise_chain(excess[self.me], len(covered)), start=1):
-                total = total - step_share(plan, 1, len(names), covered, step, seed)
+                total = total - step_share(plan, ROUND, len(names), covered, step, seed)
         return total.astype(np.float64)

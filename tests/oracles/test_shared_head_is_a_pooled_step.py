@@ -58,7 +58,7 @@ def full_noise(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
 
 def start_of(sim: ConsortiumSimulator, plan: Plan) -> np.ndarray:
-    """The round's weights; a head that is not zero, so that gradients reach the extractor too."""
+    """Weights of a later round: a head that is not zero, so that gradients reach the extractor too."""
     weights = sim.state_at_start(plan).weights
     weights[HEAD] = np.random.Generator(np.random.PCG64(3)).normal(size=20)
     return weights
@@ -98,7 +98,7 @@ def test_secure_round_steps_extractor_and_head_on_the_pooled_records(
     plan = sim.secure_plan(shared_classes=CLASSES)
     sim.consent(plan)
     start = start_of(sim, plan)
-    _, moved = sim.one_round(plan, state=ServerState(start.copy()))
+    _, moved = sim.one_round(plan, number=2, state=ServerState(start.copy()))
     assert plan.secure is not None
     assert full_noise == []  # nothing is noised at home: both parts are on the grid
     noise = base_noise(plan, base_seeds) * plan.secure.grid_width
@@ -119,7 +119,7 @@ def test_local_round_steps_extractor_and_head_on_the_pooled_records(
     assert plan.privacy.mode is Mode.LOCAL
     sim.consent(plan)
     start = start_of(sim, plan)
-    _, moved = sim.one_round(plan, state=ServerState(start.copy()))
+    _, moved = sim.one_round(plan, number=2, state=ServerState(start.copy()))
     assert [len(noise) for noise in full_noise] == [226, 20] * 4
     noise = np.concatenate([sum(full_noise[0::2]), sum(full_noise[1::2])])
     expected = stepped(plan, start, pooled_sum(sim, plan, start) + noise)

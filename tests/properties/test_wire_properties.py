@@ -14,12 +14,10 @@ from shared.wire.rounds import RoundReply, RoundRequest, decode_reply, decode_re
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-SIZES = st.integers(0, 2**31)
-REQUESTS = st.builds(
-    RoundRequest, st.integers(), TEXTS, st.integers(), TEXTS, TEXTS, SIZES, NUMBERS, TEXTS, TEXTS
-)
+SIZES, WHOLE = st.integers(0, 2**31), st.integers(-(2**63), 2**64 - 1)
+REQUESTS = st.builds(RoundRequest, WHOLE, TEXTS, WHOLE, TEXTS, TEXTS, SIZES, NUMBERS, TEXTS, TEXTS)
 COUNTS = st.none() | st.builds(ValidationCounts, NUMBERS, NUMBERS)
-HEADERS = st.builds(ContributionHeader, TEXTS, TEXTS, st.integers(), TEXTS, TEXTS, SIZES, COUNTS)
+HEADERS = st.builds(ContributionHeader, TEXTS, TEXTS, WHOLE, TEXTS, TEXTS, SIZES, COUNTS)
 REPLIES = st.builds(RoundReply, header=HEADERS, signature=TEXTS) | st.builds(
     RoundReply, refusal_code=TEXTS, refusal_text=st.none() | TEXTS
 )
