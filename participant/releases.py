@@ -107,13 +107,13 @@ def _check(home: Home, release: VerifiedExtractor) -> None:
 
 def _check_behind(home: Home, release: VerifiedRelease) -> None:
     """Raise CertificateWrong where a release behind this one is another than the one of its name in this folder."""
-    for link in release.line[1:]:
-        here = pulled_digest(home, link.release)
-        if link.plan.consortium == release.plan.consortium and here not in (None, link.manifest_digest):
+    for behind, digest in release.behind.items():
+        here = pulled_digest(home, behind)
+        if here not in (None, digest):
             raise CertificateWrong(
-                f"{release.manifest.release} composes {link.release} with the manifest {link.manifest_digest[:23]}…, "
-                f"and the {link.release} in this folder has {str(here)[:23]}…: one name was given to two releases. "
-                "Keep both as evidence and tell the other members."
+                f"{release.manifest.release} composes {behind} with the manifest {digest[:23]}…, and the {behind} in "
+                f"this folder has {str(here)[:23]}…: one name was given to two releases. Keep both as evidence and "
+                "tell the other members."
             )
 
 

@@ -108,6 +108,11 @@ class VerifiedExtractor:
         """What the extractor is."""
         return self.weights.spec
 
+    @property
+    def behind(self) -> Mapping[str, str]:
+        """Release → digest of its manifest, of this consortium's trained releases that the weights came out of."""
+        return {}
+
 
 class VerifiedRelease(VerifiedExtractor):
     """One that a run trained: with its plan, and its certificate recomputed."""
@@ -131,6 +136,12 @@ class VerifiedRelease(VerifiedExtractor):
         """This release, then the trained releases that its weights came out of, the newest first."""
         self.recomputed = recomputed
         """Member id → its ε at the plan's δ and at 1e-6, computed during the verification."""
+
+    @property
+    def behind(self) -> Mapping[str, str]:
+        """See VerifiedExtractor."""
+        own = (link for link in self.line[1:] if link.plan.consortium == self.plan.consortium)
+        return {link.release: link.manifest_digest for link in own}
 
 
 def verify_extractor(

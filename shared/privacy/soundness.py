@@ -12,7 +12,7 @@ import math
 
 from shared.domain.errors import UnsoundPlan
 from shared.domain.extractor import RecordKind
-from shared.domain.plan import AUGMENTATIONS, SCHEDULES, Plan, SharedHead
+from shared.domain.plan import AUGMENTATIONS, SCHEDULES, Plan, ServerOptimizer, SharedHead
 from shared.domain.privacy import REPORTED_DELTA, Mode
 from shared.privacy.accountant import epsilon, highest_delta
 from shared.privacy.secure_soundness import check_grid, check_parties, secure_numbers
@@ -70,11 +70,9 @@ def check_soundness(plan: Plan) -> None:
 
 def check_numbers(plan: Plan) -> None:
     """Raise UnsoundPlan, with every broken rule at once, unless each number is inside its bounds."""
-    terms, training, server = plan.privacy, plan.training, plan.server
+    terms, training = plan.privacy, plan.training
     members = plan.members
     ids = {member.member_id for member in members}
-    largest = max((plan.expected_batch_size(m.member_id) for m in members), default=0.0)
-    smallest = min((plan.expected_batch_size(m.member_id) for m in members), default=0.0)
     rules = {
         "there must be at least one member, each named once": 0 < len(members) == len(ids),
         f"quorum must be 1 to {len(members)} for {len(members)} members": 1 <= plan.quorum <= len(members),
@@ -101,11 +99,9 @@ def check_numbers(plan: Plan) -> None:
             1 <= training.augmentation_multiplicity <= (MOST_COPIES if training.augmentations else 1)
         ),
         "privacy.sampling_rate must be above 0 and at most 1": 0.0 < terms.sampling_rate <= 1.0,
-        f"sampling_rate times declared size must be at least {LEAST_BATCH:g} for each member": (
-            smallest >= LEAST_BATCH
+        f"sampling_rate times declared size must be {LEAST_BATCH:g} to {MOST_BATCH:,} for each member": all(
+            LEAST_BATCH <= plan.expected_batch_size(member.member_id) <= MOST_BATCH for member in members
         ),
-        f"sampling_rate times declared size must be at most {MOST_BATCH:,} for each member": largest
-        <= MOST_BATCH,
         f"there may be at most {MOST_COORDINATES:,} trained coordinates": (
             plan.trainable_coordinates <= MOST_COORDINATES
         ),
@@ -119,6 +115,18 @@ def check_numbers(plan: Plan) -> None:
         "evaluate_every must be 0 or more": plan.evaluate_every >= 0,
         "colluders must be 0 or more": plan.colluders >= 0,
         "deadline_s must be 0.1 to 86400": 0.1 <= plan.deadline_s <= 86400.0,
+    }
+    rules |= _server_numbers(plan.server)
+    rules |= _head_numbers(plan.shared_head, plan.extractor_coordinates)
+    rules |= secure_numbers(plan.secure, terms.mode is Mode.SECURE)
+    broken = [rule for rule, holds in rules.items() if not holds]
+    if broken:
+        raise UnsoundPlan(f"plan: {'; '.join(broken)}. {_REFUSED} Correct these numbers.")
+
+
+def _server_numbers(server: ServerOptimizer) -> dict[str, bool]:
+    """Rules on what the coordinator does with a sum, each with whether it holds."""
+    return {
         "server.name must be fedavg or fedadam": server.name in ("fedavg", "fedadam"),
         f"server.learning_rate must be above 0 and at most {MOST_LEARNING_RATE:g}": (
             0.0 < server.learning_rate <= MOST_LEARNING_RATE
@@ -129,11 +137,6 @@ def check_numbers(plan: Plan) -> None:
         "server.epsilon must be above 0": server.epsilon > 0.0,
         "server.averaging_decay must be at least 0 and below 1": 0.0 <= server.averaging_decay < 1.0,
     }
-    rules |= _head_numbers(plan.shared_head, plan.extractor_coordinates)
-    rules |= secure_numbers(plan.secure, terms.mode is Mode.SECURE)
-    broken = [rule for rule, holds in rules.items() if not holds]
-    if broken:
-        raise UnsoundPlan(f"plan: {'; '.join(broken)}. {_REFUSED} Correct these numbers.")
 
 
 def _head_numbers(head: SharedHead | None, extractor_coordinates: int) -> dict[str, bool]:

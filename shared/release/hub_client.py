@@ -7,7 +7,7 @@ the next pull goes on from there; nothing in it is believed before every proof h
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import httpx
 
 from shared.domain.clock import Clock
 from shared.domain.errors import (
+    CertificateWrong,
     DigestMismatch,
     Invalid,
     NotAllowed,
@@ -45,11 +46,16 @@ from shared.release.store import TrustStore
 
 
 class Proven(Protocol):
-    """What a verification gives: at least the digest of the manifest that it proved."""
+    """What a verification gives: at least the digests of the manifest that it proved, and of those behind it."""
 
     @property
     def manifest_digest(self) -> str:
         """`sha256:…` of the signed manifest."""
+        ...
+
+    @property
+    def behind(self) -> Mapping[str, str]:
+        """Release → digest of its manifest, of this consortium's releases that its weights came out of."""
         ...
 
 
@@ -154,6 +160,7 @@ def pull(
             # The document of today, not the one the release was made under: it names the keys of today.
             write_json(staging / TRUST_FILE, store.trust_envelope, mode=0o644)
             verified = verify(staging, pinned_root)
+            _check_behind(entry, verified, catalogue)
         except NotFound:  # says nothing of what came
             raise
         except (NotTrusted, Invalid):
@@ -161,6 +168,18 @@ def pull(
             raise
         _show(staging, folder)
         return Pulled(folder, entry, verified, came, resumed)
+
+
+def _check_behind(entry: CatalogueEntry, verified: Proven, catalogue: Catalogue) -> None:
+    """Raise CertificateWrong where a release behind this one is another than the catalogue's of that name."""
+    for release, digest in verified.behind.items():
+        listed = catalogue.entry(release)
+        if listed is None or listed.manifest_digest != digest:
+            found = "none of that name" if listed is None else f"{listed.manifest_digest[:23]}…"
+            raise CertificateWrong(
+                f"{entry.id} composes what {release} cost, with the manifest {digest[:23]}…; the catalogue has {found}"
+                ". Nothing was kept. Do not rely on it; tell the consortium."
+            )
 
 
 def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:

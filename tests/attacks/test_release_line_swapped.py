@@ -17,6 +17,7 @@ from participant.consents import _check_start
 from participant.home import Home
 from participant.releases import _check, check_against_ledger
 from participant.seen_weights import SeenWeights
+from shared.domain.clock import SystemClock
 from shared.domain.errors import CertificateWrong, UnsoundPlan
 from shared.domain.plan import PlanMember, StartingRelease
 from shared.domain.privacy import Budget, Charge
@@ -30,6 +31,7 @@ from shared.release.signing import SigningKey
 from shared.verification import VerifiedRelease, verify_release
 from tests.desk import Desk
 from tests.joined_home import joined
+from tests.pull_kit import pull_hubs
 from tests.release_kit import Kit, continued, make_kit
 from tests.simulator import ConsortiumSimulator
 
@@ -116,6 +118,26 @@ def test_a_release_made_up_under_the_name_of_a_real_one_is_named(tmp_path: Path)
         _check_start(home, second.plan, origin)
     with pytest.raises(CertificateWrong, match="digits-2 composes digits-1 with the manifest .* Keep both"):
         _check(home, release)
+
+
+def test_a_stranger_who_pulls_it_sees_that_the_catalogue_has_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(variable, "localhost,127.0.0.1")
+    kit = make_kit(tmp_path, moment=SystemClock().now())
+    kit.publish("true")
+    whole = {"members": kit.plan.members, "rounds": 4, "evaluate_every": 2}
+    second = continued(ghosts(kit, tmp_path / "forge"), 1, tmp_path / "start.safetensors", **whole)
+    replace(second, home=kit.home, identities=kit.identities).publish("two")
+    honest = continued(kit, 1, tmp_path / "honest.safetensors")
+    honest.publish("three")
+    for opened in pull_hubs(kit):
+        hub = opened(tmp_path / "stranger")
+        with pytest.raises(CertificateWrong, match="digits-2 composes what digits-1 cost, .* has sha"):
+            hub.pull("digits-2")
+        assert hub.shown() == [".commonlens"] and hub.staged() == []
+        assert hub.pull("digits-3").entry.id == "digits-3"
 
 
 @pytest.mark.parametrize("name", ["../keys", "digits-1\x1b[2J", "digits", "digits-0"])

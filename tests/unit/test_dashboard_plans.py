@@ -172,7 +172,7 @@ def test_a_plans_page_says_every_number_that_plan_check_prints(board: Consortium
 def test_refused_plan_says_why_and_keeps_what_was_typed(board: Consortium) -> None:
     refused = board.browser("Ada").post("/plans", **form(privacy__sampling_rate="1e-9", rounds="17"))
     assert refused.status_code == 422
-    assert "sampling_rate times declared size must be at least 1 for each member" in words(refused)
+    assert "sampling_rate times declared size must be 1 to 100,000 for each member" in words(refused)
     assert 'href="#f-privacy-sampling_rate"' in refused.text
     for kept in ('value="1e-9"', 'name="rounds" value="17"', 'value="flip" checked'):
         assert kept in refused.text

@@ -134,7 +134,10 @@ def test_organisation_named_twice_is_refused() -> None:
         (privacy(clip_norm_l2=1e30), "clip_norm_l2 must be from 0.0001"),
         (replace(DRAFT, training=TrainingDraft(1, 1e38, 1.0)), "learning_rate must be above 0 and at most"),
         (replace(DRAFT, training=TrainingDraft(1, 1.0, 1e38)), "head_learning_rate must be above 0"),
-        (privacy(sampling_rate=1e-9), "sampling_rate times declared size must be at least 1"),
+        (
+            privacy(sampling_rate=1e-9),
+            "sampling_rate times declared size must be 1 to 100,000 for each member",
+        ),
         (replace(DRAFT, rounds=2_000_000), "rounds times local_steps must be at most"),
         (
             replace(DRAFT, training=replace(TRAINING, augmentation_multiplicity=2)),
