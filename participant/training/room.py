@@ -15,7 +15,7 @@ from participant.training.head import HeadState, build_head
 from participant.training.labels import as_the_plan_counts
 from participant.training.portions import give_back, is_out_of_memory
 from participant.training.workbench import Workbench
-from shared.domain.errors import OutOfMemory
+from shared.domain.errors import OutOfMemory, UnsoundPlan
 from shared.domain.plan import Plan
 from shared.extractors.architectures import head_inputs
 from shared.extractors.device import choose_device
@@ -26,7 +26,7 @@ def check_room(plan: Plan, bench: Workbench) -> None:
     """Move the extractor to the device and take one record's gradient there: a record of zeros, which is nobody's.
 
     Every round anew, since what else uses the device comes and goes. Raises OutOfMemory; InvalidConfig for a device
-    that is not here.
+    that is not here; UnsoundPlan for an extractor that one record alone cannot train.
     """
     device = choose_device(bench.runtime.device)
     if not _takes_one(plan, bench, device):
@@ -48,6 +48,13 @@ def _takes_one(plan: Plan, bench: Workbench, device: torch.device) -> bool:
         engine.clipped_sum(x, y, plan.privacy.clip_norm_l2, copies)
     except OutOfMemory:
         return False
+    except (
+        ValueError
+    ) as error:  # a normalisation over groups of a single number, which would be zero for everybody
+        raise UnsoundPlan(
+            f"The plan's {spec.architecture} cannot take the gradient of one record alone ({error}). Nothing was "
+            "charged and nothing was trained. Ask for a plan with larger pictures or a wider network."
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.domain.errors import InvalidConfig
+from participant.training.head import HeadState
+from participant.training.room import check_room
+from participant.training.workbench import Workbench
+from shared.domain.errors import InvalidConfig, UnsoundPlan
+from shared.domain.extractor import ExtractorSpec
+from shared.extractors.architectures import build
 from tests.desk import Desk
+from tests.plans import small_plan
 from tests.simulator import ConsortiumSimulator
 from tests.unit.test_member import Table
 
@@ -101,3 +107,22 @@ def test_round_whose_device_fills_up_after_the_charge_is_charged_once_and_the_ne
     for number in (2, 3):
         table.refused(table.ask(number), "conflict.out-of-memory", "Nothing was charged")
     assert table.member.charges() == 1
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_an_extractor_that_one_record_alone_cannot_train_is_refused_in_words(side: int) -> None:
+    """Its last normalisation is over groups of one number, which torch refuses for a single record."""
+    spec = ExtractorSpec("small-gn", 1, side, side, 4, options={"width": 2})
+    plan = small_plan(extractor=spec)
+    bench = Workbench(plan.members[0].member_id, build(spec, 1), Greys(side), HeadState.zeros(2, 4))
+    with pytest.raises(UnsoundPlan, match="small-gn cannot take the gradient of one record alone .* charged"):
+        check_room(plan, bench)
+
+
+class Greys:
+    """Records of two classes."""
+
+    classes = ("cat", "dog")
+
+    def __init__(self, side: int) -> None:
+        self.side = side
