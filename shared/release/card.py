@@ -117,7 +117,7 @@ def write_kept_card(
 {_check_it(spec)}
 ## Made again
 
-{_KINDS[source.kind].again} The files beside them were made by {_code(f"commonlens {software}")}. {_MEASURES_AGAIN}
+{_KINDS[source.kind].again} The other files were made by {_code(f"commonlens {software}")}. {_MEASURES_AGAIN}
 """
 
 
