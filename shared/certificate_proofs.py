@@ -25,6 +25,7 @@ from shared.release.promise import alone_text, epsilon_text
 
 Line = Sequence[Link]
 """A release, then the trained releases behind it, the newest first."""
+_ADVICE: Final = "Do not rely on it; tell the consortium."
 EPSILON_SLACK: Final = 1e-4
 """Relative: the same grid on another processor may differ in the last digits, never by this much."""
 
@@ -67,8 +68,7 @@ def _check_identities(line: Line) -> None:
         for member in link.certificate.members:
             if keys.setdefault(member.member_id, member.identity_public_key) != member.identity_public_key:
                 _fail(
-                    f"{member.member_id} has another identity key in {link.release} than in a release after it. Do not "
-                    "rely on it; tell the consortium."
+                    f"{member.member_id} has another identity key in {link.release} than in a release after it."
                 )
 
 
@@ -180,9 +180,8 @@ class _Books:
         self._spends = composed(spends_of(line))
         missing = [each for each in self._spends if self._certificate.member(each) is None]
         if missing:
-            raise CertificateWrong(
-                f"{missing[0]} was charged in a release before this one, and the certificate does not name it. Do not "
-                "rely on it; tell the consortium."
+            _wrong(
+                f"{missing[0]} was charged in a release before this one, and the certificate does not name it."
             )
         self._known: dict[tuple[tuple[GaussianEvent, ...], float], float] = {}
 
@@ -216,14 +215,14 @@ class _Books:
         for event in charged:
             found = counts.get((event.noise_multiplier, event.sampling_rate), 0)
             if found < event.count:
-                raise CertificateWrong(
+                _wrong(
                     f"{who}: its rounds make {event.count} events of σ {event.noise_multiplier:g}, the "
-                    f"certificate lists {found}. Do not rely on it; tell the consortium."
+                    f"certificate lists {found}."
                 )
         if self._secure and group_events(listed) != charged:
-            raise CertificateWrong(
+            _wrong(
                 f"{who}: its rounds make {sum(e.count for e in charged)} events, the certificate lists "
-                f"{sum(counts.values())}. Do not rely on it; tell the consortium."
+                f"{sum(counts.values())}."
             )
 
     def _side(
@@ -232,7 +231,7 @@ class _Books:
         """(computed, claimed) at each δ."""
         events = group_events(listed)
         if len(guarantees) != len(self._deltas):
-            raise CertificateWrong(
+            _wrong(
                 f"{who}: {len(self._deltas)} guarantees are proven here, the certificate shows "
                 f"{len(guarantees)}."
             )
@@ -242,9 +241,9 @@ class _Books:
                 self._known[events, delta] = accountant.epsilon(events, delta)
             computed, claimed = self._known[events, delta], self._claimed(who, guarantees, delta)
             if not computed <= claimed * (1 + EPSILON_SLACK):
-                raise CertificateWrong(
+                _wrong(
                     f"{who}: the certificate claims ε {claimed:.4f} at δ {delta:g}, its own events recompute "
-                    f"to {computed:.4f}. Do not rely on it; tell the consortium."
+                    f"to {computed:.4f}."
                 )
             found.append((computed, claimed))
         return found
@@ -253,12 +252,12 @@ class _Books:
         """The one ε claimed at `delta`: a second number beside it could be read instead."""
         claims = [g for g in guarantees if g.delta == delta]
         if len(claims) != 1 or claims[0].unit is not self._certificate.unit or claims[0].relation != RELATION:
-            raise CertificateWrong(
+            _wrong(
                 f"{who}: the certificate must claim one ε at δ {delta:g} for its own unit and "
                 f"relation; it claims {len(claims)}, or another kind."
             )
         if not math.isfinite(claims[0].epsilon):
-            raise CertificateWrong(f"{who}: the certificate claims no finite ε at δ {delta:g}.")
+            _wrong(f"{who}: the certificate claims no finite ε at δ {delta:g}.")
         return claims[0].epsilon
 
 
@@ -282,10 +281,13 @@ def _named(link: Link, line: Line) -> Iterator[None]:
     except CommonlensError as error:
         if link is line[0]:
             raise
-        raise type(error)(
-            f"About {link.release}, which it came out of: {error.message} Do not rely on it; tell the consortium."
-        ) from error
+        advice = "" if error.message.endswith(_ADVICE) else f" {_ADVICE}"
+        raise type(error)(f"About {link.release}, which it came out of: {error.message}{advice}") from error
+
+
+def _wrong(why: str) -> NoReturn:
+    raise CertificateWrong(f"{why} {_ADVICE}")
 
 
 def _fail(why: str) -> NoReturn:
-    raise ProofFailed(why)
+    raise ProofFailed(f"{why} {_ADVICE}")
