@@ -227,7 +227,7 @@ def make_certificate(request: PublishRequest) -> Certificate:
     """
     plan = request.plan
     behind = links_behind(plan, request.predecessor)
-    spent, nothing = composed([spends(plan, request.rounds), *spends_of(behind)]), Spend((), None)
+    spent, nothing = composed([spends(plan, request.rounds), *spends_of(behind)]), Spend((), ())
     own = {member.member_id for member in request.members}
     before = [m for link in behind[:1] for m in link.certificate.members if m.member_id not in own]
     members = (*request.members, *(Contributor(m.member_id, m.name, m.identity_public_key) for m in before))

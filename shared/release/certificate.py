@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.domain.errors import Invalid
 from shared.domain.plan import Plan
-from shared.domain.privacy import GaussianEvent, Mode
+from shared.domain.privacy import GaussianEvent
 from shared.domain.release import CERTIFICATE_FORMAT, Certificate, CohortRound, ConsentRecord
 from shared.release import limits
 from shared.release.envelope import read_signed
@@ -39,15 +39,10 @@ def group_events(events: Iterable[GaussianEvent]) -> tuple[GaussianEvent, ...]:
 
 @dataclass(frozen=True)
 class Spend:
-    """What one member was charged; `alone` is the second number of clause 3.7, None in mode local."""
+    """What one member was charged, for both numbers of clause 3.7; in mode local they are one."""
 
     events: tuple[GaussianEvent, ...]
-    alone: tuple[GaussianEvent, ...] | None
-
-    @property
-    def events_alone(self) -> tuple[GaussianEvent, ...]:
-        """The second, or the only one."""
-        return self.events if self.alone is None else self.alone
+    events_alone: tuple[GaussianEvent, ...]
 
 
 def spends(plan: Plan, rounds: Iterable[CohortRound]) -> dict[str, Spend]:
@@ -65,9 +60,7 @@ def spends(plan: Plan, rounds: Iterable[CohortRound]) -> dict[str, Spend]:
         if numbers not in found:
             found[numbers] = Spend(
                 group_events(event for number in numbers for event in plan.events_of_round(number)),
-                group_events(event for number in numbers for event in plan.events_alone_of_round(number))
-                if plan.privacy.mode is Mode.SECURE
-                else None,
+                group_events(event for number in numbers for event in plan.events_alone_of_round(number)),
             )
     return {member_id: found[frozenset(numbers)] for member_id, numbers in asked_in.items()}
 
