@@ -97,6 +97,7 @@ def verify(request: Request) -> Response:
         found = verify_all(connection, roll_key_of(room))
     signed = {member.member_id for member in found.members}
     unsigned = [m for m in room.members.every() if m.state is MemberState.ACTIVE and m.id not in signed]
+    unsigned.sort(key=lambda member: member.name.casefold())
     return page(request, "audit/verify.html", found=found, unsigned=unsigned, moment_of_check=moment)
 
 

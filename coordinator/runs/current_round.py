@@ -49,12 +49,13 @@ def current_round(
     engine: sa.Engine, now: datetime, run: RunRow, plan: Plan, lines: Sequence[RoundLine], mine: str | None
 ) -> CurrentRound:
     """From all attempts of the run so far; `mine` is the member that asks, and sees no other's line."""
+    members = sorted(plan.members, key=lambda member: member.name.casefold())
     if not lines:
-        bars = bars_before([m for m in plan.members if mine in (None, m.member_id)])
+        bars = bars_before([m for m in members if mine in (None, m.member_id)])
         return CurrentRound(None, (), tuple(bars), tuple(counts_of(bars)), None)
     current = lines[-1]
     steps = steps_of(history.events_of(engine, run.id, current.number, current.attempt))
-    bars = bars_of(plan.members, steps, _attendance(engine, now, run.id, lines), plan.deadline_s)
+    bars = bars_of(members, steps, _attendance(engine, now, run.id, lines), plan.deadline_s)
     timed = current.state not in OVER and run.state is RunState.RUNNING
     return CurrentRound(
         line=current,
