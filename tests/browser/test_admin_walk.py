@@ -143,6 +143,7 @@ def start_and_watch(admin: Person, shapes: Consortium) -> str:
     # ε is computed beside the page, and follows.
     admin.page.get_by_text(f"after {ROUNDS} charged rounds").wait_for()
     assert loads == []
+    admin.page.reload()  # without the notice of its start
     photograph(admin, "run")
     return admin.page.url.rpartition("/")[2].partition("?")[0]
 
