@@ -111,9 +111,8 @@ def compare(
         out.print,
     )
     write_json(home / "comparison.json", to_plain(found))
-    this = (
-        "consortium" if isinstance(opened, VerifiedRelease) else release
-    )  # of the library: nobody trained it
+    # A release of the library is not the consortium's work.
+    this = "consortium" if isinstance(opened, VerifiedRelease) else release
     words = {"raw_pixels": found.raw_numbers, "public": public, "unseen_public": f"unseen {public}"}
     words |= {"consortium": this, "unseen_consortium": f"unseen {this}"}
     for way, accuracy in to_plain(found).items():

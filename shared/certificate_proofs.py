@@ -91,8 +91,9 @@ def _check_consents(link: Link, before: Certificate | None) -> None:
         check_consent(consent, member.identity_public_key)
     if missing:
         _fail(f"The certificate has {len(names)} members and consents of {len(names) - missing} of them.")
-    for stranger in sorted(set(consents) - names):
-        _fail(f"The certificate has a consent of {stranger}, who is not among its members.")
+    strangers = sorted(set(consents) - names)
+    if strangers:
+        _fail(f"The certificate has a consent of {strangers[0]}, who is not among its members.")
 
 
 def prove_cohorts(line: Line) -> tuple[None, str]:

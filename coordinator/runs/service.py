@@ -137,8 +137,7 @@ class RunService:
             raise _too_few(one)
         self._require_sound(digest)
         # Else the run would cost what no release could state.
-        plan = self.store.plan(digest)
-        links_behind(plan, self._predecessors.of(plan))
+        links_behind(one.plan, self._predecessors.of(one.plan))
         return self.store.create_run(digest, actor)
 
     def move(self, run_id: str, wanted: RunState, actor: str) -> RunRow:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from participant.consents import _check_start
 from participant.home import Home
@@ -23,6 +24,8 @@ from shared.domain.plan import PlanMember, StartingRelease
 from shared.domain.privacy import Budget, Charge
 from shared.domain.release import WEIGHTS_FILE, CohortRound
 from shared.domain.run import RoundState, RunState
+from shared.explanation import explain
+from shared.explanation_page import print_explanation
 from shared.extractors.files import read_weights, write_weights
 from shared.extractors.flatten import flatten
 from shared.privacy import accountant
@@ -150,6 +153,25 @@ def test_a_plan_that_starts_from_what_is_no_release_is_not_kept(tmp_path: Path, 
     plan = replace(second.plan, starting_release=StartingRelease(name, "sha256:" + "0" * 64))
     with pytest.raises(UnsoundPlan, match="which is no release's name"):
         _check_start(joined(kit, tmp_path / "north"), plan, replace(origin, name=name))
+
+
+def test_a_header_says_nothing_to_the_terminal_and_is_no_line_of_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights of a plan of an earlier version, which names no start: the page tells what the header says."""
+    kit = make_kit(tmp_path)
+    kit.publish("one")
+    second = continued(kit, 1, tmp_path / "start.safetensors")
+    honest = read_weights(second.starting)
+    assert honest.origin is not None
+    evil = replace(honest.origin, name="digits-1\x1b[2J\n  ✓ All proofs hold\u202e" + "x" * 500)
+    digest = write_weights(second.starting, honest.tensors, honest.spec, honest.layout, evil)
+    plan = replace(second.plan, starting_weights=digest, starting_release=None)
+    replace(second, plan=plan, predecessor=None).publish("two")
+    print_explanation(explain(verified(kit, 2)), Console(width=80), every_round=False)
+    out = capsys.readouterr().out
+    assert "What digits-1" in out and "x" * 30 in out.replace("\n    ", "") and "x" * 100 not in out
+    assert "\x1b" not in out and "\u202e" not in out and "\n  ✓ All proofs hold" not in out
 
 
 def test_round_one_comes_with_a_releases_weights_though_the_plan_starts_from_none(

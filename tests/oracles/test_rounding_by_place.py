@@ -22,11 +22,13 @@ from participant.training.portions import filled, records_at_once
 from participant.training.step import clipped_sum, pictures_at_once
 from participant.training.validation import exact_counts
 from participant.training.workbench import Workbench
+from shared.domain.errors import UnsoundPlan
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.plan import Plan
 from shared.extractors.architectures import build
 from shared.extractors.preprocess import to_input
 from shared.privacy.mechanism import NoiseSource
+from shared.privacy.soundness import check_numbers
 from tests.oracles.test_clipped_sum import TINY
 from tests.oracles.test_float_margin import CLIP_NORM_L2, CPU, OWN, SLACK, Given, drawn_pixels
 from tests.plans import small_plan
@@ -229,6 +231,19 @@ def test_a_batch_is_always_copied_into_the_usual_order() -> None:
 def test_portions_are_of_one_record_or_of_a_multiple_of_four() -> None:
     sizes = {records_at_once(expected, most) for expected in (0.0, 3.0, 90.0, 1e9) for most in range(70)}
     assert sizes == {1, 4, 8, 16, 32, 64}
+
+
+def test_a_plan_draws_no_more_than_the_bound_on_rounding_allows() -> None:
+    def of(expected: int, **changes: int) -> Plan:
+        plan = small_plan(sampling_rate=0.5, **changes)
+        return replace(plan, members=(replace(plan.members[0], declared_size=2 * expected),))
+
+    check_numbers(of(100_000))
+    with pytest.raises(UnsoundPlan, match="declared size must be 1 to 100,000 for each member"):
+        check_numbers(of(100_001))
+    check_numbers(of(100, trainable_coordinates=100_000_000))
+    with pytest.raises(UnsoundPlan, match="at most 100,000,000 trained coordinates"):
+        check_numbers(of(100, trainable_coordinates=100_000_001))
 
 
 @pytest.mark.parametrize("numbers", [5, 3001, 2**17 + 1])

@@ -305,3 +305,10 @@ def test_check_says_that_a_shared_heads_label_names_become_public_and_counts_it_
     with out.capture() as captured:
         _print_check(json.loads(json.dumps(_rendered_check(checked()), allow_nan=False)))
     assert "training head" not in captured.get()
+
+
+def test_a_grid_too_fine_for_any_number_is_refused_in_words() -> None:
+    plan = secured(planned(), grid_width=1e-300)
+    assert math.isinf(grid_variance(plan))
+    with pytest.raises(UnsoundPlan):
+        check_soundness(plan)
