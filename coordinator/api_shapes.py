@@ -28,6 +28,7 @@ from coordinator.registry.gate_report import GateReport
 from coordinator.registry.library import OnShelf
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.events import RoundEvent
+from coordinator.runs.measured import Band
 from coordinator.runs.progress import Progress
 from coordinator.runs.publish_jobs import PublishJob
 from coordinator.runs.secure_planning import NoiseFigures
@@ -117,9 +118,10 @@ class MeasuredShape:
 
 @dataclass(frozen=True)
 class MeasuredRuns:
-    """What runs under one extractor name measured, by the ε of their plans."""
+    """What runs under one extractor name measured, by the ε of their plans; `expected` is null without a band."""
 
     measured: tuple[MeasuredShape, ...]
+    expected: Band | None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class DraftCheckShape(PlanCheckShape):
     """The same of a draft, and what runs like it measured."""
 
     measured: tuple[MeasuredShape, ...]
+    expected: Band | None
 
 
 @dataclass(frozen=True)

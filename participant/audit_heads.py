@@ -78,7 +78,7 @@ def newest_head(home: Home) -> KeptHead | None:
 
 
 class HeadWatch:
-    """Countersigns the log while the node waits. One instance per node; tests pass another clock and no pause."""
+    """Countersigns the log beside the rounds. One instance per node; tests pass another clock and no pause."""
 
     def __init__(
         self,

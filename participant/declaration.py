@@ -56,7 +56,7 @@ class Declaration:
         self._sent: NodeReport | None = None
 
     def send(self) -> None:
-        """Called while the node waits, so that no round ever waits for it. Says what fails, raises nothing."""
+        """Called beside the rounds: composing a long ledger takes half a second. Says what fails, raises nothing."""
         try:
             left = budget_left(self._home)
             view = (

@@ -26,10 +26,11 @@ from coordinator.dashboard.plan_form import (
     typed_from,
     typed_of,
 )
+from coordinator.dashboard.plan_lines import measured_facts
 from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS, option_key
 from coordinator.members.access import room_of
 from coordinator.registry.shelf import Shelf, read_catalogue
-from coordinator.runs.measured import Measured, measured_before, nearest
+from coordinator.runs.measured import measured_before
 from coordinator.runs.planning import PlanCheck
 from coordinator.runs.proposals import every_plan, one_proposal
 from coordinator.runs.service import RunService
@@ -166,10 +167,8 @@ def _short(request: Request, check: PlanCheck | None) -> list[tuple[str, float]]
     return [(cost.name, one.epsilon) for cost, one in found if one is not None and one.epsilon < cost.epsilon]
 
 
-def _measured(request: Request, check: PlanCheck | None) -> dict[str, list[Measured]]:
-    """What earlier runs measured, and those with about this ε."""
+def _measured(request: Request, check: PlanCheck | None) -> dict[str, Any]:
     if check is None:
-        return {"measured": [], "near": []}
+        return {"measured": []}
     engine = room_of(request).engine
-    found = measured_before(engine, every_plan(engine), check.plan)
-    return {"measured": found, "near": nearest(found, check.plan.privacy.target_epsilon)}
+    return measured_facts(measured_before(engine, every_plan(engine), check.plan), check.plan)

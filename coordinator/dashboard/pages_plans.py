@@ -17,6 +17,7 @@ from coordinator.dashboard.plan_lines import (
     Line,
     Pair,
     cost_lines,
+    measured_facts,
     member_lines,
     pairs,
     plan_lines,
@@ -25,7 +26,7 @@ from coordinator.dashboard.plan_lines import (
 from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
-from coordinator.runs.measured import measured_before, nearest
+from coordinator.runs.measured import measured_before
 from coordinator.runs.plan_checks import refused_line
 from coordinator.runs.proposals import (
     Proposal,
@@ -283,8 +284,7 @@ def _costs(request: Request, viewer: Viewer, one: Proposal, every: Sequence[Prop
     return {
         "check": check,
         "costs": [cost for cost in check.costs if _sees(viewer, one, cost.name)],
-        "measured": measured,
-        "near": nearest(measured, one.plan.privacy.target_epsilon),
+        **measured_facts(measured, one.plan),
         "promise": promise(one.plan),
     }
 

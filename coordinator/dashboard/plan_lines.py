@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from coordinator.dashboard.plan_fields import FIELDS
 from coordinator.dashboard.words import odds
+from coordinator.runs.measured import Measured, expected_band, nearest
 from coordinator.runs.planning import PlanCheck
 from shared.domain.plan import Plan
 from shared.domain.privacy import REPORTED_DELTA
@@ -173,3 +174,9 @@ def _text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def measured_facts(found: Sequence[Measured], plan: Plan) -> dict[str, Any]:
+    """What `plans/measured.html` shows: earlier runs, those with about the plan's ε, and the band that they give it."""
+    epsilon = plan.privacy.target_epsilon
+    return {"measured": found, "near": nearest(found, epsilon), "band": expected_band(found, epsilon)}

@@ -73,3 +73,36 @@ def nearest(found: Sequence[Measured], epsilon: float, most: int = MOST_SHOWN) -
         newest_first, key=lambda i: abs(math.log(found[i].plan.privacy.target_epsilon) - aim)
     )
     return [found[i] for i in sorted(by_distance[:most])]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Between which accuracies a run at one ε would lie, going by the runs of the same extractor nearest to it."""
+
+    low: float
+    high: float
+    below: float
+    """Target ε of the runs that `low` comes from: this ε, or the nearest one under it."""
+    above: float
+    """The same of the nearest one over it."""
+
+
+def expected_band(found: Sequence[Measured], epsilon: float) -> Band | None:
+    """What runs with the very extractor measured at this target ε, each with its spread; if none had it, what those at
+    the nearest ε on either side did, since noise falls as ε grows and accuracy is expected to grow with it.
+
+    None where that is not both sides: one side bounds nothing.
+    """
+    same = [one for one in found if one.same_extractor]
+    targets = {one.plan.privacy.target_epsilon for one in same}
+    below, above = [e for e in targets if e <= epsilon], [e for e in targets if e >= epsilon]
+    if not below or not above:
+        return None
+    nearest_two = {max(below), min(above)}
+    counted = [one for one in same if one.plan.privacy.target_epsilon in nearest_two]
+    return Band(
+        max(0.0, min(one.accuracy - one.spread for one in counted)),
+        min(1.0, max(one.accuracy + one.spread for one in counted)),
+        max(below),
+        min(above),
+    )

@@ -20,7 +20,7 @@ from coordinator.members.access import (
 )
 from coordinator.members.allowance import CONSENTS
 from coordinator.runs.draft import PlanDraft
-from coordinator.runs.measured import measured_before
+from coordinator.runs.measured import expected_band, measured_before
 from coordinator.runs.planning import PlanCheck
 from coordinator.runs.proposals import Proposal, every_plan, every_proposal, not_begun, one_proposal
 from coordinator.runs.round_routes import rendered_round
@@ -69,7 +69,7 @@ def check_plan(
 ) -> Json:
     """What a plan would cost, and what earlier runs of its extractor measured; stores nothing."""
     check = service.check(build(PlanDraft, draft, "plan"))
-    return _rendered_check(check) | {"measured": _measured(request, check.plan)}
+    return _rendered_check(check) | _measured(request, check.plan)
 
 
 @router.post("/plans", status_code=201)
@@ -103,7 +103,7 @@ def plan_cost(service: Service, who: Anybody, digest: Digest) -> Json:
 @router.get("/plans/{digest}/measured")
 def measured_runs(request: Request, who: Anybody, digest: Digest) -> Json:
     """What earlier runs under the plan's extractor name measured, by ε: how accurate a run of it may become."""
-    return {"measured": _measured(request, one_proposal(room_of(request).engine, digest).plan)}
+    return _measured(request, one_proposal(room_of(request).engine, digest).plan)
 
 
 @router.get("/plans/{digest}/starting-weights")
@@ -181,10 +181,11 @@ def _bounded(cost: Json) -> Json:
     return {key: None if value == math.inf else value for key, value in cost.items()}
 
 
-def _measured(request: Request, like: Plan) -> list[Json]:
+def _measured(request: Request, like: Plan) -> Json:
     """The plans of those runs have routes of their own: of each its digest and ε stand here."""
     engine = room_of(request).engine
-    return [
+    found = measured_before(engine, every_plan(engine), like)
+    told = [
         {
             "run_id": one.run_id,
             "plan_digest": str(one.plan.digest),
@@ -194,8 +195,10 @@ def _measured(request: Request, like: Plan) -> list[Json]:
             "spread": one.spread,
             "same_extractor": one.same_extractor,
         }
-        for one in measured_before(engine, every_plan(engine), like)
+        for one in found
     ]
+    band = expected_band(found, like.privacy.target_epsilon)
+    return {"measured": told, "expected": band and to_plain(band)}
 
 
 def _rendered_plan(one: Proposal) -> Json:

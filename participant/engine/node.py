@@ -45,7 +45,7 @@ class NodeLoop:
         self._announce_restart = announce_restart
         self._tidy = tidy
         self._at_rest = at_rest
-        """Once after connecting, and once whenever answers were followed by REST_S without an instruction."""
+        """After connecting, and whenever answers were followed by REST_S without an instruction. Returns at once."""
         self._tidied = -math.inf
         self._stop = threading.Event()
 
@@ -117,11 +117,11 @@ class _Heart(threading.Thread):
     def __init__(self, link: FleetLink) -> None:
         super().__init__(daemon=True)
         self._link = link
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self._failure: CommonlensError | None = None
 
     def run(self) -> None:
-        while not self._stop.wait(HEARTBEAT_S * 0.8):
+        while not self._ended.wait(HEARTBEAT_S * 0.8):
             try:
                 self._link.heartbeat()
             except Revoked as error:
@@ -132,7 +132,7 @@ class _Heart(threading.Thread):
 
     def stop(self) -> None:
         """End the thread soon."""
-        self._stop.set()
+        self._ended.set()
 
     def raise_if_failed(self) -> None:
         """Raise what ended the heartbeat, if anything did."""

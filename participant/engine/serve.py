@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from participant.audit_heads import HeadWatch
 from participant.control import MemberControl
 from participant.declaration import Declaration
+from participant.engine.errands import Errands
 from participant.engine.fleet_link import FleetLink
 from participant.engine.node import NodeLoop
 from participant.engine.transfers import HttpTransfers
@@ -35,12 +36,7 @@ def serve(home: Home, report: Callable[[str], None]) -> None:
         control.announce_restart()
         watch.look()
 
-    declaration, heads = Declaration(home, control, report), HeadWatch(home, control, report)
-
-    def at_rest() -> None:
-        declaration.send()
-        heads.look()
-
+    errands = Errands((Declaration(home, control, report).send, HeadWatch(home, control, report).look))
     node = MemberNode(home, HttpTransfers(control.client.http), report, watch.look)
     loop = NodeLoop(
         connect=lambda: FleetLink(urlsplit(link.url).netloc, home.ca_file, key),
@@ -48,9 +44,11 @@ def serve(home: Home, report: Callable[[str], None]) -> None:
         report=report,
         announce_restart=announce,
         tidy=node.tidy,
-        at_rest=at_rest,
+        at_rest=errands.wake,
     )
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: loop.stop())
     report(f"{link.name}: node starts")
+    errands.start()
     loop.run()
+    errands.stop()

@@ -265,13 +265,30 @@ def test_whole_page_can_be_walked_by_keyboard(life: tuple[FullBoard, str], brows
     admin.page.wait_for_url("**/invitations")
 
 
-def test_a_short_digest_copies_whole_at_a_click(life: tuple[FullBoard, str], browser: Browser) -> None:
+def test_a_short_digest_copies_whole_by_mouse_and_by_keyboard(
+    life: tuple[FullBoard, str], browser: Browser
+) -> None:
     board, base = life
     admin = ada(browser, base, permissions=["clipboard-read", "clipboard-write"])
     admin.open(f"/runs/{board.run}")
     short = admin.page.locator("#rounds code[title]").first
     whole = short.get_attribute("title")
     assert whole and len(whole) > 60 > len(short.inner_text())
-    short.click()
-    admin.page.locator("code.copied").wait_for()
-    assert admin.page.evaluate("navigator.clipboard.readText()") == whole
+    for act in (short.click, lambda: short.press("Enter"), lambda: short.press(" ")):
+        admin.page.evaluate("navigator.clipboard.writeText('')")
+        act()
+        admin.page.locator("code.copied").wait_for()
+        assert admin.page.evaluate("navigator.clipboard.readText()") == whole
+        admin.page.locator("code.copied").wait_for(state="detached")
+    assert short.get_attribute("tabindex") == "0" and short.get_attribute("role") == "button"
+
+
+def test_a_refused_copy_says_so(life: tuple[FullBoard, str], browser: Browser) -> None:
+    board, base = life
+    admin = ada(browser, base)
+    admin.open(f"/runs/{board.run}")
+    admin.page.evaluate(
+        "() => { navigator.clipboard.writeText = () => Promise.reject(new Error('refused')); }"
+    )
+    admin.page.locator("#rounds code[title]").first.click()
+    admin.page.locator("code.not-copied").wait_for()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from participant.declaration import Declaration, budget_left
+from participant.engine.errands import Errands
 from participant.engine.fleet_link import FleetLink
 from participant.engine.node import NodeLoop
 from participant.enrol import join
@@ -148,6 +150,30 @@ def test_node_at_rest_reports_once_after_connecting() -> None:
     )
     loop.run()
     assert len(polls) == 4 and done == ["rest"]
+
+
+def test_errands_run_when_woken_and_every_while_even_when_one_fails() -> None:
+    woken, came, failed = threading.Event(), threading.Event(), list[int]()
+
+    def failing() -> None:
+        failed.append(1)
+        raise RuntimeError("no line to the coordinator")
+
+    asleep = Errands((failing, woken.set), every_s=3600.0)
+    asleep.start()
+    assert not woken.wait(0.05), "nothing wakes it for an hour"
+    asleep.wake()
+    assert woken.wait(20.0)
+    woken.clear()
+    asleep.wake()
+    assert woken.wait(20.0) and failed == [1, 1], "what failed is tried again"
+    often = Errands((came.set,), every_s=0.01)
+    often.start()
+    assert came.wait(20.0), "a run without a rest does not keep it waiting"
+    for thread in (asleep, often):
+        thread.stop()
+        thread.join(20.0)
+        assert not thread.is_alive()
 
 
 def test_joining_with_an_invitation_that_needs_approval_says_so_and_what_is_compared(

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from coordinator.dashboard.frame import TEMPLATES
-from coordinator.runs.measured import MOST_SHOWN, Measured, measured_before, nearest
+from coordinator.dashboard.plan_lines import measured_facts
+from coordinator.runs.measured import MOST_SHOWN, Band, Measured, expected_band, measured_before, nearest
 from coordinator.runs.noised_counts import accuracy
 from coordinator.runs.proposals import every_plan
 from coordinator.runs.round import RoundRecord, Validation
@@ -17,6 +18,7 @@ from coordinator.storage import tables
 from coordinator.storage.database import writing
 from shared.domain.plan import Plan, PlanMember
 from shared.domain.run import RoundState
+from shared.domain.strict import to_plain
 from tests.dashboard_kit import Board, board
 from tests.knock import knock
 from tests.plans import small_plan
@@ -72,19 +74,46 @@ def test_nearest_is_near_as_on_the_dial_and_the_newest_of_equals() -> None:
     assert [one.run_id for one in nearest(equal, 1.0)] == [f"run_{number:02d}" for number in range(8, 20)]
 
 
-def test_table_shows_the_nearest_and_says_of_how_many() -> None:
-    class Check:
-        plan = small_plan(target_epsilon=1.0)
+def test_band_is_what_runs_at_this_epsilon_measured_or_those_on_both_sides_of_it() -> None:
+    found = [
+        Measured("a", small_plan(target_epsilon=1.0), 9, 0.4, 0.05, True),
+        Measured("b", small_plan(target_epsilon=2.0), 9, 0.6, 0.05, True),
+        Measured("c", small_plan(target_epsilon=2.0), 9, 0.64, 0.01, True),
+        Measured("d", small_plan(target_epsilon=8.0), 9, 0.98, 0.05, True),
+        Measured("e", small_plan(target_epsilon=4.0), 9, 0.1, 0.05, False),
+    ]
+    assert expected_band(found, 2.0) == Band(pytest.approx(0.55), pytest.approx(0.65), 2.0, 2.0)
+    assert expected_band(found, 3.0) == Band(pytest.approx(0.55), 1.0, 2.0, 8.0), (
+        "clipped, and without the other's"
+    )
+    assert expected_band(found, 1.5) == Band(pytest.approx(0.35), pytest.approx(0.65), 1.0, 2.0)
+    assert expected_band(found, 0.5) is None and expected_band(found, 9.0) is None, "one side bounds nothing"
+    assert expected_band([], 1.0) is None and expected_band(found[4:], 4.0) is None
 
+
+def measured_words(found: list[Measured], epsilon: float) -> str:
+    class Check:
+        plan = small_plan(target_epsilon=epsilon)
+
+    facts = measured_facts(found, Check.plan)
+    return " ".join(TEMPLATES.get_template("plans/measured.html").render(check=Check, **facts).split())
+
+
+def test_page_says_what_a_plan_between_two_measured_ones_may_reach() -> None:
+    found = [of(1.0), of(4.0)]
+    assert "Between the two, this plan is expected at <strong>0.400 to 0.600" in measured_words(found, 2.0)
+    assert "No run above it bounds this plan's." in measured_words(found, 8.0)
+    assert "No run below it bounds this plan's." in measured_words(found, 0.5)
+    assert "expected at" not in measured_words(found, 4.0)
+    assert "The 2 runs at it lie between 0.400 and 0.600" in measured_words([of(4.0), of(4.0, "b")], 4.0)
+
+
+def test_table_shows_the_nearest_and_says_of_how_many() -> None:
     found = [of(epsilon / 2.0) for epsilon in range(1, 21)]
-    near = nearest(found, 1.0)
-    text = TEMPLATES.get_template("plans/measured.html").render(check=Check, measured=found, near=near)
+    near, text = nearest(found, 1.0), measured_words(found, 1.0)
     assert "12 of 20 earlier runs named x, those nearest to target ε 1" in text
     assert len(near) == MOST_SHOWN and "/runs/run_0.5" in text and "/runs/run_10" not in text
-    whole = TEMPLATES.get_template("plans/measured.html").render(
-        check=Check, measured=found[:3], near=found[:3]
-    )
-    assert "Last validation of earlier runs named x;" in whole
+    assert "Last validation of earlier runs named x;" in measured_words(found[:3], 1.0)
 
 
 def test_measured_runs_are_told_as_json(board: Board) -> None:
@@ -102,7 +131,10 @@ def test_measured_runs_are_told_as_json(board: Board) -> None:
         runs.store.close_round(run.id, record, attempt, "sha256:c")
     headers = {"authorization": f"Bearer {board.member.token}"}
     path = f"/api/v1/plans/{like.digest}/measured"
-    told = json.loads(knock(board.coordinator.asgi, "GET", path, headers).text)["measured"]
+    answer = json.loads(knock(board.coordinator.asgi, "GET", path, headers).text)
+    told, epsilon = answer["measured"], like.privacy.target_epsilon
+    assert answer["expected"] == to_plain(expected_band(measured(board, like), epsilon))
+    assert answer["expected"]["below"] == epsilon
     # Both began within one second, so either may come first.
     assert sorted(one["same_extractor"] for one in told) == [False, True]
     one = next(found for found in measured(board, like) if found.same_extractor)

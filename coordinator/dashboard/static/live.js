@@ -5,12 +5,14 @@ const main = document.querySelector("main[data-live]");
 function same(old, html) {
   const fresh = document.createElement("template");
   fresh.innerHTML = html;
+  makeCopiable(fresh.content);
   return fresh.innerHTML === old.innerHTML;
 }
 
-// A link without an id is the same one where it leads to the same place.
+// A link without an id is the same one where it leads to the same place, a digest where it is the same whole.
 function again(part, element) {
   if (element.id) return document.getElementById(element.id);
+  if (element.title) return part.querySelector(`code[title="${CSS.escape(element.title)}"]`);
   const to = element.getAttribute("href");
   return to ? part.querySelector(`a[href="${CSS.escape(to)}"]`) : null;
 }
@@ -22,6 +24,7 @@ function put(id, html) {
   const focused = old.contains(document.activeElement) ? document.activeElement : null;
   const scrolled = [...old.querySelectorAll(".scroll")].map((region) => [region.scrollLeft, region.scrollTop]);
   old.innerHTML = html;
+  makeCopiable(old);
   [...old.querySelectorAll(".scroll")].forEach((region, n) => region.scrollTo(...(scrolled[n] ?? [0, 0])));
   for (const each of open) document.getElementById(each)?.setAttribute("open", "");
   if (focused) again(old, focused)?.focus({ preventScroll: true });
@@ -43,23 +46,49 @@ if (main) {
   addEventListener("pagehide", () => source.close());
 }
 
-// Copying a line: the button is there only where it can work.
+// Copying a line: the button is there only where it can work. A browser may still refuse, and then it says so.
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 for (const button of document.querySelectorAll("button[data-copy]")) {
   button.hidden = !navigator.clipboard;
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent.trim());
-    button.textContent = "Copied";
+    const done = await copied(document.getElementById(button.dataset.copy).textContent.trim());
+    button.textContent = done ? "Copied" : "Not copied: select it";
   });
 }
 
-// A short digest copies whole at a click; in a link it leads on instead.
+// A short digest copies whole at a click, or at Enter or the space bar; in a link it leads on instead.
+const inLink = "a, button, summary, label";
+
+function makeCopiable(root) {
+  if (!navigator.clipboard) return;
+  for (const short of root.querySelectorAll("code[title]")) {
+    if (short.closest(inLink)) continue;
+    short.tabIndex = 0;
+    short.setAttribute("role", "button");
+  }
+}
+
+async function copyShort(event) {
+  const short = event.target.closest?.("code[title]");
+  if (!short || short.closest(inLink)) return;
+  if (event.type === "keydown" && event.key !== "Enter" && event.key !== " ") return;
+  event.preventDefault();
+  const word = (await copied(short.title)) ? "copied" : "not-copied";
+  short.classList.add(word);
+  setTimeout(() => short.classList.remove(word), 1500);
+}
+
 if (navigator.clipboard) {
   document.documentElement.classList.add("copies");
-  document.addEventListener("click", async ({ target }) => {
-    const short = target.closest?.("code[title]");
-    if (!short || target.closest("a, button, summary, label")) return;
-    await navigator.clipboard.writeText(short.title);
-    short.classList.add("copied");
-    setTimeout(() => short.classList.remove("copied"), 1500);
-  });
+  document.addEventListener("click", copyShort);
+  document.addEventListener("keydown", copyShort);
 }
+makeCopiable(document);
