@@ -70,9 +70,9 @@ class HooksEngine:
 
     def _added(self, x: Tensor, y: Tensor, clip_norm_l2: float, copies: int, sums: list[Tensor]) -> bool:
         """Add one portion's clipped gradients to `sums`: all of them, or none and False where memory ran out."""
-        hooks = GradSampleHooks(self._model, batch_first=True, loss_reduction="sum")
+        hooks = _Hooks(self._model, batch_first=True, loss_reduction="sum")
         try:
-            self._backward(x.to(self._device), y.to(self._device))
+            self._backward(hooks, x.to(self._device), y.to(self._device))
             gradients = [_averaged(_taken(parameter), copies) for parameter in self._parameters]
             portion = _clipped_sums(gradients, clip_norm_l2)
         except (RuntimeError, MemoryError) as error:
@@ -88,12 +88,29 @@ class HooksEngine:
             total += part
         return True
 
-    def _backward(self, x: Tensor, y: Tensor) -> None:
+    def _backward(self, hooks: _Hooks, x: Tensor, y: Tensor) -> None:
         with warnings.catch_warnings():
             # The pictures need no gradient, which torch mentions at every first layer.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
             loss = F.cross_entropy(self._model(x), y, reduction="sum")
-            loss.backward()  # type: ignore[no-untyped-call]
+            # Torch's own gradients, summed over records, are of no use here. Asked for those of the first layers alone
+            # it leaves the others' out, and still passes every layer on its way, where the hooks listen.
+            loss.backward(inputs=hooks.first)  # type: ignore[no-untyped-call]
+
+
+class _Hooks(GradSampleHooks):
+    """Opacus' hooks, and the parameters of the layers behind which nothing is trained."""
+
+    def __init__(self, model: nn.Module, **options: object) -> None:
+        self.first: list[nn.Parameter] = []
+        super().__init__(model, **options)
+
+    def capture_activations_hook(
+        self, module: nn.Module, forward_input: list[Tensor], _forward_output: Tensor
+    ) -> None:
+        super().capture_activations_hook(module, forward_input, _forward_output)
+        if not any(given.requires_grad for given in forward_input):
+            self.first += [one for one in module.parameters(recurse=False) if one.requires_grad]
 
 
 def _forget_activations(model: nn.Module) -> None:
