@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from fastapi import FastAPI
 
 from coordinator.api_rules import API, takes_tokens
 from coordinator.config import Config
 from coordinator.dashboard.gate import gate
 from coordinator.dashboard.room import PAGES
+from coordinator.members.tokens import TokenKind, TokenUse, issue_token
 from coordinator.registry.build import Contributor, weights_only
+from coordinator.registry.gate_report import PICTURES, gate_folder
 from coordinator.registry.publish import publish
 from coordinator.runs.round import RoundRecord, Validation
 from coordinator.runs.service import RunService
 from coordinator.storage import tables as t
 from coordinator.storage.database import reading, writing
+from participant.redteam.pictures import side_by_side
+from participant.redteam.report import AttackRow, AuditRow, PictureFile, RedteamReport, write_report
 from shared.domain.clock import SystemClock
-from shared.domain.consortium import Purpose, Role
+from shared.domain.consortium import BudgetLeft, Purpose, Role
 from shared.domain.plan import Plan, PlanMember
 from shared.domain.release import CohortRound
 from shared.domain.run import RoundState, RunState
@@ -34,6 +40,8 @@ from tests.knock import Answer, form, knock, session
 from tests.release_kit import make_kit
 
 CHECKPOINT = "sha256:" + "c4" * 32
+ANOTHER = "sha256:" + "d5" * 32
+"""A checkpoint that no release was made of."""
 NAMES = ("South", "West")
 """Beside North, which every board has."""
 
@@ -103,6 +111,7 @@ def full_board(
     )
     release = str(publish(board.home, request, SystemClock(), export=weights_only))
     runs.store.note_release(release, run.id, "account:Ada")
+    _red_team(gate_folder(board.home, str(plan.digest)), plan)
     invitation, _ = board.room.invitations.invite("East", Purpose.USE, "account:Ada")
     made = FullBoard(
         **vars(board), plan=str(plan.digest), run=run.id, release=release, invitation=invitation.id
@@ -134,6 +143,45 @@ def _rounds(board: Board, runs: RunService, run_id: str, plan: Plan) -> None:
     with writing(board.coordinator.engine) as connection:
         connection.execute(t.rounds.update().where(t.rounds.c.number == 1).values(contributors=list(cohort)))
     runs.move(run_id, RunState.PAUSED, "account:Ada")
+
+
+def _red_team(folder: Path, plan: Plan) -> None:
+    """Beside the release, as the gate leaves it: every kind of line, numbers without bound, and both pictures."""
+    attacks = (
+        AttackRow("imprint", "no protection at all", "46 of 64 records, PSNR up to 88.1 dB", 46.0, None),
+        AttackRow("imprint", "clipped, with the plan's noise", "0 of 64 records", 0.0, True),
+        AttackRow("inversion", "no protection at all", "PSNR 21.4 dB, SSIM 0.93", 21.4, None),
+        AttackRow("crafted weights", "no clip", "a member stands out without bound", math.inf, None),
+    )
+    audit = (
+        AuditRow("ε of the plan, one run of canaries", "bound", 0.535, 0.0, 0.0, 0.41, False, "With 95 %."),
+        AuditRow("noise on each tensor", "test", 1.5, 1.503, 1.49, 1.516, False, "Its std, in clip norms."),
+        AuditRow("sensitivity", "test", math.inf, 1.0, 1.0, 1.0, False, "Of one record, in clip norms."),
+    )
+    pictures = tuple(PictureFile(name, f"{name[:-4]}: what was read out at each stage.") for name in PICTURES)
+    report = RedteamReport(
+        *(str(plan.digest), plan.privacy.mode.value, "default", 0.535, 0.535, plan.privacy.delta),
+        *(attacks, audit, pictures, ("Synthetic records stood for the members'.",)),
+    )
+    write_report(report, folder)
+    grey = np.linspace(0.0, 1.0, 64).reshape(8, 8, 1)
+    for name in PICTURES:
+        side_by_side(folder / name, [(f"stage {number}", grey) for number in range(1, 7)])
+
+
+def more_of_life(board: FullBoard) -> None:
+    """What other tests would count: budgets left, a token of Ada's, and a completed run that nobody published."""
+    members = {member.name: member.id for member in board.room.members.every()}
+    for name, share in (("South", 0.42), ("West", 0.05)):
+        board.room.status.report(members[name], "0.1.0", BudgetLeft(share, 20.0 * share, 1e-5))
+    account = next(one for one in board.room.accounts.every() if one.name == "Ada")
+    own = (account.id, TokenKind.ACCOUNT, 86_400.0, TokenUse.API, "nightly " + "Donaudampfschiff" * 3)
+    runs: RunService = board.coordinator.control.state.runs
+    run = runs.store.create_run(board.plan, "account:Ada")
+    done = {"state": RunState.COMPLETED.value, "current_round": 4, "checkpoint_digest": ANOTHER}
+    with writing(board.coordinator.engine) as connection:
+        issue_token(connection, board.room.clock, *own)
+        connection.execute(t.runs.update().where(t.runs.c.id == run.id).values(**done))
 
 
 def session_of(board: Board, role: Role | None) -> str:

@@ -57,6 +57,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "short": words.short,
         "epsilon": words.epsilon_words,
+        "target": words.target,
+        "said": words.said,
         "size": words.size,
         "duration": words.duration,
         "moment": words.moment,

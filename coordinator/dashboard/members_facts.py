@@ -135,8 +135,8 @@ def table_facts(request: Request, viewer: Viewer) -> dict[str, Any]:
     }
 
 
-def gone_since(text: str, now: datetime) -> str:
-    """When a node went: the time of day alone where that was today."""
+def brief(text: str, now: datetime) -> str:
+    """A moment in a few characters, in UTC: the time of day alone where that is today."""
     seen = from_text(text)
     return seen.strftime("%H:%M") if seen.date() == now.date() else _since(text, now)
 

@@ -12,6 +12,8 @@ from coordinator.dashboard.card_text import Block, blocks
 from coordinator.dashboard.frame import HEADERS, page, then
 from coordinator.dashboard.gate import Seeing, gate
 from coordinator.dashboard.release_facts import groups, line_of
+from coordinator.dashboard.rules import may
+from coordinator.dashboard.sessions import Viewer
 from coordinator.dashboard.snippets import snippets
 from coordinator.members.access import room_of
 from coordinator.registry.differences import before, changes
@@ -20,8 +22,13 @@ from coordinator.registry.release_routes import PATIENCE_S, releases_of
 from coordinator.registry.routes import send_file
 from coordinator.registry.service import MOST_REASON_CHARACTERS, Checked, ReleaseService
 from coordinator.registry.shelf import Shelf
+from coordinator.runs.proposals import every_plan
+from coordinator.runs.publishing import Publisher
+from coordinator.runs.service import RunService
+from coordinator.runs.store import RunRow
 from shared.domain.errors import CommonlensError, Invalid, NotFound
 from shared.domain.release import LENS_FILE, LENS_PICTURE_FILE, AnyManifest, CatalogueEntry
+from shared.domain.run import RunState
 from shared.lens.profile_shape import read_profile
 from shared.lens.words import describe
 from shared.release.card import body_of
@@ -37,13 +44,46 @@ ONLY_A_PICTURE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
 RELEASE = "/extractors/{name}/{number}"
+PUBLISH = "/runs/{run_id}/publish"
 
 
 @router.get("/extractors")
 def catalogue(request: Request, viewer: Seeing, name: str = "") -> Response:
     """Every release, newest first, one table for each extractor name."""
     found, standard = groups(releases_of(request), name), library_of(request).every()
-    return page(request, "extractors/catalogue.html", groups=found, only=name, standard=standard)
+    return page(
+        request,
+        "extractors/catalogue.html",
+        groups=found,
+        only=name,
+        standard=standard,
+        unpublished=_unpublished(request, viewer, name),
+    )
+
+
+def _unpublished(request: Request, viewer: Viewer, only: str) -> list[tuple[str, RunRow]]:
+    """(extractor, its newest completed run) where nothing was published of that, for whoever may; `only` of one name.
+
+    What came before the newest was left on purpose, or is in it.
+    """
+    if not may(viewer.caller.role, "GET", PUBLISH):
+        return []
+    runs: RunService = request.app.state.runs
+    names = {one.digest: one.plan.extractor_name for one in every_plan(room_of(request).engine)}
+    completed = (run for run in runs.store.runs() if run.state is RunState.COMPLETED)
+    newest = {names[run.plan_digest]: run for run in completed}
+    return [
+        (name, run)
+        for name, run in sorted(newest.items())
+        if only in ("", name) and _may_publish(request.app.state.publisher, run)
+    ]
+
+
+def _may_publish(publisher: Publisher, run: RunRow) -> bool:
+    try:
+        return publisher.standing(run).may_publish
+    except CommonlensError:  # a release of this name is damaged: its line says so, and so does the run's page
+        return False
 
 
 @router.get(RELEASE)

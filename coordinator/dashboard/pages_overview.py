@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -11,7 +12,7 @@ from coordinator.dashboard.frame import page, part
 from coordinator.dashboard.gate import Seeing, gate
 from coordinator.dashboard.health import every_part
 from coordinator.dashboard.live import stream
-from coordinator.dashboard.members_facts import counts_of, gone_since, visible_rows
+from coordinator.dashboard.members_facts import brief, counts_of, visible_rows
 from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.run_facts import GOING, Asked, run_facts
 from coordinator.dashboard.sessions import Viewer
@@ -20,9 +21,11 @@ from coordinator.members.access import room_of
 from coordinator.registry.claims import Claimed
 from coordinator.registry.release_routes import releases_of
 from coordinator.registry.service import ReleaseService
+from coordinator.runs.proposals import every_plan
 from coordinator.runs.service import RunService
 from shared.domain.consortium import MemberState, Purpose, Role
 from shared.domain.errors import CommonlensError
+from shared.domain.plan import Plan
 from shared.domain.release import CatalogueEntry
 
 router = APIRouter(dependencies=[Depends(gate)])
@@ -66,13 +69,23 @@ def _facts(request: Request, viewer: Viewer) -> dict[str, Any]:
         "waiting": everything_waiting(request, viewer, rows, every),
         "members": rows,
         "counts": counts_of(rows),
+        "alone": viewer.caller.role is Role.MEMBER,
+        "own_plan": _own_plan(room_of(request).engine, viewer),
         "online": len(contributing) - len(offline),
         "offline": offline,
-        "gone_since": lambda text: gone_since(text, now),
+        "brief": lambda text: brief(text, now),
         "last_release": last,
         "downloads": None if last is None else request.app.state.downloads.of(last.id),
         "health": [] if viewer.caller.role is Role.MEMBER else every_part(request),
     }
+
+
+def _own_plan(engine: sa.Engine, viewer: Viewer) -> Plan | None:
+    """The newest plan that names this member. Its page tells it how many members the plan has, and not who they are."""
+    if viewer.caller.role is not Role.MEMBER:
+        return None
+    open_ones = (one.plan for one in reversed(every_plan(engine)) if not one.withdrawn)
+    return next((plan for plan in open_ones if plan.member(viewer.caller.id) is not None), None)
 
 
 def _last_trained(service: ReleaseService) -> CatalogueEntry | None:

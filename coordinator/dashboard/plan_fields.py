@@ -81,7 +81,7 @@ GROUPS: tuple[tuple[str, tuple[Field, ...]], ...] = (
                 "privacy.mode",
                 "Mode",
                 "secure shares the noise out among the members; local has each add all of it. With fewer than four "
-                "contributors the plan is of mode local all the same (clause 3.7).",
+                "contributors the plan is of mode local all the same (protocol, clause 3.7).",
                 Kind.CHOICE,
                 "secure",
                 ("secure", "local"),
@@ -156,7 +156,7 @@ GROUPS: tuple[tuple[str, tuple[Field, ...]], ...] = (
             Field(
                 "colluders",
                 "Colluders",
-                "Members that may work with the coordinator while ε still holds (clause 3.6).",
+                "Members that may work with the coordinator while ε still holds (protocol, clause 3.6).",
                 Kind.WHOLE,
                 left_out="a third in mode secure, 0 in mode local",
             ),
@@ -236,14 +236,14 @@ GROUPS: tuple[tuple[str, tuple[Field, ...]], ...] = (
             Field(
                 "training.local_steps",
                 "Steps of a member in one round",
-                "Each adds full noise; mode secure takes 1 (clause 3.5).",
+                "Each adds full noise; mode secure takes 1 (protocol, clause 3.5).",
                 Kind.WHOLE,
                 "1",
             ),
             Field(
                 "training.learning_rate",
                 "Learning rate",
-                "Of the extractor, on the clipped noisy sum divided by the expected batch (clause 2.4).",
+                "Of the extractor, on the clipped noisy sum divided by the expected batch (protocol, clause 2.4).",
                 Kind.NUMBER,
                 "2",
             ),
@@ -292,7 +292,7 @@ GROUPS: tuple[tuple[str, tuple[Field, ...]], ...] = (
             Field(
                 "ring_bits",
                 "Bits of the ring",
-                "16 halves the upload, where sums are small enough (clause 3.4).",
+                "16 halves the upload, where sums are small enough (protocol, clause 3.4).",
                 Kind.CHOICE,
                 "32",
                 ("32", "16"),
@@ -300,7 +300,7 @@ GROUPS: tuple[tuple[str, tuple[Field, ...]], ...] = (
             Field(
                 "tolerance_steps",
                 "Noise steps for drop-outs",
-                "Components whose excess can be removed, at most 4 (clause 3.9).",
+                "Components whose excess can be removed, at most 4 (protocol, clause 3.9).",
                 Kind.WHOLE,
                 left_out="one a drop-out, at most 4",
             ),

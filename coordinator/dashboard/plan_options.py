@@ -26,7 +26,10 @@ _STANDARDISE = Option(
     ("true", "false"),
 )
 _NORM = Option(
-    "norm", "group", "batch is there to be refused: it mixes records (clause 2.5).", ("group", "batch")
+    "norm",
+    "group",
+    "batch is there to be refused: it mixes records (protocol, clause 2.5).",
+    ("group", "batch"),
 )
 COMMON_OPTIONS = (
     Option(

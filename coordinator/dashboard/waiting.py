@@ -13,7 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from fastapi import Request
 
-from coordinator.dashboard.members_facts import NEARLY_SPENT, Row, invitations_open
+from coordinator.dashboard.members_facts import NEARLY_SPENT, Row, brief, invitations_open
 from coordinator.dashboard.rules import may
 from coordinator.dashboard.sessions import Viewer
 from coordinator.dashboard.words import duration
@@ -213,9 +213,8 @@ def _invitations(request: Request, viewer: Viewer) -> list[Waiting]:
     return [
         Waiting(
             line.invitation.member_name,
-            "invitation not used yet",
+            f"invitation not used yet, ends {brief(line.invitation.expires_at, now)} UTC",
             "/members",
-            since=waited(line.created_at, now),
         )
         for line in invitations_open(request, viewer) or []
     ]

@@ -22,6 +22,18 @@ def epsilon_words(epsilon: float | None) -> str:
     return "no bound" if epsilon is None else epsilon_text(epsilon)
 
 
+def target(epsilon: float) -> str:
+    """An ε that somebody chose, as it was typed: it is no bound that was computed, so nothing is rounded up."""
+    return f"{epsilon:g}"
+
+
+def said(value: object) -> str:
+    """A value of an audit line as people say it; a dash where there is none."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None or value == "" else str(value)
+
+
 def size(count: float) -> str:
     """Bytes: `0 B`, `48.2 kB`, `1.2 GB` (powers of 1000)."""
     if abs(count) < 1000.0:

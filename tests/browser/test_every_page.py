@@ -14,7 +14,7 @@ from coordinator.runs.service import RunService
 from shared.domain.consortium import Purpose
 from tests.browser.chromium import Person, chromium, person
 from tests.desk import PASSWORD, enrolment, served
-from tests.full_board import FullBoard, full_board
+from tests.full_board import FullBoard, full_board, more_of_life
 from tests.workers_kit import FORM, lay_probe
 
 SERIOUS = ("serious", "critical")
@@ -23,6 +23,7 @@ ABOUT_COLOURS = ["color-contrast", "link-in-text-block"]
 HEAVIEST_BYTES = 300_000
 LONG_WORD = "Donaudampfschifffahrtselektrizitaetenhauptbetriebswerkbauunterbeamtengesellschaft"
 NOTES = ("A note.", "Read https://" + LONG_WORD * 2)
+UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
 MAY_SCROLL_ON_A_PHONE = {
     "Differences from the plan before",
     "Members and declared sizes, side by side",
@@ -66,6 +67,7 @@ def life(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         lay_probe(board.home, FORM)
         secret = board.room.invitations.invite(LONG_WORD, Purpose.CONTRIBUTE, "account:Ada")[1]
         board.room.members.enrol(enrolment(secret))
+        more_of_life(board)
         yield board, base
 
 
@@ -114,6 +116,7 @@ def test_axe_finds_nothing_serious_in_the_light_nor_in_the_dark(
     found = {}
     for path in pages(board):
         admin.open(path)
+        admin.page.evaluate(UNFOLD)
         admin.page.emulate_media(color_scheme="light")
         found[path, "light"] = serious(admin)
         admin.page.emulate_media(color_scheme="dark")
@@ -138,6 +141,7 @@ def walk(board: FullBoard, admin: Person) -> Walk:
     for path in pages(board):
         seen.complaints = list(admin.complaints)
         admin.open(path)
+        admin.page.evaluate(UNFOLD)
         if not admin.fits():
             seen.wider.append(path)
         found = admin.page.eval_on_selector_all(
@@ -165,9 +169,38 @@ def test_no_page_is_wider_than_a_phone(on_a_phone: Walk) -> None:
 
 
 def test_no_table_is_cut_off_at_its_edge(on_a_desk: Walk, on_a_phone: Walk) -> None:
-    """A column behind the edge of a table is one that nobody looks for. What is folded up has no width."""
+    """A column behind the edge of a table is one that nobody looks for. What is folded up is unfolded for this."""
     assert on_a_desk.cut == []
     assert [(path, name) for path, name in on_a_phone.cut if name not in MAY_SCROLL_ON_A_PHONE] == []
+
+
+def test_columns_that_are_no_table_begin_at_the_same_place(
+    life: tuple[FullBoard, str], browser: Browser
+) -> None:
+    """Words after states of different lengths, and a bar under its number."""
+    _, base = life
+    left = "all => all.map(e => Math.round(e.getBoundingClientRect().left))"
+    for width in (1280, 390):
+        admin = ada(browser, base, viewport={"width": width, "height": 844})
+        admin.open("/")
+        admin.page.evaluate("document.querySelector('#health .state').textContent = 'look at it'")
+        words = admin.page.eval_on_selector_all("#health dd + dd", left)
+        states = admin.page.eval_on_selector_all("#health dt + dd", left)
+        assert len(words) > 5 and len(set(words)) == len(set(states)) == 1, width
+        admin.open("/members")
+        bars = admin.page.eval_on_selector_all("#members-table progress", left)
+        numbers = admin.page.eval_on_selector_all("#members-table span.number", left)
+        assert len(bars) == 2 and set(bars) == set(numbers), width
+        assert len(set(admin.page.eval_on_selector_all("#members-table span.number + .private", left))) == 1
+
+
+def test_red_teams_pictures_are_there(life: tuple[FullBoard, str], browser: Browser) -> None:
+    board, base = life
+    admin = ada(browser, base)
+    admin.open("/privacy/{extractor}/{number}".format(**board.values()))
+    admin.see("Nothing exceeded its claim")
+    widths = admin.page.eval_on_selector_all("figure img", "all => all.map(e => e.naturalWidth)")
+    assert len(widths) == 2 and min(widths) > 100 and admin.complaints == []
 
 
 def test_nothing_is_asked_of_anybody_else_and_nothing_complains(on_a_desk: Walk, on_a_phone: Walk) -> None:
@@ -231,6 +264,7 @@ def test_channel_that_is_not_there_is_not_said_to_be_taken_away(
         admin.open("/extractors?name=digits")
         admin.page.fill("#channel", name)
         admin.page.click("text=Take it away")
+        admin.page.click("text=Take the channel away")
         admin.see(said, timeout_s=5)
 
 

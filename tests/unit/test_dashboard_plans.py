@@ -112,7 +112,7 @@ def check(board: Consortium, **fields: str) -> httpx.Response:
 
 
 def noise(answer: httpx.Response) -> float:
-    found = re.search(r"σ ([\d.]+) at clip", words(answer))
+    found = re.search(r"σ ([\d.]+) at clip norm", words(answer))
     assert found is not None, words(answer)
     return float(found[1])
 

@@ -197,7 +197,7 @@ def test_stop_asks_for_the_name_typed(runs: RunBoard) -> None:
     browser = runs.browser()
     wrong = browser.post(f"/runs/{run.id}/stop", name="tinny")
     assert wrong.status_code == 422 and "something else was typed. Nothing was stopped." in words(wrong)
-    assert 'value="tinny"' in wrong.text and '<details class="stop" id="stop" open>' in wrong.text
+    assert 'value="tinny"' in wrong.text and '<details class="confirm" id="stop" open>' in wrong.text
     assert runs.sim.store.run(run.id).state is RunState.RUNNING
     assert browser.post(f"/runs/{run.id}/stop", name="tiny").status_code == 303
     assert runs.sim.store.run(run.id).state is RunState.STOPPED
