@@ -122,7 +122,7 @@ def _cost_table(checked: dict[str, Any]) -> Table:
             f"ε alone {at_delta}": lambda cost: _shown(cost["epsilon_alone"]),
             "ε alone at δ=1e-6": lambda cost: _shown(cost["epsilon_alone_at_second_delta"]),
         }
-    columns["s / round (about)"] = lambda cost: f"{cost['seconds_per_round']:.2f}"
+    columns["training, about s / round"] = lambda cost: f"{cost['seconds_per_round']:.2f}"
     for heading in columns:
         table.add_column(heading, justify="left" if heading == "member" else "right")
     for cost in checked["costs"]:

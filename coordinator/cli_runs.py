@@ -45,18 +45,14 @@ def list_runs(home: Home = Path()) -> None:
 
 @run_app.command()
 def show(run: RunArgument, home: Home = Path()) -> None:
-    """One run, round by round, and the most that any member spent in it."""
+    """One run, round by round, who was missing and why, and the most that any member spent in it."""
     client = Operator(home).client()
     shown = client.get(f"/runs/{run}")
     typer.echo(_line(shown))
-    for line in shown["rounds"]:
-        seconds = sum(line["seconds"].values())
-        missing = f"  missing {len(line['missing'])}" if line["missing"] else ""
-        typer.echo(
-            f"  round {line['number']:>4}  {line['state']:<9}  {len(line['contributors'])} contributed  "
-            f"{seconds:6.2f} s{_validation(line)}{missing}"
-        )
-    typer.echo(_spent(client.get(f"/plans/{shown['plan_digest']}")["plan"], shown["rounds"]))
+    plan = build(Plan, client.get(f"/plans/{shown['plan_digest']}")["plan"], "plan")
+    for row in shown["rounds"]:
+        typer.echo("\n".join(_round(plan, row)))
+    typer.echo(_spent(plan, shown["rounds"]))
 
 
 @run_app.command()
@@ -191,14 +187,27 @@ def _line(run: dict[str, Any]) -> str:
     )
 
 
-def _spent(plan_body: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def _round(plan: Plan, row: dict[str, Any]) -> list[str]:
+    """One line for the round, and one for each member that was asked and is not in its sum."""
+    names = {member.member_id: member.name for member in plan.members}
+    missing = f"  missing {len(row['missing'])}" if row["missing"] else ""
+    head = (
+        f"  round {row['number']:>4}  {row['state']:<9}  {len(row['contributors'])} contributed  "
+        f"{sum(row['seconds'].values()):6.2f} s{_validation(row)}{missing}"
+    )
+    return [
+        head,
+        *(f"    {names.get(member_id, member_id)}: {why}" for member_id, why in row["missing"].items()),
+    ]
+
+
+def _spent(plan: Plan, rows: list[dict[str, Any]]) -> str:
     """Both numbers of clause 3.7, for whoever was asked most often."""
     from coordinator.runs.publishing import cohort_rounds
     from shared.privacy.accountant import epsilon
     from shared.release.certificate import spends
     from shared.release.promise import alone_text, epsilon_text
 
-    plan = build(Plan, plan_body, "plan")
     delta = plan.privacy.delta
     every = set(spends(plan, cohort_rounds(rows)).values())
     spent = max((epsilon(s.events, delta) for s in every), default=0.0)

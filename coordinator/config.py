@@ -223,5 +223,5 @@ def _quoted(text: str) -> str:
 def _require(holds: bool, key: str, expected: str, found: object) -> None:
     if not holds:
         raise InvalidConfig(
-            f"{CONFIG_FILE}.{key}: expected {expected}, found {found!r}. Nothing was started."
+            f"{CONFIG_FILE}.{key}: expected {expected}, found {found!r}. Nothing was started. Correct this value."
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import socket
+import sys
 from pathlib import Path
 
 import uvicorn
@@ -12,10 +14,12 @@ import uvicorn
 from coordinator.app import build_coordinator
 from coordinator.audit.masking import install_masking
 from coordinator.config import read_config
+from coordinator.engine.flower_log import tame_flower_log
 from coordinator.members.authority import AuthorityFiles, renew_server_certificate
 from coordinator.registry.library import StandardLibrary
 from coordinator.registry.storage_move import preflight
 from shared.domain.clock import SystemClock
+from shared.domain.errors import Conflict
 
 KEEP_ALIVE_S = 75
 """Longer than the slowest poll of an idle member, so that it need not open a new TLS connection each time."""
@@ -28,7 +32,7 @@ _M_ARENA_MAX = -8
 
 
 def serve(home: Path) -> None:
-    """Serve until SIGTERM or SIGINT. Raises what `build_coordinator` raises before anything listens."""
+    """Serve until SIGTERM or SIGINT. Raises Conflict for a port in use, and what `build_coordinator` raises."""
     _share_heaps()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     install_masking()
@@ -36,23 +40,44 @@ def serve(home: Path) -> None:
     config = read_config(home)
     renew_server_certificate(home, config.server_names, SystemClock(), only_if_due=True)
     preflight(home)
+    listener = _bound(config.host, config.port)
     coordinator = build_coordinator(home, config)
+    tame_flower_log()
     if config.library.fill:
         library: StandardLibrary = coordinator.control.state.library
         library.fill()
     files = AuthorityFiles(home)
-    uvicorn.run(
-        coordinator.asgi,
-        host=config.host,
-        port=config.port,
-        ssl_certfile=str(files.server),
-        ssl_keyfile=str(files.server_key),
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=STOP_WITHIN_S,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
+    server = uvicorn.Server(
+        uvicorn.Config(
+            coordinator.asgi,
+            ssl_certfile=str(files.server),
+            ssl_keyfile=str(files.server_key),
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_WITHIN_S,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )
     )
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    if not server.started:
+        sys.exit(3)  # the log says why
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """The address, taken before anything is begun that somebody else's use of it would end. Raises Conflict."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"The coordinator cannot listen on {host}, port {port}: {error.strerror or error}. It was not started. End "
+            "what else uses the port, or set host and port in coordinator.toml."
+        ) from error
+    return listener
 
 
 def _share_heaps() -> None:

@@ -7,6 +7,7 @@ import os
 # Before anything that imports flwr: no telemetry and no update check.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
+import argparse
 import shutil
 import sys
 import time
@@ -14,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from demo import stages
 from demo.processes import CommandFailed, Processes
@@ -34,18 +36,32 @@ AFTER: tuple[Stage, ...] = (
     ("library", stages.look_into_library, 1.0),
 )
 """Name, what it does, and about how many seconds it takes on two quiet cores: for the time left."""
+MARK = ".commonlens-demo"
+"""In a folder that a demo made: only such a folder is emptied for the next one."""
 
 
-def main() -> int:
-    """The demo; exit code 1 when a command failed, with that command's own words."""
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-out").absolute()
+def main(arguments: list[str] | None = None) -> int:
+    """The demo; exit code 1 when a command failed, with that command's own words, and 2 for a folder of others."""
+    parser = argparse.ArgumentParser(
+        prog="python -m demo", description="Run a whole consortium on this machine."
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("demo-out"), help="where it leaves all it made"
+    )
+    root: Path = parser.parse_args(arguments).folder.absolute()
     console = Console()
+    if not emptied(root):
+        console.print(
+            f"{root} holds something that no demo made. Nothing was deleted or started. "
+            "Name a folder that is not there yet.",
+            markup=False,
+        )
+        return 2
     console.print(
         "A real consortium on this machine: a coordinator, four contributing organisations and one that joins "
         "only to use. The organisations are made by label out of 5,000 public digits; everything else is as in "
         "production.\n"
     )
-    shutil.rmtree(root, ignore_errors=True)
     demo = stages.Consortium(root, Processes(root / "logs"))
     started = time.monotonic()
     try:
@@ -63,23 +79,42 @@ def main() -> int:
     return 0
 
 
+def emptied(root: Path) -> bool:
+    """Make `root` a demo's folder without anything in it; False, and nothing changed, where it holds other things."""
+    if root.exists() and not (root / MARK).is_file():
+        if not root.is_dir() or any(root.iterdir()):
+            return False
+    else:
+        shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MARK).write_text("Made by the demo, which deletes this folder when it is run again.\n")
+    return True
+
+
+class _TimeLeft(ProgressColumn):
+    """Counts down with the clock between two steps, whose pace says when the end is."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"about {max(0.0, task.fields['end'] - time.monotonic()):.0f} s left")
+
+
 def _walk(demo: stages.Consortium, console: Console) -> None:
     total_s = sum(seconds for _, _, seconds in (*BEFORE, *AFTER)) + ROUNDS_S
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
+        _TimeLeft(),
         console=console,
     ) as progress:
-        task = progress.add_task("", total=total_s, left="")
         started, planned_s = time.monotonic(), 0.0
+        task = progress.add_task("", total=total_s, end=started + total_s)
 
         def show(what: str, done_s: float) -> None:
             # The machine's own pace so far, once there is enough of it to judge by.
             pace = (time.monotonic() - started) / done_s if done_s > 5 else 1.0
-            left = f"about {max(0.0, (total_s - done_s) * pace):.0f} s left"
-            progress.update(task, description=f"{what:<38}", completed=done_s, left=left)
+            end = time.monotonic() + (total_s - done_s) * pace
+            progress.update(task, description=f"{what:<38}", completed=done_s, end=end)
 
         def on_round(number: int, rounds: int, epsilon: float) -> None:
             show(f"round {number}/{rounds}  ε {epsilon:.2f} spent", planned_s + ROUNDS_S * number / rounds)

@@ -55,21 +55,25 @@ def print_report(report: Json, console: Console) -> None:
         "alone: if everybody else deviates. Differences below two points are inside the 95 % intervals of so few "
         "test pictures."
     )
-    groups: dict[str, list[str]] = {"Better": [], "About the same": [], "Worse": []}
-    for member in report["members"]:
-        best_without = max(
-            member[f"accuracy_{way}"] or 0.0 for way in ("alone", "fixed_features", "raw_pixels")
-        )
-        gain = member["accuracy_consortium"] - best_without
-        group = "Better" if gain >= NOTEWORTHY else "Worse" if gain <= -NOTEWORTHY else "About the same"
-        groups[group].append(f"{member['name']} ({gain:+.3f})")
     console.print("With the consortium, against the best that each could do without it on its own task:")
-    for group, names in groups.items():
-        console.print(f"  {group}: {', '.join(names) or 'nobody'}.")
+    _print_groups(report, "consortium", ("alone", "fixed_features", "raw_pixels"), console)
+    console.print("On the digits that no contributor had, against the fixed features:")
+    _print_groups(report, "unseen_consortium", ("unseen_fixed_features",), console)
     console.print()
     console.print(_rounds_table(report))
     console.print(_exchanges_line(report))
     console.print()
+
+
+def _print_groups(report: Json, way: str, without: tuple[str, ...], console: Console) -> None:
+    """Whom the consortium helps, whom it does not, and whom it hurts: nobody is left out."""
+    groups: dict[str, list[str]] = {"Better": [], "About the same": [], "Worse": []}
+    for member in report["members"]:
+        gain = member[f"accuracy_{way}"] - max(member[f"accuracy_{other}"] or 0.0 for other in without)
+        group = "Better" if gain >= NOTEWORTHY else "Worse" if gain <= -NOTEWORTHY else "About the same"
+        groups[group].append(f"{member['name']} ({gain:+.3f})")
+    for group, names in groups.items():
+        console.print(f"  {group}: {', '.join(names) or 'nobody'}.")
 
 
 def _member(demo: Consortium, organisation: Organisation, plan: Plan) -> Json:

@@ -105,8 +105,9 @@ def status(home: HomeOption = Path()) -> None:
             f"The coordinator's audit log was countersigned on {head.at}: line {head.seq}, {head.hash}"
         )
     ledger = Ledger.read(Home(home).ledger)
-    budget = read_policy(Home(home).policy).budget if Home(home).policy.exists() else None
+    policy = read_policy(Home(home).policy) if Home(home).policy.exists() else None
     for data_set in list_data_sets(home):
+        budget = policy.budget if policy and policy.data_set == data_set.name else None
         delta = budget.delta if budget else 1e-5
         spent = epsilon(ledger.spent(data_set.id), delta)
         alone = epsilon(ledger.spent_alone(data_set.id), delta)
@@ -182,6 +183,11 @@ def data_add(
     typer.echo(f"{name}: {len(added.classes)} classes, {added.findings.sentence()}")
     if epsilon is not None:
         _tell_what_differs(home, added, epsilon, written)
+    elif not Home(home).policy.exists():
+        typer.echo(
+            "Heads may use it; no plan may train with it yet. For that write a policy.toml (docs/configuration.md), "
+            "which --epsilon does with a data set that is added."
+        )
 
 
 def _tell_what_differs(home: Path, added: DataSet, epsilon: float, written: bool) -> None:
@@ -213,6 +219,17 @@ def data_list(home: HomeOption = Path()) -> None:
             f"{data_set.name}  {data_set.id}  {data_set.findings.records} {data_set.kind.value} records  "
             f"{data_set.unit.value}"
         )
+
+
+@data_app.command("remove")
+def data_remove(
+    name: Annotated[str, typer.Argument(help="Name of the data set here.")], home: HomeOption = Path()
+) -> None:
+    """Take back a data set that was added by mistake, while no round was charged for it. Records stay."""
+    from participant.records.remove import remove_data_set
+
+    remove_data_set(Home(home), name)
+    typer.echo(f'"{name}" is no data set any more. Its records are where they were, and may be added again.')
 
 
 @plan_app.command("list")

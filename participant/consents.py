@@ -73,7 +73,8 @@ def reviewed_plan(home: Home, digest: str) -> AgreedPlan:
     plan = build(Plan, read_json(home.plans / f"{plan_file_name(digest)}.json"), "plan")
     if plan.digest != digest:
         raise DigestMismatch(
-            f"The stored plan should have digest {digest}, its bytes have {plan.digest}. Nothing was trained."
+            f"The stored plan should have digest {digest}, its bytes have {plan.digest}. Nothing was trained. "
+            "Review the plan again."
         )
     return _checked(home, plan)
 

@@ -94,8 +94,8 @@ def join(
             "This folder has already joined a consortium. Nothing was changed. "
             "Use another folder to join another."
         )
-    secret = checked_secret(secret)
     with _phase("preflight"):
+        secret = checked_secret(secret)
         url, fingerprint = checked_url(url), checked_fingerprint(ca_fingerprint)
         found = preflight(home, url, clock)
     on_phase("preflight", "; ".join(found.lines()))
@@ -208,7 +208,9 @@ def _post(pinned: PinnedTrust, request: EnrolmentRequest) -> EnrolmentReply:
             for block in response.iter_bytes():
                 data += block
                 if len(data) > limits.ROLL_BYTES:
-                    raise InvalidMessage("The answer to the enrolment is too long. Nothing was saved.")
+                    raise InvalidMessage(
+                        "The answer to the enrolment is too long. Nothing was saved. Tell the admin."
+                    )
             answer = httpx.Response(
                 response.status_code, headers=_plain_headers(response), content=bytes(data)
             )

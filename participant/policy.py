@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.domain.errors import Invalid, PolicyForbids
+from shared.domain.errors import Invalid, InvalidConfig, PolicyForbids
 from shared.domain.files import write_atomically
 from shared.domain.plan import Plan
-from shared.domain.privacy import Budget, GaussianEvent, Mode, Unit
+from shared.domain.privacy import MAXIMUM_DELTA, Budget, GaussianEvent, Mode, Unit
 from shared.domain.strict import read_toml
 from shared.privacy.accountant import epsilon
 from shared.privacy.soundness import check_soundness
@@ -58,17 +58,41 @@ class Policy:
 
 
 def read_policy(path: Path) -> Policy:
-    """policy.toml. Raises InvalidConfig: without a policy a node trains for nobody."""
-    return read_toml(path, Policy)
+    """policy.toml. Raises InvalidConfig: without a policy, or with ceilings that are none, a node trains for nobody."""
+    if not path.exists():
+        raise InvalidConfig(
+            "There is no policy.toml in this folder: no plan may train with records here. None was touched. Write one: "
+            "data add --epsilon does it with a new data set, docs/configuration.md says how by hand."
+        )
+    policy = read_toml(path, Policy)
+    rules = (
+        (_is_ceiling(policy.epsilon), f"epsilon: expected a number above 0, found {policy.epsilon:g}"),
+        (
+            0.0 < policy.delta <= MAXIMUM_DELTA,
+            f"delta: expected a number above 0 and at most {MAXIMUM_DELTA:g}, found {policy.delta:g}",
+        ),
+        (
+            policy.most_epsilon_alone == 0.0 or _is_ceiling(policy.most_epsilon_alone),
+            f"most_epsilon_alone: expected 0 or a number above, found {policy.most_epsilon_alone:g}",
+        ),
+    )
+    for holds, said in rules:
+        if not holds:
+            raise InvalidConfig(f"{path.name}.{said}. Nobody's plan is allowed by it. Correct this value.")
+    return policy
 
 
 def check_ceiling(epsilon: float) -> None:
     """Raise Invalid unless `epsilon` can be a ceiling."""
-    if not 0.0 < epsilon < math.inf:
+    if not _is_ceiling(epsilon):
         raise Invalid(
             f"A ceiling of ε must be a number above 0, and is {epsilon:g}. Nothing was added and no policy was "
             "written. Choose another."
         )
+
+
+def _is_ceiling(epsilon: float) -> bool:
+    return 0.0 < epsilon < math.inf
 
 
 def write_default_policy(path: Path, data_set: str, epsilon: float) -> bool:

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import ssl
 import sys
 from dataclasses import dataclass
@@ -154,10 +155,7 @@ def _ask(url: str) -> dict[str, Any]:
                     raise _strange()
             status = response.status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Unreachable(
-            f"The coordinator did not answer within {TIMEOUT_S:.0f} s ({type(error).__name__}). "
-            "Nothing was sent. Check the address, the port and the firewall."
-        ) from error
+        raise _no_answer(error) from error
     if status != httpx.codes.OK:
         raise Unreachable(
             f"Expected an answer with status 200, found {status}. Nothing was sent. "
@@ -170,6 +168,33 @@ def _ask(url: str) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise _strange()
     return answer
+
+
+def _no_answer(error: Exception) -> Unreachable:
+    """What became of the connection, as far as this side can tell."""
+    reasons: list[BaseException] = [error]
+    # What httpx raises in another error's place it may have cut off from it: the context is still there.
+    while (inner := reasons[-1].__cause__ or reasons[-1].__context__) is not None and inner not in reasons:
+        reasons.append(inner)
+    if any(isinstance(reason, ConnectionRefusedError) for reason in reasons):
+        return Unreachable(
+            "The connection was refused: no program listens at that address and port. Nothing was sent. Check both, "
+            "and that the coordinator runs."
+        )
+    if any(isinstance(reason, socket.gaierror) for reason in reasons):
+        return Unreachable(
+            "The host name in the address was not found. Nothing was sent. Check how it is written, and this "
+            "machine's DNS."
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return Unreachable(
+            f"The coordinator did not answer within {TIMEOUT_S:.0f} s. Nothing was sent. Check the address, the port "
+            "and the firewall."
+        )
+    return Unreachable(
+        f"The connection to the coordinator failed ({type(error).__name__}). Nothing was sent. Check the address and "
+        "the port."
+    )
 
 
 def _read(answer: dict[str, Any]) -> tuple[str, int, datetime]:

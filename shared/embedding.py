@@ -215,7 +215,9 @@ def promised_bytes(release: VerifiedExtractor, directory: Path, name: str) -> by
 def check_output(path: Path | None) -> None:
     """Raise Invalid, before anything is computed, unless `path` says which form is wanted."""
     if path is not None and path.suffix not in _SUFFIXES:
-        raise Invalid(f"--out ends in .npy or .csv, not {path.suffix or 'nothing'!r}. Nothing was computed.")
+        raise Invalid(
+            f"--out ends in .npy or .csv, not {path.suffix or 'nothing'!r}. Nothing was computed. Name another file."
+        )
 
 
 def write_embeddings(names: Sequence[str], embeddings: Embeddings, path: Path | None) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NoReturn, TypeVar
 
 from shared.certificate_proofs import (
+    ADVICE,
     Line,
     Recomputed,
     prove_cohorts,
@@ -268,7 +269,9 @@ def _manifest(folder: Path, trust: Trust) -> tuple[UnverifiedManifest, str]:
     manifest = parse_manifest(read_document(folder / MANIFEST_FILE, limits.MANIFEST_BYTES))
     manifest.require_signature(trust.release_key)
     if manifest.claimed.consortium != trust.consortium:
-        _fail(f"The trust file is of {trust.consortium!r}, the manifest of {manifest.claimed.consortium!r}.")
+        _fail(
+            f"The trust file is of {trust.consortium!r}, the manifest of {manifest.claimed.consortium!r}. {ADVICE}"
+        )
     return manifest, f"{manifest.claimed.release}, {manifest.digest}, by {trust.release_key[:16]}…"
 
 
@@ -341,12 +344,12 @@ def _plan(folder: Path, parsed: UnverifiedManifest, manifest: Manifest, trust: T
     for where, digest in (("plan.json", beside), ("the certificate", certificate.plan_digest)):
         if digest != manifest.plan_digest:
             raise DigestMismatch(
-                f"The manifest's plan is {manifest.plan_digest[:23]}…, that of {where} {digest[:23]}…."
+                f"The manifest's plan is {manifest.plan_digest[:23]}…, that of {where} {digest[:23]}…. {ADVICE}"
             )
     if certificate.run_id != manifest.run_id:
-        _fail("The manifest and the certificate name different runs.")
+        _fail(f"The manifest and the certificate name different runs. {ADVICE}")
     if plan.consortium != trust.consortium or plan.extractor_name != manifest.extractor_name:
-        _fail("The plan is of another consortium or extractor than the manifest.")
+        _fail(f"The plan is of another consortium or extractor than the manifest. {ADVICE}")
     behind = links_behind(plan, certificate.predecessor)
     started = f", starting from {behind[0].release}, {behind[0].manifest_digest[:23]}…" if behind else ""
     own = Link(manifest.release, parsed.digest, plan, certificate, manifest.files[WEIGHTS_FILE].digest)
@@ -359,11 +362,13 @@ def _weights(folder: Path, manifest: AnyManifest, line: Line) -> tuple[Weights, 
     if plan is not None and layout.trainable_coordinates != plan.extractor_coordinates:
         raise InvalidWeights(
             f"The plan's extractor trains {plan.extractor_coordinates} coordinates, the manifest's layout "
-            f"{layout.trainable_coordinates}."
+            f"{layout.trainable_coordinates}. {ADVICE}"
         )
     weights = read_weights(folder / WEIGHTS_FILE, layout, maximum_bytes=limits.WEIGHTS_BYTES)
     if plan is not None and weights.spec != plan.extractor:
-        raise InvalidWeights("The weights file is of another architecture, or other options, than the plan.")
+        raise InvalidWeights(
+            f"The weights file is of another architecture, or other options, than the plan. {ADVICE}"
+        )
     if len(line) > 1:
         _check_origin(weights, line[1])
     return (

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from tests.desk import Desk
 
 
+# What an operator's shell has set is about that operator's folders, and not about the ones that tests make.
+for _name in (
+    "COMMONLENS_HOME",
+    "COMMONLENS_COORDINATOR_HOME",
+    "COMMONLENS_TOKEN",
+    "COMMONLENS_DATABASE_URL",
+    "COMMONLENS_DEBUG",
+):
+    os.environ.pop(_name, None)
+
 # With torch and a web server in memory, looking for cycles at Python's usual pace is a twelfth of the suite's time.
 gc.set_threshold(20_000, 50, 100)
 

@@ -76,7 +76,7 @@ def wanted(
     who, what, on = actor.strip(), action.strip(), subject.strip()
     if not (who + what + on).isprintable():
         raise InvalidMessage(
-            "A text to look for has characters that cannot be printed. Nothing was looked for."
+            "A text to look for has characters that cannot be printed. Nothing was looked for. Type it anew."
         )
     return Wanted(who, what, on, _moment("From", since), _moment("To", until, end=True), without_forms)
 
@@ -94,7 +94,8 @@ def _moment(name: str, text: str, end: bool = False) -> str:
         return to_text(moment)
     except (ValueError, OverflowError) as error:
         raise InvalidMessage(
-            f"{name}: expected a time such as 2026-11-21T12:00 (UTC), found {text[:40]!r}. Nothing was looked for."
+            f"{name}: expected a time such as 2026-11-21T12:00 (UTC), found {text[:40]!r}. Nothing was looked for. "
+            "Correct it."
         ) from error
 
 

@@ -97,7 +97,9 @@ def change_password(
     room, caller = room_of(request), viewer.caller
     try:
         if password != again:
-            raise InvalidMessage("The new password was typed in two different ways. Nothing was changed.")
+            raise InvalidMessage(
+                "The new password was typed in two different ways. Nothing was changed. Type it twice the same."
+            )
         with room.sign_in_attempts.attempt(
             address_of(request), "password", f"name:{caller.name}", subject=caller.id
         ):
@@ -203,4 +205,4 @@ def _account(request: Request, viewer: Viewer) -> Account:
     try:
         return room_of(request).accounts.find(viewer.caller.id)
     except NotFound as error:
-        raise SignInFailed("This account is gone. Nothing was done.") from error
+        raise SignInFailed("This account is gone. Nothing was done. Sign in with another.") from error

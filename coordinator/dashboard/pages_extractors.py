@@ -100,7 +100,7 @@ def lens(request: Request, viewer: Seeing, name: str, number: str) -> Response:
     service = releases_of(request)
     entry = service.find(name, number)
     if LENS_PICTURE_FILE not in service.claimed_extractor(entry).manifest.files:
-        raise NotFound(f"{entry.id} has no lens profile. Nothing was sent.")
+        raise NotFound(f"{entry.id} has no lens profile. Nothing was sent. Go back to its page.")
     data = read_bounded(service.folder(entry) / LENS_PICTURE_FILE, MOST_PICTURE_BYTES)
     return Response(data, media_type="image/svg+xml", headers={**HEADERS, **ONLY_A_PICTURE})
 
@@ -165,7 +165,8 @@ def yank(
     try:
         if typed.strip() != entry.id:
             raise Invalid(
-                f"To withdraw {entry.id} its id must be typed; what was typed is another text. Nothing was withdrawn."
+                f"To withdraw {entry.id} its id must be typed; what was typed is another text. Nothing was withdrawn. "
+                "Type the id as it stands on this page."
             )
         service.withdraw(entry.id, viewer.caller.actor, reason)
     except Invalid as error:

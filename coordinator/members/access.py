@@ -135,7 +135,9 @@ def require_member(request: Request) -> Caller:
     """
     caller = caller_of(request)
     if caller.kind is not TokenKind.MEMBER or caller.use is not TokenUse.API:
-        raise NotAllowed("Only a member's own node may do this. Nothing was done.")
+        raise NotAllowed(
+            "Only a member's own node may do this. Nothing was done. Do it with commonlens-participant."
+        )
     return caller
 
 
@@ -146,7 +148,8 @@ def _only_person(request: Request) -> Caller:
     caller = _only_people(request)
     if caller.use is not TokenUse.SESSION:
         raise NotAllowed(
-            "This needs a session that was opened by signing in, and a token for programs was sent. Nothing was done."
+            "This needs a session that was opened by signing in, and a token for programs was sent. Nothing was done. "
+            "Sign in."
         )
     return caller
 

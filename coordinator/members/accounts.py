@@ -271,7 +271,7 @@ class AccountService:
         with reading(self._engine) as connection:
             row = connection.execute(sa.select(accounts).where(accounts.c.id == account_id)).one_or_none()
         if row is None:
-            raise NotFound("There is no such account any more. Nothing was changed.")
+            raise NotFound("There is no such account any more. Nothing was changed. List the accounts.")
         return _account(row), row.password_hash
 
     def _hash(self, name: str, password: str) -> str:

@@ -83,7 +83,7 @@ class InvitationService:
             row = connection.execute(sa.select(invitations).where(mine)).one_or_none()
             if row is None:
                 raise NotFound(
-                    "There is no invitation of this id. Nothing was changed. List the invitations."
+                    f"There is no invitation {invitation_id[:80]!r}. Nothing was changed. List the invitations."
                 )
             if not changed:
                 raise IllegalMove(_why_not_open(row.spent_at, row.withdrawn_at, row.expires_at))

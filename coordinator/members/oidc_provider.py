@@ -206,7 +206,7 @@ class Provider:
             return (self._home / name).read_text("utf-8").strip() if name else ""
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidConfig(
-                f"oidc.client_secret_file: {name} cannot be read. Nobody was signed in."
+                f"oidc.client_secret_file: {name} cannot be read. Nobody was signed in. Check the path and its rights."
             ) from error
 
 

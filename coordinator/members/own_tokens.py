@@ -113,7 +113,9 @@ class OwnTokenService:
         with writing(self._engine) as connection:
             found = [t for t in tokens_of(connection, self._clock, owner_id) if t.id == token_id]
             if not found:
-                raise NotFound("You have no such session or token any more. Nothing was changed.")
+                raise NotFound(
+                    "You have no such session or token any more. Nothing was changed. Load the list again."
+                )
             action = "session.ended" if found[0].use is TokenUse.SESSION else "token.revoked"
             revoke_tokens(connection, self._clock, owner_id=owner_id, token_id=token_id)
             append(connection, self._clock, actor, action, owner_id, {"token": token_id})

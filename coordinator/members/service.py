@@ -190,9 +190,10 @@ class MemberService:
             member = store.lock_member(connection, member_id)
             if wanted not in MOVES[member.state]:
                 allowed = ", ".join(sorted(move.value for move in MOVES[member.state])) or "nothing any more"
+                step = "Choose one of those." if MOVES[member.state] else "Leave it as it is."
                 raise IllegalMove(
                     f"The member is {member.state.value}; from there it can become {allowed}, not "
-                    f"{wanted.value}. Nothing was changed."
+                    f"{wanted.value}. Nothing was changed. {step}"
                 )
             if only_from not in (None, member.state):
                 raise IllegalMove(

@@ -35,9 +35,7 @@ def get_member(connection: sa.Connection, member_id: str) -> Member:
     """The member. Raises NotFound."""
     found = find_member(connection, member_id)
     if found is None:
-        raise NotFound(
-            "There is no member of this id. Nothing was changed. List the members to see their ids."
-        )
+        raise NotFound(f"There is no member {member_id[:80]!r}. Nothing was changed. List the members.")
     return found
 
 

@@ -158,7 +158,7 @@ class SecondFactors:
         with writing(self._engine) as connection:
             connection.execute(_delete(recovery_codes, account_id))
             if connection.execute(_delete(second_factors, account_id)).rowcount != 1:
-                raise NotFound("This account has no second factor. Nothing was changed.")
+                raise NotFound("This account has no second factor. Nothing was changed. Load the page again.")
             append(connection, self._clock, actor, "second-factor.off", account_id)
 
     def _use_code(self, connection: sa.Connection, row: sa.Row[tuple[object, ...]], code: str) -> bool:

@@ -92,13 +92,13 @@ def read_report(home: Path, plan_digest: str) -> GateReport:
     except NotFound as error:  # whose text names a folder of this machine
         raise NotFound(
             "There is no red team report on this release's plan here. It is made when a run is published; a release "
-            "that was brought here from elsewhere has none."
+            "that was brought here from elsewhere has none. Nothing is shown. Ask whoever made the release."
         ) from error
     report = read_signed(GateReport, REPORT_FORMAT, found, "red team report")
     if report.plan_digest != plan_digest:
         raise NotFound(
             f"The red team's report here is on the plan {report.plan_digest[:23]}…, the release's plan is "
-            f"{plan_digest[:23]}…. It is not shown."
+            f"{plan_digest[:23]}…. It is not shown. Ask whoever made the release."
         )
     return report
 

@@ -122,7 +122,9 @@ class StandardLibrary:
         with self._lock:
             if found.release or name in self._asked:
                 there = f"as {found.release}" if found.release else "or will have: it is being made"
-                raise AlreadyExists(f"The library has {name} already, {there}. Nothing was begun.")
+                raise AlreadyExists(
+                    f"The library has {name} already, {there}. Nothing was begun. Use that one."
+                )
             self._ask(name, actor)
         return self._find(name)
 

@@ -232,4 +232,6 @@ def _ca_pem(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InvalidConfig(f"storage.ca_file: {path.name} cannot be read. Nothing was started.") from error
+        raise InvalidConfig(
+            f"storage.ca_file: {path.name} cannot be read. Nothing was started. Check the path and its rights."
+        ) from error

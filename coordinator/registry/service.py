@@ -104,7 +104,7 @@ class ReleaseService:
         if not isinstance(found, Claimed):
             raise NotFound(
                 f"{entry.id} was not trained here: it saw no member's records, so there is no plan and no certificate. "
-                "Nothing was done."
+                "Nothing was done. Ask about a release that a run trained."
             )
         return found
 
@@ -158,7 +158,7 @@ class ReleaseService:
             )
         entry = self.catalogue().entry(release)
         if entry is not None and entry.yanked:
-            raise IllegalMove(f"{release} is withdrawn already. Nothing was changed.")
+            raise IllegalMove(f"{release} is withdrawn already. Nothing was changed. Leave it as it is.")
         # Inside the transaction: where the audit log cannot be written to, nothing is withdrawn.
         with writing(self._engine) as connection:
             append(connection, self._clock, actor, YANK_ACTION, release[:120], {"reason": told})

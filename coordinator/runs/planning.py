@@ -219,7 +219,9 @@ def _contributors(draft: PlanDraft, members: Sequence[Member]) -> list[Member]:
             )
         chosen = [able[name] for name in draft.members]
     if not chosen:
-        raise UnsoundPlan("A plan needs at least one active contributor, there is none. Invite one first.")
+        raise UnsoundPlan(
+            "A plan needs at least one active contributor, there is none. Nothing was proposed. Invite one."
+        )
     return sorted(chosen, key=lambda m: m.id)
 
 

@@ -208,7 +208,8 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
     if run.state is RunState.RUNNING or run.checkpoint_digest is None:
         raise IllegalMove(
             f"The run is {run.state.value} and has closed {run.current_round} rounds; a release is made from "
-            "a run that has ended or is paused, after at least one round. Nothing was published."
+            "a run that has ended or is paused, after at least one round. Nothing was published. Wait for its "
+            "end, or pause it."
         )
     plan = store.plan(run.plan_digest)
     rows = store.rounds(run.id)

@@ -146,7 +146,7 @@ class RunStore:
         with reading(self._engine) as db:
             row = db.execute(sa.select(t.runs).where(t.runs.c.id == run_id)).first()
         if row is None:
-            raise NotFound(f"There is no run {run_id[:40]}. Nothing was done.")
+            raise NotFound(f"There is no run {run_id[:40]}. Nothing was done. List the runs.")
         return _run_of(row)
 
     def runs(self) -> list[RunRow]:
@@ -159,7 +159,7 @@ class RunStore:
         with writing(self._engine) as db:
             row = db.execute(sa.select(t.runs).where(t.runs.c.id == run_id).with_for_update()).first()
             if row is None:
-                raise NotFound(f"There is no run {run_id[:40]}. Nothing was done.")
+                raise NotFound(f"There is no run {run_id[:40]}. Nothing was done. List the runs.")
             check_run_move(RunState(row.state), wanted)
             db.execute(
                 t.runs.update()

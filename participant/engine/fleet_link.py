@@ -180,7 +180,7 @@ class _translated:
                     "suspended or revoked, check this machine's clock."
                 ) from error
             raise Unreachable(
-                f"The coordinator's engine answered with status {status}. No message was read."
+                f"The coordinator's engine answered with status {status}. No message was read. The node keeps trying."
             ) from error
         if isinstance(error, httpx.TransportError):
             raise Unreachable(

@@ -21,10 +21,18 @@ from participant.home import Home
 from participant.member import MemberNode
 from participant.peers import RollWatch
 from shared.domain.errors import InvalidConfig
+from shared.domain.locking import held_lock
+
+_RUNS_ALREADY = (
+    "A node runs in this folder already. This one was not started: in turns they would take each other's place at the "
+    "coordinator. End the other one first."
+)
 
 
 def serve(home: Home, report: Callable[[str], None]) -> None:
-    """Serve until stopped. Raises NotFound before `join`, BrokenChain for a ledger that was touched."""
+    """Serve until stopped. Raises NotFound before `join`, BrokenChain for a ledger that was touched, and Conflict
+    where a node runs in this folder already.
+    """
     link = read_link(home.root)
     key = load_pem_private_key(home.node_key.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -48,7 +56,8 @@ def serve(home: Home, report: Callable[[str], None]) -> None:
     )
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: loop.stop())
-    report(f"{link.name}: node starts")
-    errands.start()
-    loop.run()
-    errands.stop()
+    with held_lock(home.root / "running.lock", busy=_RUNS_ALREADY):
+        report(f"{link.name}: node starts")
+        errands.start()
+        loop.run()
+        errands.stop()

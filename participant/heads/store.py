@@ -89,7 +89,7 @@ def load_head(home: Path, name: str) -> Head:
     file = build(_HeadFile, read_json(path), "head.json")
     if file.format != HEAD_FORMAT:
         raise InvalidWeights(
-            f"head.json: expected format {HEAD_FORMAT}, found {file.format}. It was not loaded."
+            f"head.json: expected format {HEAD_FORMAT}, found {file.format}. It was not loaded. Fit the head again."
         )
     if len(file.weight) != len(file.classes) or len(file.bias) != len(file.classes):
         raise InvalidWeights(
@@ -129,7 +129,7 @@ def remove_head(home: Path, name: str) -> None:
     """Delete heads/<name>/. Raises NotFound."""
     folder = _folder(home, name)
     if not (folder / "head.json").is_file():
-        raise NotFound(f'There is no head "{name}" here. Nothing was removed.')
+        raise NotFound(f'There is no head "{name}" here. Nothing was removed. List the heads.')
     shutil.rmtree(folder)
 
 

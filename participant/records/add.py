@@ -6,9 +6,11 @@ no data set, and adding again starts over.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +66,7 @@ def add_data_set(
     InvalidConfig and OutOfSpace; nothing is added whenever anything is raised.
     """
     folder = dataset_folder(home, name)
-    with held_lock(home / "data" / ".lock"):
+    with held_lock(home / "data" / ".lock"), _no_empty_folder(folder):
         if (folder / "dataset.json").exists():
             raise AlreadyExists(
                 f'There is a data set "{name}" already. Nothing was added: a data set does not change, '
@@ -96,6 +98,17 @@ def add_data_set(
         )
         write_json(folder / "dataset.json", to_plain(dataset_file))
     return DataSet(home, dataset_file)
+
+
+@contextlib.contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """Where nothing is added and nothing is listed, no folder of the data set stays behind."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # it was not made, or holds rejected.csv
+            folder.rmdir()
+        raise
 
 
 def _terms(

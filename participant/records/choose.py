@@ -26,7 +26,8 @@ def choose_source(
         return LabelledFolder(path, labels_csv, person_column)
     if labels_csv is not None:
         raise InvalidConfig(
-            f"A CSV of labels goes with a folder of images, and {path} is a file. Nothing was read."
+            f"A CSV of labels goes with a folder of images, and {path} is a file. Nothing was read. Name the "
+            "folder, or leave out --labels."
         )
     if shards_of(path):
         return ParquetShards(path, person_column)
@@ -38,7 +39,7 @@ def choose_source(
     if person_column is not None:
         raise InvalidConfig(
             "A person column needs a CSV of labels or Parquet; folders of classes have no columns. Nothing "
-            "was read."
+            "was read. Give --labels too, or leave out --person."
         )
     return ClassFolders(path)
 
@@ -47,10 +48,12 @@ def _choose_texts(path: Path, labels_csv: Path | None, person_column: str | None
     if labels_csv is not None:
         raise InvalidConfig(
             "A CSV of labels goes with a folder of images; texts stand beside their labels in one table. Nothing was "
-            "read."
+            "read. Leave out --labels."
         )
     if shards_of(path):
         return ParquetShards(path, person_column, text_column)
     if path.suffix.lower() != ".csv" or not path.is_file():
-        raise InvalidConfig(f"Expected texts in a .csv file or in Parquet, found {path}. Nothing was read.")
+        raise InvalidConfig(
+            f"Expected texts in a .csv file or in Parquet, found {path}. Nothing was read. Name such a file."
+        )
     return TextTable(path, text_column, person_column)

@@ -59,9 +59,10 @@ class Findings:
 
     def sentence(self) -> str:
         """All of it for a person: whatever was not used, or may be a mistake, has its number."""
+        listed = " (rejected.csv lists them)" if self.skipped else ""
         return (
             f"{self.records} records, {self.training_units} units for training, {self.held_out_units} held out; "
-            f"{self.skipped} skipped (rejected.csv lists them), {self.unlabelled} files not named by the CSV and "
+            f"{self.skipped} skipped{listed}, {self.unlabelled} files not named by the CSV and "
             f"not used; {self.duplicates} duplicates, {self.conflicting} pictures or texts under more than one label"
         )
 

@@ -32,8 +32,8 @@ def refuse_overlap(name: str, index: Path, others: list[tuple[str, Path]]) -> No
                     "whose "
                     f'{what} are also in "{other_name}". Nothing was added: the ledger counts for the life '
                     "of a data set, and the same units under a second name would be given a second budget. "
-                    "Use "
-                    f'"{other_name}", or add only what is new{_advice(column)}.'
+                    f'Use "{other_name}", or add only what is new{_advice(column)}. If "{other_name}" was added by '
+                    f"mistake, and no round was charged for it: data remove {other_name}."
                 )
 
 

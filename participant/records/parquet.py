@@ -124,7 +124,7 @@ class ParquetShards:
             file = pq.ParquetFile(shard, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise InvalidRecords(
-                f"{shard.name} is not a Parquet file: {error}. Nothing was added."
+                f"{shard.name} is not a Parquet file: {error}. Nothing was added. Write it again, or take it out."
             ) from error
         found = file.schema_arrow.names
         if missing := [column for column in self._columns if column not in found]:

@@ -180,7 +180,7 @@ class UnmaskRefused(Refused):
 
 
 class InvalidConfig(Invalid):
-    """A configuration, plan or policy file has an unknown key, a missing key or a wrong type."""
+    """A configuration, plan or policy file has an unknown or missing key, a wrong type or a number that cannot be."""
 
     code = "invalid.config"
 

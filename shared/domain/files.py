@@ -99,9 +99,13 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise NotFound(f"There is no file {path.name} in {path.parent}. Nothing was read.") from error
+        raise NotFound(
+            f"There is no file {path.name} in {path.parent}. Nothing was read. Check the folder."
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"{path.name} is not JSON: {error}. Nothing was read.") from error
+        raise Invalid(
+            f"{path.name} is not JSON: {error}. Nothing was read. Put back a whole copy."
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -61,4 +61,5 @@ def _sentence(
     what: str, current: str, wanted: str, moves: frozenset[RunState] | frozenset[RoundState]
 ) -> str:
     allowed = ", ".join(sorted(move.value for move in moves)) or "nothing: it is over"
-    return f"The {what} is {current}; from there it can become {allowed}, not {wanted}. Nothing was changed."
+    step = "Choose one of those." if moves else "Leave it as it is."
+    return f"The {what} is {current}; from there it can become {allowed}, not {wanted}. Nothing was changed. {step}"

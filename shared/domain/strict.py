@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import enum
 import functools
+import math
 import tomllib
 import types
 import typing
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 from shared.domain.errors import InvalidConfig
 
 T = TypeVar("T")
+_CORRECT = "Nothing was read. Correct this value."
 _LATER = "added after the format was first written"
 
 
@@ -37,13 +39,21 @@ def read_toml(path: Path, kind: type[T]) -> T:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InvalidConfig(f"There is no file {path}. Nothing was read. Check the path.") from error
+    except IsADirectoryError as error:
+        raise InvalidConfig(f"{path} is a folder. Nothing was read. Name a file in it.") from error
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InvalidConfig(f"{path} cannot be read: {why}. Nothing was read. Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"{path} is not TOML: {error}. Nothing was read.") from error
+        raise InvalidConfig(f"{path} is not TOML: {error}. Nothing was read. Correct the file.") from error
     return build(kind, table, path.name)
 
 
 def build(kind: type[T], value: Any, where: str) -> T:
-    """`value` as an instance of `kind` (dataclass, enum, scalar, tuple, mapping or union of those)."""
+    """`value` as an instance of `kind` (dataclass, enum, scalar, tuple, mapping or union of those).
+
+    Raises InvalidConfig: what does not fit, and numbers that are infinite or none, which JSON cannot carry.
+    """
     return typing.cast(T, _convert(kind, value, where))
 
 
@@ -65,6 +75,8 @@ def to_plain(value: Any) -> Any:
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidConfig(f"{where}: expected a finite number, found {value}. {_CORRECT}")
     origin = typing.get_origin(kind)
     if kind is Any:
         return value
@@ -99,12 +111,12 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _convert_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise InvalidConfig(f"{where}: expected a list, found {_name(value)}. Nothing was read.")
+        raise InvalidConfig(f"{where}: expected a list, found {_name(value)}. {_CORRECT}")
     arguments = typing.get_args(kind)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if len(arguments) != len(value):
-        raise InvalidConfig(f"{where}: expected {len(arguments)} items, found {len(value)}.")
+        raise InvalidConfig(f"{where}: expected {len(arguments)} items, found {len(value)}. {_CORRECT}")
     return tuple(
         _convert(kind_, item, f"{where}[{i}]")
         for i, (kind_, item) in enumerate(zip(arguments, value, strict=True))
@@ -113,20 +125,20 @@ def _convert_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
 
 def _convert_mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise InvalidConfig(f"{where}: expected a table, found {_name(value)}. Nothing was read.")
+        raise InvalidConfig(f"{where}: expected a table, found {_name(value)}. {_CORRECT}")
     item_kind = typing.get_args(kind)[1]
     return {str(key): _convert(item_kind, item, f"{where}.{key}") for key, item in value.items()}
 
 
 def _convert_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        raise InvalidConfig(f"{where}: expected a table, found {_name(value)}. Nothing was read.")
+        raise InvalidConfig(f"{where}: expected a table, found {_name(value)}. {_CORRECT}")
     hints = _hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in value:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
-            advice = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(fields)}."
+            advice = f"Did you mean '{close[0]}'?" if close else f"Use one of: {', '.join(fields)}."
             raise InvalidConfig(f"{where}: unknown key '{key}'. Nothing was read. {advice}")
     built = {}
     for name, field in fields.items():
@@ -147,7 +159,7 @@ def _convert_enum(kind: type[enum.Enum], value: Any, where: str) -> enum.Enum:
         return kind(value)
     except ValueError as error:
         known = ", ".join(repr(member.value) for member in kind)
-        raise InvalidConfig(f"{where}: expected one of {known}, found {value!r}.") from error
+        raise InvalidConfig(f"{where}: expected one of {known}, found {value!r}. {_CORRECT}") from error
 
 
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
@@ -155,15 +167,15 @@ def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
         try:
             return float(value)
         except OverflowError as error:
-            raise InvalidConfig(
-                f"{where}: expected a number, found one too large. Nothing was read."
-            ) from error
+            raise InvalidConfig(f"{where}: expected a number, found one too large. {_CORRECT}") from error
     if kind is int and isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise InvalidConfig(f"{where}: expected a whole number of at most 64 bits. Nothing was read.")
+        raise InvalidConfig(
+            f"{where}: expected a whole number of at most 64 bits, found a longer one. {_CORRECT}"
+        )
     fits = isinstance(kind, type) and isinstance(value, kind)
     if fits and not (isinstance(value, bool) and kind is not bool):
         return value
-    raise InvalidConfig(f"{where}: expected {_label(kind)}, found {_name(value)}. Nothing was read.")
+    raise InvalidConfig(f"{where}: expected {_label(kind)}, found {_name(value)}. {_CORRECT}")
 
 
 def _label(kind: Any) -> str:

@@ -118,7 +118,12 @@ def _rows(data: Path) -> dict[str, list[Given]]:
                 if not label:
                     raise InvalidRecords(f"{place} has no label. Nothing was measured of it. Add it.")
                 classes.setdefault(label, []).append(Given(text, place, text.encode("utf-8")))
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InvalidRecords(
+            f"{data} cannot be read: {why}. Nothing was measured of it. Check the path."
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
         raise InvalidRecords(
             f"{data} cannot be read as a CSV in UTF-8: {error}. Nothing was measured of it. Save it again as UTF-8."
         ) from error

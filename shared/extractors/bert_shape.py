@@ -48,6 +48,6 @@ def shape_of(spec: ExtractorSpec) -> Shape:
         raise InvalidConfig(
             f"bert expects an embedding_dim that heads divide, {LEAST_TOKENS} to places tokens and a depth of at most "
             f"{MOST_LAYERS}; found embedding_dim {spec.embedding_dim}, heads {shape.heads}, tokens {shape.tokens}, "
-            f"places {shape.places}, depth {shape.depth}. Nothing was built."
+            f"places {shape.places}, depth {shape.depth}. Nothing was built. Correct the plan's extractor."
         )
     return shape

@@ -17,7 +17,7 @@ def choose_device(wanted: str) -> torch.device:
     kind = wanted.partition(":")[0]
     if kind not in DEVICES:
         raise InvalidConfig(
-            f"Expected a device among {', '.join(DEVICES)}; found {wanted!r}. Nothing was started."
+            f"Expected a device among {', '.join(DEVICES)}; found {wanted!r}. Nothing was started. Choose one of those."
         )
     # TF32 would round gradients a thousand times more coarsely than the sensitivity's slack allows for.
     torch.backends.cudnn.allow_tf32 = False

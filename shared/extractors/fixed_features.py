@@ -116,19 +116,20 @@ def fixed_mlp(spec: ExtractorSpec) -> Extractor:
         raise InvalidConfig(
             "fixed-mlp expects an odd kernel of at most 31, at most 1024 filters and a grid no finer than "
             f"the picture; found kernel {kernel}, {scales * orientations} filters, grid {grid}. Nothing was "
-            "built."
+            "built. Correct the plan's extractor."
         )
     fixed = OrientedEnergies(spec.channels, scales, orientations, kernel, grid, order)
     if order > 2 or (order == 2 and not 2 <= scales <= fixed.features <= LARGEST_OPTION):
         raise InvalidConfig(
             f"fixed-mlp expects order 1, or order 2 with at least 2 scales and at most {LARGEST_OPTION} fixed "
-            f"features; found order {order}, {scales} scales, {fixed.features} features. Nothing was built."
+            f"features; found order {order}, {scales} scales, {fixed.features} features. Nothing was built. "
+            "Correct the plan's extractor."
         )
     trained_dim = spec.embedding_dim - (fixed.features if concatenate else 0)
     if trained_dim < 1:
         raise InvalidConfig(
             f"fixed-mlp with concatenate expects an embedding_dim above its {fixed.features} fixed features; "
-            f"found {spec.embedding_dim}. Nothing was built."
+            f"found {spec.embedding_dim}. Nothing was built. Correct the plan's extractor."
         )
     return FixedMlp(fixed, hidden, trained_dim, concatenate)
 

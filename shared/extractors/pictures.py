@@ -19,6 +19,12 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MAXIMUM_PIXELS = 89_478_485
 """Pillow's own limit before it warns of a decompression bomb; here it is a refusal."""
 MAXIMUM_FILE_BYTES = 256 * 2**20
+_FIRST_BYTES = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*"),
+}
 _TIFF_BITS = 258
 """The tag BitsPerSample, a number for each channel (TIFF 6.0, section 8)."""
 EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
@@ -40,11 +46,13 @@ def read_file(path: Path) -> bytes:
 def decode(data: bytes) -> Image.Image:
     """The single 8-bit image that `data` encodes, fully decoded, in the mode of the file.
 
-    Raises InvalidRecords whose message is the reason: not an image, cut off, too large, more than one
+    Raises InvalidRecords whose message is the reason: empty, not an image, cut off, too large, more than one
     frame, or more than 8 bits a channel (to cut those down needs a choice that only the operator can make).
     """
     if len(data) > MAXIMUM_FILE_BYTES:
         raise InvalidRecords(f"is larger than {MAXIMUM_FILE_BYTES} bytes (it has {len(data)})")
+    if not data:
+        raise InvalidRecords("is empty")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_header(image)
@@ -53,12 +61,22 @@ def decode(data: bytes) -> Image.Image:
     except InvalidRecords:
         raise
     except UnidentifiedImageError as error:
+        if kind := _begins_like(data):
+            raise InvalidRecords(f"is cut off or damaged: it begins like a {kind} and is none") from error
         raise InvalidRecords(f"is not an image: its content is none of {', '.join(FORMATS)}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidRecords(f"has more than {MAXIMUM_PIXELS} pixels (Pillow's limit)") from error
     except Exception as error:  # a decoder fed with hostile bytes may raise anything; the file is listed
-        raise InvalidRecords(f"cannot be decoded: {_one_line(error)}") from error
+        cut = "is cut off and " if "truncated" in str(error).lower() else ""
+        raise InvalidRecords(f"{cut}cannot be decoded: {_one_line(error)}") from error
     return image
+
+
+def _begins_like(data: bytes) -> str:
+    """The format whose first bytes these are; empty where they are of none."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((kind for kind, first in _FIRST_BYTES.items() if data.startswith(first)), "")
 
 
 def _check_header(image: Image.Image) -> None:

@@ -85,7 +85,10 @@ def to_input(images_u8: npt.NDArray[np.uint8], spec: ExtractorSpec) -> npt.NDArr
         return np.ascontiguousarray(images_u8.astype(np.float32).transpose(0, 3, 1, 2))
     mean, std = _per_channel(spec.mean, spec, "mean"), _per_channel(spec.std, spec, "std")
     if not (std > 0).all():
-        raise InvalidConfig(f"The extractor's std must be above 0, found {list(spec.std)}. Nothing was read.")
+        raise InvalidConfig(
+            f"The extractor's std must be above 0, found {list(spec.std)}. Nothing was read. Correct the plan's "
+            "extractor."
+        )
     scaled = (images_u8.astype(np.float32) / np.float32(255.0) - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
@@ -94,7 +97,7 @@ def _per_channel(values: tuple[float, ...], spec: ExtractorSpec, name: str) -> n
     if len(values) not in (1, spec.channels):
         raise InvalidConfig(
             f"The extractor's {name} expects 1 or {spec.channels} numbers, found {len(values)}. Nothing was "
-            "read."
+            "read. Correct the plan's extractor."
         )
     return np.asarray(values, dtype=np.float32)
 

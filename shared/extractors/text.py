@@ -142,7 +142,7 @@ def byte_transformer(spec: ExtractorSpec) -> Extractor:
         raise InvalidConfig(
             f"byte-transformer expects texts of at most {MOST_TOKENS} bytes, a width that heads and 4 divide, and a "
             f"depth of at most 64; found {spec.width} bytes, width {width}, heads {heads}, depth {depth}. Nothing was "
-            "built."
+            "built. Correct the plan's extractor."
         )
     return ByteTransformer(spec, width, depth, heads)
 

@@ -109,7 +109,7 @@ def vit_tiny(spec: ExtractorSpec) -> Extractor:
             "vit-tiny expects a patch that divides height and width into at most 4096 tokens, a width that "
             f"heads and 4 divide, and a depth of at most 64; found patch {patch}, "
             f"picture {spec.height}x{spec.width}, width {width}, heads {heads}, depth {depth}. Nothing was "
-            "built."
+            "built. Correct the plan's extractor."
         )
     return VisionTransformer(spec, patch, width, depth, heads)
 

@@ -5,7 +5,6 @@ What measures is profile.py; whoever only shows a profile does without its numer
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +84,7 @@ def read_profile(value: Any, where: str) -> LensProfile:
         )
     distances = [number for move in profile.moves for number in (move.distance, move.low, move.high)]
     shares = [share for p in profile.tells for share in (p.accuracy, p.low, p.high)]
-    possible = all(0 <= x < math.inf for x in distances) and all(0 <= x <= 1 for x in shares)
+    possible = all(x >= 0 for x in distances) and all(0 <= x <= 1 for x in shares)
     if not possible or not all(0 < p.chance < 1 for p in profile.tells):
         raise InvalidConfig(
             f"{where}: expected distances of at least 0, shares of 0 to 1 and chances between, found {distances}, "

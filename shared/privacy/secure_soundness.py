@@ -22,13 +22,16 @@ _REFUSED: Final = "The plan was not accepted."
 
 def secure_numbers(secure: SecureTerms | None, wanted: bool) -> dict[str, bool]:
     """Rules on the numbers of a plan's secure terms, each with whether it holds."""
-    rules = {"secure must be set in mode secure, and only there": wanted == (secure is not None)}
+    found = "found none" if secure is None else "found in mode local"
+    rules = {f"secure must be set in mode secure, and only there; {found}": wanted == (secure is not None)}
     if secure is not None:
         rules |= {
-            "secure.grid_width must be above 0 and finite": 0.0 < secure.grid_width < math.inf,
-            "secure.ring_bits must be 16 or 32": secure.ring_bits in (16, 32),
-            "secure.mask_reach must be 0 or more": secure.mask_reach >= 0,
-            f"secure.tolerance_steps must be 0 to {MOST_TOLERANCE_STEPS}": (
+            f"secure.grid_width must be above 0 and finite, found {secure.grid_width:g}": (
+                0.0 < secure.grid_width < math.inf
+            ),
+            f"secure.ring_bits must be 16 or 32, found {secure.ring_bits}": secure.ring_bits in (16, 32),
+            f"secure.mask_reach must be 0 or more, found {secure.mask_reach}": secure.mask_reach >= 0,
+            f"secure.tolerance_steps must be 0 to {MOST_TOLERANCE_STEPS}, found {secure.tolerance_steps}": (
                 0 <= secure.tolerance_steps <= MOST_TOLERANCE_STEPS
             ),
         }

@@ -12,7 +12,7 @@ from shared.domain.plan import Plan
 from shared.domain.privacy import GaussianEvent
 from shared.domain.release import CERTIFICATE_FORMAT, Certificate, CohortRound, ConsentRecord
 from shared.release import limits
-from shared.release.envelope import read_signed
+from shared.release.envelope import AGAIN, read_signed
 from shared.release.signing import SigningKey, is_public_key, verify_value
 
 
@@ -78,7 +78,7 @@ def check_bounds(certificate: Certificate) -> None:
     if len(certificate.members) > limits.MEMBERS or len(certificate.rounds) > limits.ROUNDS:
         raise Invalid(
             f"A certificate has at most {limits.MEMBERS} members and {limits.ROUNDS} rounds; this one has "
-            f"{len(certificate.members)} and {len(certificate.rounds)}. Nothing was read."
+            f"{len(certificate.members)} and {len(certificate.rounds)}. {AGAIN}"
         )
     for what, texts in (
         ("member", [member.member_id for member in certificate.members]),
@@ -86,17 +86,15 @@ def check_bounds(certificate: Certificate) -> None:
         ("consent", [consent.member_id for consent in certificate.consents]),
     ):
         if len(set(texts)) != len(texts):
-            raise Invalid(f"The certificate names one {what} twice. Nothing was read.")
+            raise Invalid(f"The certificate names one {what} twice. {AGAIN}")
     for member in certificate.members:
         if not is_public_key(member.identity_public_key):
-            raise Invalid(f"The certificate's line {member.member_id} has no valid identity key.")
+            raise Invalid(f"The certificate's line {member.member_id} has no valid identity key. {AGAIN}")
         _check_events(member.member_id, member.events, limits.LEAST_NOISE_MULTIPLIER)
         _check_events(member.member_id, member.events_alone or (), limits.LEAST_NOISE_MULTIPLIER_ALONE)
     for cohort in certificate.rounds:
         if cohort.number < 1:
-            raise Invalid(
-                f"Rounds count from 1; the certificate has a round {cohort.number}. Nothing was read."
-            )
+            raise Invalid(f"Rounds count from 1; the certificate has a round {cohort.number}. {AGAIN}")
 
 
 def _check_depth(value: Mapping[str, Any]) -> None:
@@ -106,7 +104,7 @@ def _check_depth(value: Mapping[str, Any]) -> None:
         deep += 1
         if deep > limits.ANCESTORS:
             raise Invalid(
-                f"A certificate may have {limits.ANCESTORS} others inside it, this one has more. Nothing was read."
+                f"A certificate may have {limits.ANCESTORS} others inside it, this one has more. {AGAIN}"
             )
         certificate = inside.get("certificate")
         inside = certificate.get("predecessor") if isinstance(certificate, Mapping) else None
@@ -115,14 +113,18 @@ def _check_depth(value: Mapping[str, Any]) -> None:
 def _check_events(member_id: str, events: tuple[GaussianEvent, ...], least: float) -> None:
     """Refuse what the accountant could not compute in bounded time, before it is asked to."""
     if len({(e.noise_multiplier, e.sampling_rate) for e in events}) > limits.DISTINCT_EVENTS:
-        raise Invalid(f"The certificate gives {member_id} more than {limits.DISTINCT_EVENTS} kinds of event.")
+        raise Invalid(
+            f"The certificate gives {member_id} more than {limits.DISTINCT_EVENTS} kinds of event. {AGAIN}"
+        )
     for event in events:
         if not least <= event.noise_multiplier <= limits.MOST_NOISE_MULTIPLIER:
             raise Invalid(
                 f"The certificate gives {member_id} an event with σ {event.noise_multiplier}; it is between "
-                f"{least} and {limits.MOST_NOISE_MULTIPLIER}. Nothing was read."
+                f"{least} and {limits.MOST_NOISE_MULTIPLIER}. {AGAIN}"
             )
         if not (0 < event.sampling_rate <= 1) or event.count < 1:
-            raise Invalid(f"The certificate gives {member_id} an event that cannot be. Nothing was read.")
+            raise Invalid(f"The certificate gives {member_id} an event that cannot be. {AGAIN}")
     if sum(event.count for event in events) > limits.MOST_EVENT_COUNT:
-        raise Invalid(f"The certificate gives {member_id} more than {limits.MOST_EVENT_COUNT} events.")
+        raise Invalid(
+            f"The certificate gives {member_id} more than {limits.MOST_EVENT_COUNT} events. {AGAIN}"
+        )

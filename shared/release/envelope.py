@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shared.domain.canonical import Digest, digest_of
-from shared.domain.errors import BadSignature, Invalid, NotFound
+from shared.domain.errors import BadSignature, Invalid, InvalidConfig, NotFound
 from shared.domain.strict import build
 from shared.release import limits
 from shared.release.signing import SigningKey, is_public_key, payload, verify
 
 T = TypeVar("T")
 Envelope = dict[str, Any]
+AGAIN = "Nothing was read. Get it again from where it came."
+"""How a refusal of what others wrote and signed ends: nobody can correct it here."""
 
 
 def seal(kind: str, value: Any, keys: Iterable[SigningKey]) -> Envelope:
@@ -54,9 +56,7 @@ def signed_part(envelope: Envelope) -> dict[str, Any]:
     """What was signed, unchecked. Raises Invalid where the envelope is not one."""
     value = envelope.get("signed")
     if set(envelope) != {"signed", "signatures"} or not isinstance(value, dict):
-        raise Invalid(
-            'A signed document has exactly "signed" and "signatures"; this one has not. Nothing was read.'
-        )
+        raise Invalid(f'A signed document has exactly "signed" and "signatures"; this one has not. {AGAIN}')
     return value
 
 
@@ -74,20 +74,25 @@ def read_signed(kind: type[T], expected_format: str, value: Mapping[str, Any], w
             "was read. "
             "If a newer Commonlens wrote it, upgrade this one."
         )
-    return build(kind, value, where)
+    try:
+        return build(kind, value, where)
+    except InvalidConfig as error:
+        raise InvalidConfig(error.message.rpartition("Nothing was read.")[0] + AGAIN) from error
 
 
 def parse_document(data: bytes, where: str) -> dict[str, Any]:
     """JSON object from bytes that nobody vouches for yet: no repeated keys, no NaN, no lone surrogates."""
+    if not data:
+        raise Invalid(f"{where} is empty. {AGAIN}")
     try:
         text = data.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
         # An escaped lone surrogate parses but has no UTF-8 form, so it could not have been signed.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise Invalid(f"{where} is not a JSON document that can be signed. Nothing was read.") from error
+        raise Invalid(f"{where} is cut off, or not a JSON document that can be signed. {AGAIN}") from error
     if not isinstance(value, dict):
-        raise Invalid(f"{where}: expected a JSON object, found {type(value).__name__}. Nothing was read.")
+        raise Invalid(f"{where}: expected a JSON object, found {type(value).__name__}. {AGAIN}")
     return value
 
 
@@ -96,16 +101,19 @@ def read_bounded(path: Path, maximum_bytes: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
-        raise NotFound(f"There is no file {path.name} in {path.parent}. Nothing was read.") from error
+        raise NotFound(
+            f"There is no file {path.name} in {path.parent}. Nothing was read. Check that it is the right folder, and "
+            "whole."
+        ) from error
     except OSError as error:
-        raise Invalid(f"{path.name} cannot be opened as a plain file. Nothing was read.") from error
+        raise Invalid(f"{path.name} cannot be opened as a plain file. {AGAIN}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise Invalid(f"{path.name} is not a plain file. Nothing was read.")
+        raise Invalid(f"{path.name} is not a plain file. {AGAIN}")
     with os.fdopen(descriptor, "rb") as file:
         data = file.read(maximum_bytes + 1)
     if len(data) > maximum_bytes:
-        raise Invalid(f"{path.name} may have {maximum_bytes} bytes and has more. Nothing was read.")
+        raise Invalid(f"{path.name} may have {maximum_bytes} bytes and has more. {AGAIN}")
     return data
 
 
@@ -118,7 +126,7 @@ def _signature_lines(envelope: Envelope) -> list[dict[str, str]]:
     lines = envelope["signatures"]
     if not isinstance(lines, list) or len(lines) > limits.SIGNATURES:
         raise Invalid(
-            f"A signed document has a list of at most {limits.SIGNATURES} signatures. Nothing was read."
+            f"A signed document has a list of at most {limits.SIGNATURES} signatures; this one has not. {AGAIN}"
         )
     for line in lines:
         if (
@@ -126,7 +134,7 @@ def _signature_lines(envelope: Envelope) -> list[dict[str, str]]:
             or set(line) != {"key", "sig"}
             or not all(isinstance(text, str) for text in line.values())
         ):
-            raise Invalid('A signature has exactly the texts "key" and "sig". Nothing was read.')
+            raise Invalid(f'A signature has exactly the texts "key" and "sig"; this one has not. {AGAIN}')
     return lines
 
 

@@ -56,18 +56,18 @@ def _receive(
 
     None where it is neither; then nothing was written.
     """
-    phase = f"Download of {target.name}"
+    what = f"Download of {target.name}"
     headers = {"Range": f"bytes={first}-", "If-Range": _etag(promised)} if first else {}
-    with speaking(phase, _KEPT), asked(client, address, headers) as response:
+    with speaking(what, _KEPT), asked(client, address, headers) as response:
         if first and response.status_code in _REST:
             if not _is_the_rest(response, promised, first):
                 return None
         else:
-            check_status(response, phase)
+            check_status(response, what)
             first = 0
         size = first
         with _written_from(target, first) as out:
-            for block in limited(response, promised.size_bytes - first, phase):
+            for block in limited(response, promised.size_bytes - first, what):
                 out.write(block)
                 before, size = size, size + len(block)
                 if before // WRITTEN_BYTES < size // WRITTEN_BYTES:

@@ -35,6 +35,7 @@ from shared.domain.release import (
     AnyManifest,
     Catalogue,
     CatalogueEntry,
+    Manifest,
 )
 from shared.release import limits
 from shared.release.authority import checked_fingerprint, root_of_ca
@@ -135,7 +136,7 @@ def pull(
     token: str | None = None,
 ) -> Pulled[V]:
     """Bring release `wanted` (an id such as `digits-3`, an extractor's name for its newest, `digits@stable` for a
-    channel, or None where there is one extractor) into `destination/<id>/`, verified.
+    channel, or None where one extractor is there, or one that was trained) into `destination/<id>/`, verified.
 
     `token` is for registries that are not public. Raises Unreachable, NotFound, OutOfSpace, NotAllowed (for a yanked
     one too): called again it goes on where it was. Raises RolledBack, Invalid and NotTrusted leaves: nothing is gone on
@@ -144,7 +145,7 @@ def pull(
     with verified_client(store.state.url, store.state.ca_pem, token) as client, _alone(destination):
         data = read_limited(client, "/api/v1/releases", limits.CATALOGUE_BYTES, "Catalogue")
         catalogue = store.accept_catalogue(parse_document(data, "catalogue"), clock)
-        entry = choose(catalogue, wanted)
+        entry = choose(catalogue, wanted or _only_trained(client, catalogue))
         _tidy(destination, catalogue)
         folder, staging = destination / entry.id, _staging(destination, entry)
         pinned_root = store.trust.root.fingerprint
@@ -182,6 +183,16 @@ def _check_behind(entry: CatalogueEntry, verified: Proven, catalogue: Catalogue)
             )
 
 
+def _only_trained(client: httpx.Client, catalogue: Catalogue) -> str | None:
+    """The extractor that a run trained, where there is exactly one: beside it a library has what it was filled with."""
+    newest = (catalogue.newest(name) for name in {entry.extractor_name for entry in catalogue.releases})
+    offered = [entry for entry in newest if entry is not None]
+    if len(offered) < 2:
+        return None
+    trained = [e.extractor_name for e in offered if isinstance(promised_manifest(client, e)[1], Manifest)]
+    return trained[0] if len(trained) == 1 else None
+
+
 def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
     """The catalogue's line for `wanted`. Raises NotFound, or NotAllowed where all of it was withdrawn."""
     every = sorted({entry.extractor_name for entry in catalogue.releases})
@@ -201,7 +212,7 @@ def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
     if entry is None and (newest is not None or name not in every):
         raise NotFound(
             f"The catalogue has no release {wanted[:80]!r}; it offers {', '.join(names[:10]) or 'none yet'}. "
-            "Nothing was downloaded."
+            f"Nothing was downloaded. {'Name one of them.' if names else 'Ask the consortium when there will be one.'}"
         )
     raise NotAllowed(
         f"The consortium withdrew {'every release of ' + name if entry is None else entry.id}. Nothing was downloaded. "
@@ -218,17 +229,10 @@ def _download(
 ) -> tuple[int, int]:
     """Every file that the manifest promises, and the manifest; bytes that came, and that were here from before."""
     base = address(entry)
-    data = read_limited(client, f"{base}/{MANIFEST_FILE}", limits.MANIFEST_BYTES, "Manifest")
-    manifest = parse_manifest(parse_document(data, MANIFEST_FILE))
-    if manifest.digest != entry.manifest_digest:
-        raise DigestMismatch(
-            f"The catalogue promises {entry.id} with the manifest {entry.manifest_digest[:23]}…; the "
-            "server sent "
-            f"{manifest.digest[:23]}…. Nothing was kept. Try again, then ask the consortium."
-        )
-    files = manifest.claimed.files
+    data, claimed = promised_manifest(client, entry)
+    files = claimed.files
     _clear(staging, set(files))
-    _check_space(manifest.claimed, staging)
+    _check_space(claimed, staging)
     total = sum(file.size_bytes for file in files.values())
     done = resumed = 0
     for name, file in sorted(files.items()):
@@ -240,6 +244,18 @@ def _download(
         done += file.size_bytes
     write_atomically(staging / MANIFEST_FILE, data, mode=0o644)
     return total - resumed + len(data), resumed
+
+
+def promised_manifest(client: httpx.Client, entry: CatalogueEntry) -> tuple[bytes, AnyManifest]:
+    """The manifest that the catalogue names by its digest: its bytes, and what it says. Raises DigestMismatch."""
+    data = read_limited(client, f"{address(entry)}/{MANIFEST_FILE}", limits.MANIFEST_BYTES, "Manifest")
+    manifest = parse_manifest(parse_document(data, MANIFEST_FILE))
+    if manifest.digest != entry.manifest_digest:
+        raise DigestMismatch(
+            f"The catalogue promises {entry.id} with the manifest {entry.manifest_digest[:23]}…; the server sent "
+            f"{manifest.digest[:23]}…. Nothing was kept. Try again, then ask the consortium."
+        )
+    return data, manifest.claimed
 
 
 def _download_signature(client: httpx.Client, entry: CatalogueEntry, staging: Path) -> None:

@@ -16,11 +16,10 @@ import httpx
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.clock import Clock
 from shared.domain.errors import DigestMismatch, NotFound
-from shared.domain.release import MANIFEST_FILE, AnyManifest, Catalogue, CatalogueEntry
+from shared.domain.release import AnyManifest, Catalogue, CatalogueEntry
 from shared.release import limits
 from shared.release.envelope import parse_document
-from shared.release.hub_client import address, connect
-from shared.release.manifest import parse_manifest
+from shared.release.hub_client import address, connect, promised_manifest
 from shared.release.pinning import read_limited, verified_client
 
 MOST_TEXT_BYTES: Final = 4 * 1024 * 1024
@@ -52,16 +51,7 @@ class Library:
 
     def manifest(self, entry: CatalogueEntry) -> AnyManifest:
         """What the release's manifest says. Raises DigestMismatch where it is not the one of the catalogue."""
-        data = read_limited(
-            self._client, f"{address(entry)}/{MANIFEST_FILE}", limits.MANIFEST_BYTES, "Manifest"
-        )
-        manifest = parse_manifest(parse_document(data, MANIFEST_FILE))
-        if manifest.digest != entry.manifest_digest:
-            raise DigestMismatch(
-                f"The catalogue promises {entry.id} with the manifest {entry.manifest_digest[:23]}…; the server sent "
-                f"{manifest.digest[:23]}…. Nothing was shown. Try again, then ask the consortium."
-            )
-        return manifest.claimed
+        return promised_manifest(self._client, entry)[1]
 
     def file(self, entry: CatalogueEntry, manifest: AnyManifest, name: str) -> bytes | None:
         """A small file of the release, or None where it has none of that name. Raises DigestMismatch."""

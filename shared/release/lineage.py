@@ -45,7 +45,8 @@ def open_predecessor(predecessor: Predecessor) -> Link:
     manifest = parse_manifest({"signed": dict(predecessor.manifest), "signatures": []}).claimed
     if not isinstance(manifest, Manifest):
         raise Invalid(
-            f"{manifest.release} was not trained, so it has no certificate to compose. Nothing was read."
+            f"{manifest.release} was not trained, so it has no certificate to compose. Nothing was read. Name "
+            "one that was."
         )
     written = to_plain(predecessor.certificate)
     promised, found = manifest.files.get(CERTIFICATE_FILE), digest_of_bytes(json_file(written))
@@ -57,7 +58,8 @@ def open_predecessor(predecessor: Predecessor) -> Link:
     certificate = predecessor.certificate
     if certificate.format != CERTIFICATE_FORMAT:
         raise Invalid(
-            f"The certificate of {manifest.release} should be of the format {CERTIFICATE_FORMAT}. Nothing was composed."
+            f"The certificate of {manifest.release} should be of the format {CERTIFICATE_FORMAT}. Nothing was "
+            "composed. Get it again from where it came."
         )
     check_bounds(certificate)
     if (certificate.plan_digest, certificate.run_id) != (manifest.plan_digest, manifest.run_id):

@@ -27,7 +27,7 @@ from shared.domain.release import (
 )
 from shared.domain.strict import to_plain
 from shared.release import limits
-from shared.release.envelope import Envelope, envelope_digest, read_signed, require, seal, signed_part
+from shared.release.envelope import AGAIN, Envelope, envelope_digest, read_signed, require, seal, signed_part
 from shared.release.signing import SigningKey
 
 
@@ -72,12 +72,12 @@ def parse_manifest(envelope: Envelope) -> UnverifiedManifest:
     if manifest.release != release_id(manifest.extractor_name, manifest.number):
         raise Invalid(
             f"The manifest names itself {manifest.release[:80]!r}; its name and number make "
-            f"{manifest.extractor_name}-{manifest.number}. Nothing was read."
+            f"{manifest.extractor_name}-{manifest.number}. {AGAIN}"
         )
     try:
         from_text(manifest.created_at)
     except ValueError as error:
-        raise Invalid("The manifest's created_at is not a UTC moment. Nothing was read.") from error
+        raise Invalid(f"The manifest's created_at is not a UTC moment. {AGAIN}") from error
     _check_files(manifest)
     return UnverifiedManifest(manifest, envelope)
 
@@ -94,7 +94,7 @@ def plan_of(manifest: Manifest) -> Plan:
         raise Invalid(
             f"The manifest says the plan is {manifest.plan_digest[:23]}…; the plan inside it is "
             f"{found[:23]}…. "
-            "Nothing was read."
+            f"{AGAIN}"
         )
     return read_signed(Plan, PLAN_FORMAT, manifest.plan, "plan")
 
@@ -114,25 +114,21 @@ def _check_files(manifest: AnyManifest) -> None:
     required = TRAINED_FILES if isinstance(manifest, Manifest) else KEPT_FILES
     missing = [name for name in (*required, card_of(manifest)) if name not in names]
     if missing:
-        raise Invalid(f"The manifest lists {len(names)} files and not {missing[0]}. Nothing was read.")
+        raise Invalid(f"The manifest lists {len(names)} files and not {missing[0]}. {AGAIN}")
     if len(names) > limits.RELEASE_FILES:
-        raise Invalid(f"A release has at most {limits.RELEASE_FILES} files, this one {len(names)}.")
+        raise Invalid(f"A release has at most {limits.RELEASE_FILES} files, this one {len(names)}. {AGAIN}")
     for name, file in manifest.files.items():
         if not FILE_NAME.match(name) or name in BESIDE_THE_PROMISE:
-            raise Invalid(
-                f"The manifest lists a file {name[:80]!r}, which is no name for one. Nothing was read."
-            )
+            raise Invalid(f"The manifest lists a file {name[:80]!r}, which is no name for one. {AGAIN}")
         if PurePosixPath(name).suffix not in INERT_SUFFIXES:
             raise Invalid(
                 f"The manifest lists a file {name[:80]!r}. Only {', '.join(sorted(INERT_SUFFIXES))} are in a release, "
-                "which nothing that loads it runs. Nothing was read."
+                f"which nothing that loads it runs. {AGAIN}"
             )
         if not 0 <= file.size_bytes <= limits.RELEASE_BYTES:
-            raise Invalid(f"The manifest gives {name} a size of {file.size_bytes} bytes. Nothing was read.")
+            raise Invalid(f"The manifest gives {name} a size of {file.size_bytes} bytes. {AGAIN}")
     if len({name.lower() for name in names}) != len(names):
-        raise Invalid("Two files of the manifest differ in capitals only. Nothing was read.")
+        raise Invalid(f"Two files of the manifest differ in capitals only. {AGAIN}")
     total = sum(file.size_bytes for file in manifest.files.values())
     if total > limits.RELEASE_BYTES:
-        raise Invalid(
-            f"A release has at most {limits.RELEASE_BYTES} bytes, this one {total}. Nothing was read."
-        )
+        raise Invalid(f"A release has at most {limits.RELEASE_BYTES} bytes, this one {total}. {AGAIN}")

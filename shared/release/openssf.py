@@ -45,11 +45,18 @@ def public_key(path: Path) -> str:
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except FileNotFoundError as error:
-        raise NotFound(f"There is no key file {path.name}. Nothing was signed.") from error
+        raise NotFound(
+            f"There is no key file {path.name}. Nothing was signed. Put the right file there."
+        ) from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Invalid(f"{path.name} is not an unencrypted PEM private key. Nothing was signed.") from error
+        raise Invalid(
+            f"{path.name} is not an unencrypted PEM private key. Nothing was signed. Put the right file there."
+        ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise Invalid(f"{path.name} holds another kind of key; EC P-256 was expected. Nothing was signed.")
+        raise Invalid(
+            f"{path.name} holds another kind of key; EC P-256 was expected. Nothing was signed. Put the right "
+            "file there."
+        )
     return _public_pem(key.public_key())
 
 

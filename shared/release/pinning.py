@@ -59,23 +59,23 @@ def pinned_trust(url: str, fingerprint: str, clock: Clock) -> PinnedTrust:
     """Fetch `{url}/api/v1/trust`, prove it against `fingerprint` (`sha256:…` of the CA certificate's DER),
     then fetch it again over TLS verified by that CA.
 
-    Raises Unreachable, WrongAuthority, BadSignature, Expired, Invalid; each names the phase it came from.
+    Raises Unreachable, WrongAuthority, BadSignature, Expired, Invalid; each names the step it came from.
     """
     url = checked_url(url)
     wanted = checked_fingerprint(fingerprint)
     # Nothing of the first answer is believed before the fingerprint fits, so the server's name need not be.
     with httpx.Client(base_url=url, verify=_unverified(), timeout=_TIMEOUT) as client:
         ca_pem, envelope = _fetch(client, "1 of 3 (ask for the certificate authority)")
-    with _phase("2 of 3 (compare the fingerprint)"):
+    with _step("2 of 3 (compare the fingerprint)"):
         root = root_of_ca(ca_pem, wanted)
         trust = open_trust(envelope, root, clock)
         check_ca_named(trust, wanted)
-    # Phase 3 proves that the server holds a certificate of that CA for this very address.
+    # Step 3 proves that the server holds a certificate of that CA for this very address.
     with verified_client(url, ca_pem) as client:
         again_pem, again = _fetch(client, "3 of 3 (connect again, verified)")
     if (again_pem, again) != (ca_pem, envelope):
         raise WrongAuthority(
-            "Phase 3 of 3: the verified connection showed another trust document than the first one. "
+            "Step 3 of 3: the verified connection showed another trust document than the first one. "
             "Nothing was "
             "stored. Try again; if it stays so, somebody stands between you and the coordinator."
         )
@@ -115,16 +115,16 @@ def checked_url(url: str) -> str:
 
 
 @contextmanager
-def _phase(name: str) -> Iterator[None]:
-    """Put the phase in front of an error's text."""
+def _step(name: str) -> Iterator[None]:
+    """Put the step in front of an error's text."""
     try:
         yield
     except CommonlensError as error:
-        raise type(error)(f"Phase {name}: {error.message}") from error
+        raise type(error)(f"Step {name}: {error.message}") from error
 
 
 @contextmanager
-def speaking(phase: str, then: str = "Nothing was kept. Try again.") -> Iterator[None]:
+def speaking(what: str, then: str = "Nothing was kept. Try again.") -> Iterator[None]:
     """Turn the carrier's errors into ours: Unreachable, or WrongAuthority where the certificate is wrong.
 
     `then` is said where a line broke that had been open.
@@ -134,25 +134,25 @@ def speaking(phase: str, then: str = "Nothing was kept. Try again.") -> Iterator
     except httpx.ConnectError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise WrongAuthority(
-                f"{phase}: the server's certificate is not of the pinned authority, or not for this "
+                f"{what}: the server's certificate is not of the pinned authority, or not for this "
                 "address. Nothing "
                 "was sent. Check the address; ask the coordinator's operator which names its "
                 "certificate has."
             ) from error
         raise Unreachable(
-            f"{phase}: the coordinator did not accept a connection. Nothing was sent. "
+            f"{what}: the coordinator did not accept a connection. Nothing was sent. "
             "Check the address, the port and the network, then try again."
         ) from error
     except httpx.HTTPError as error:
-        raise Unreachable(f"{phase}: the connection ended early ({type(error).__name__}). {then}") from error
+        raise Unreachable(f"{what}: the connection ended early ({type(error).__name__}). {then}") from error
 
 
-def read_limited(client: httpx.Client, path: str, maximum_bytes: int, phase: str) -> bytes:
+def read_limited(client: httpx.Client, path: str, maximum_bytes: int, what: str) -> bytes:
     """GET `path`, at most `maximum_bytes`. Raises Unreachable, NotFound, NotAllowed, InvalidMessage."""
     data = bytearray()
-    with speaking(phase), asked(client, path) as response:
-        check_status(response, phase)
-        for block in limited(response, maximum_bytes, phase):
+    with speaking(what), asked(client, path) as response:
+        check_status(response, what)
+        for block in limited(response, maximum_bytes, what):
             data += block
     return bytes(data)
 
@@ -164,7 +164,7 @@ def asked(
     return client.stream("GET", path, headers={"Accept-Encoding": "identity", **headers})
 
 
-def limited(response: httpx.Response, maximum_bytes: int, phase: str) -> Iterator[bytes]:
+def limited(response: httpx.Response, maximum_bytes: int, what: str) -> Iterator[bytes]:
     """The answer's body block by block; InvalidMessage in place of the block that passes `maximum_bytes`."""
     size_bytes = 0
     # Raw bytes: a compressed answer would be unpacked before its size could be bounded.
@@ -172,49 +172,49 @@ def limited(response: httpx.Response, maximum_bytes: int, phase: str) -> Iterato
         size_bytes += len(block)
         if size_bytes > maximum_bytes:
             raise InvalidMessage(
-                f"{phase}: the answer may have {maximum_bytes} bytes and has more. It was not kept. "
+                f"{what}: the answer may have {maximum_bytes} bytes and has more. It was not kept. "
                 "Tell the coordinator's operator."
             )
         yield block
 
 
-def check_status(response: httpx.Response, phase: str) -> None:
+def check_status(response: httpx.Response, what: str) -> None:
     """Raise NotFound, NotAllowed or Unreachable unless the answer is a whole one."""
     status = response.status_code
     if status == httpx.codes.OK:
         return
     if status == httpx.codes.NOT_FOUND:
         raise NotFound(
-            f"{phase}: the coordinator has nothing there. Nothing was kept. Check the address or name."
+            f"{what}: the coordinator has nothing there. Nothing was kept. Check the address or name."
         )
     if status == httpx.codes.UNAUTHORIZED and "authorization" not in response.request.headers:
         raise NotAllowed(
-            f"{phase}: the coordinator does not show this without a token, and none was sent. Nothing was kept. "
+            f"{what}: the coordinator does not show this without a token, and none was sent. Nothing was kept. "
             "Put a token of yours into COMMONLENS_TOKEN; members use commonlens-participant, which has its own."
         )
     if status == httpx.codes.UNAUTHORIZED:
         raise NotAllowed(
-            f"{phase}: the coordinator does not take this token: it is not valid or its time is over. "
+            f"{what}: the coordinator does not take this token: it is not valid or its time is over. "
             "Nothing was kept. Ask the operator for another."
         )
     if status == httpx.codes.FORBIDDEN:
         raise NotAllowed(
-            f"{phase}: the coordinator does not show this to the owner of this token. Nothing was kept. "
+            f"{what}: the coordinator does not show this to the owner of this token. Nothing was kept. "
             "Ask the operator why."
         )
     raise Unreachable(
-        f"{phase}: expected status 200, the server answered {status}. Nothing was kept. Try again."
+        f"{what}: expected status 200, the server answered {status}. Nothing was kept. Try again."
     )
 
 
-def _fetch(client: httpx.Client, phase: str) -> tuple[str, Envelope]:
+def _fetch(client: httpx.Client, step: str) -> tuple[str, Envelope]:
     value = parse_document(
-        read_limited(client, TRUST_PATH, limits.TRUST_BYTES, f"Phase {phase}"), "trust answer"
+        read_limited(client, TRUST_PATH, limits.TRUST_BYTES, f"Step {step}"), "trust answer"
     )
     ca_pem, trust = value.get("ca_pem"), value.get("trust")
     if not isinstance(ca_pem, str) or not isinstance(trust, dict):
         raise InvalidMessage(
-            f"Phase {phase}: the answer is not from a Commonlens coordinator. Nothing was kept. Check "
+            f"Step {step}: the answer is not from a Commonlens coordinator. Nothing was kept. Check "
             "the address."
         )
     return ca_pem, trust

@@ -9,7 +9,7 @@ from shared.domain.consortium import Roll
 from shared.domain.errors import Invalid, WrongAuthority
 from shared.domain.release import CATALOGUE_FORMAT, Catalogue, release_id
 from shared.domain.strict import build, to_plain
-from shared.release.envelope import Envelope, read_signed, require, seal, signed_part
+from shared.release.envelope import AGAIN, Envelope, read_signed, require, seal, signed_part
 from shared.release.signing import SigningKey, is_public_key
 from shared.release.trust import Trust, check_fresh
 
@@ -37,7 +37,7 @@ def open_roll(envelope: Envelope, trust: Trust, clock: Clock) -> Roll:
     check_fresh("roll", roll.expires_at, clock)
     for entry in roll.entries:
         if not is_public_key(entry.identity_public_key):
-            raise Invalid(f"The roll's line {entry.member_id} has no valid identity key. Nothing was read.")
+            raise Invalid(f"The roll's line {entry.member_id} has no valid identity key. {AGAIN}")
     for what, texts in (
         ("member", [entry.member_id for entry in roll.entries]),
         ("identity key", [entry.identity_public_key for entry in roll.entries]),
@@ -63,7 +63,9 @@ def open_catalogue(
         check_fresh("catalogue", catalogue.expires_at, clock)
     for entry in catalogue.releases:
         if entry.id != release_id(entry.extractor_name, entry.number):
-            raise Invalid(f"The catalogue's line {entry.id[:80]!r} does not fit its own name and number.")
+            raise Invalid(
+                f"The catalogue's line {entry.id[:80]!r} does not fit its own name and number. {AGAIN}"
+            )
     if len({entry.id for entry in catalogue.releases}) != len(catalogue.releases):
         raise Invalid("The catalogue lists one release twice. Nothing was read. Tell your consortium.")
     return catalogue

@@ -70,16 +70,19 @@ class SigningKey:
                 data = file.read(_PEM_BYTES)
         except FileNotFoundError as error:
             raise NotFound(
-                f"There is no key file {path.name} in {path.parent}. Nothing was signed."
+                f"There is no key file {path.name} in {path.parent}. Nothing was signed. Put the right file there."
             ) from error
         try:
             key = load_pem_private_key(data, password=None)
         except (ValueError, TypeError) as error:
             raise Invalid(
-                f"{path.name} is not an unencrypted PEM private key. Nothing was signed."
+                f"{path.name} is not an unencrypted PEM private key. Nothing was signed. Put the right file there."
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise Invalid(f"{path.name} holds another kind of key; Ed25519 was expected. Nothing was signed.")
+            raise Invalid(
+                f"{path.name} holds another kind of key; Ed25519 was expected. Nothing was signed. Put the "
+                "right file there."
+            )
         return cls(key)
 
     def save(self, path: Path) -> None:
@@ -111,9 +114,13 @@ def is_public_key(text: str) -> bool:
 def verify(public_hex: str, data: bytes, signature_hex: str) -> None:
     """Raise BadSignature unless `signature_hex` is by `public_hex` over `data`."""
     if not is_public_key(public_hex):
-        raise BadSignature("A public key is 64 lower-case hex digits; this one is not. Nothing was accepted.")
+        raise BadSignature(
+            "A public key is 64 lower-case hex digits; this one is not. Nothing was accepted. Ask for it again."
+        )
     if not _SIGNATURE.match(signature_hex):
-        raise BadSignature("A signature is 128 lower-case hex digits; this one is not. Nothing was accepted.")
+        raise BadSignature(
+            "A signature is 128 lower-case hex digits; this one is not. Nothing was accepted. Ask for it again."
+        )
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_hex)).verify(
             bytes.fromhex(signature_hex), data

@@ -16,6 +16,7 @@ from shared.domain.errors import BadSignature, Expired, Invalid, RolledBack, Wro
 from shared.domain.strict import later, to_plain
 from shared.release import openssf
 from shared.release.envelope import (
+    AGAIN,
     Envelope,
     envelope_digest,
     read_signed,
@@ -122,7 +123,7 @@ def check_fresh(what: str, expires_at: str, clock: Clock) -> None:
     try:
         end = from_text(expires_at)
     except ValueError as error:
-        raise Invalid(f"The {what} document's expires_at is not a UTC moment. Nothing was read.") from error
+        raise Invalid(f"The {what} document's expires_at is not a UTC moment. {AGAIN}") from error
     if clock.now() >= end:
         raise Expired(
             f"The {what} document was valid until {expires_at} and that time is over. It was not accepted. "
@@ -147,24 +148,20 @@ def check_not_older(what: str, seen: int, seen_digest: str, version: int, digest
 def _check_form(trust: Trust) -> None:
     keys = (*trust.root.keys, trust.roll_key, trust.release_key)
     if not trust.root.keys or not all(is_public_key(key) for key in keys):
-        raise Invalid(
-            "The trust document names a key that is not 64 lower-case hex digits. Nothing was read."
-        )
+        raise Invalid(f"The trust document names a key that is not 64 lower-case hex digits. {AGAIN}")
     if len(set(trust.root.keys)) != len(trust.root.keys):
-        raise Invalid("The trust document names one root key twice. Nothing was read.")
+        raise Invalid(f"The trust document names one root key twice. {AGAIN}")
     if not 1 <= trust.root.threshold <= len(trust.root.keys):
         raise Invalid(
             f"The trust document's threshold is between 1 and {len(trust.root.keys)}, "
-            f"not {trust.root.threshold}. Nothing was read."
+            f"not {trust.root.threshold}. {AGAIN}"
         )
     if trust.openssf_key and not openssf.is_public_key(trust.openssf_key):
-        raise Invalid(
-            "The trust document's openssf_key is not an EC P-256 public key in PEM. Nothing was read."
-        )
+        raise Invalid(f"The trust document's openssf_key is not an EC P-256 public key in PEM. {AGAIN}")
     if trust.version < 1 or not _FINGERPRINT.match(trust.ca_sha256):
         raise Invalid(
             "The trust document needs a version of at least 1 and ca_sha256 as sha256: and 64 hex digits. "
-            "Nothing was read."
+            f"{AGAIN}"
         )
 
 

@@ -141,10 +141,12 @@ def test_a_link_swapped_in_after_adding_is_not_followed(root: Path) -> None:
             "is not an image",
         ),
         (b"just a note", "is not an image"),
-        (b"", "is not an image"),
+        (b"", "is empty"),
+        (picture()[:30], "is cut off or damaged: it begins like a PNG and is none"),
+        (b"RIFF\x04\0\0\0WAVE", "is not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image"),
-        (picture()[:60], "cannot be decoded"),
-        (picture(kind="JPEG")[:-20], "cannot be decoded"),
+        (picture()[:60], "is cut off and cannot be decoded"),
+        (picture(kind="JPEG")[:-20], "is cut off and cannot be decoded"),
     ],
 )
 def test_what_is_no_image_is_listed_whatever_its_name(root: Path, content: bytes, reason: str) -> None:

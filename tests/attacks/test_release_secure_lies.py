@@ -109,20 +109,18 @@ def test_publisher_signs_a_secure_certificate_that(
 
 
 @pytest.mark.parametrize(
-    ("word", "kind", "text"),
+    ("word", "text"),
     [
-        ("1e999", CertificateWrong, "claims no finite ε"),
-        ("NaN", ProofFailed, "Proof 4 of 10"),
-        ("Infinity", ProofFailed, "Proof 4 of 10"),
+        ("1e999", r"guarantees\[0\].epsilon: expected a finite number, found inf"),
+        ("NaN", "not a JSON document"),
+        ("Infinity", "not a JSON document"),
     ],
 )
-def test_publisher_claims_an_epsilon_that_is_no_number(
-    kit: Kit, folder: Path, word: str, kind: type[CommonlensError], text: str
-) -> None:
+def test_publisher_claims_an_epsilon_that_is_no_number(kit: Kit, folder: Path, word: str, text: str) -> None:
     path = folder / "certificate.json"
     path.write_text(re.sub(r'"epsilon":[0-9.e+]+', f'"epsilon":{word}', path.read_text(), count=1))
     kit.sign(folder)
-    with pytest.raises(kind, match=text):
+    with pytest.raises(ProofFailed, match=f"^Proof 4 of 10, .*{text}"):
         verify_release(folder, pinned_root=kit.root, clock=kit.clock)
 
 

@@ -14,10 +14,20 @@ import pytest
 import participant.member
 from participant.consents import give_consent, save_reviewed
 from participant.member import MemberNode
+from participant.records.add import add_data_set
+from participant.records.dataset import list_data_sets
+from participant.records.remove import remove_data_set
 from participant.releases import check_against_ledger
 from participant.spending import refuse_forgotten_spending
 from shared.domain.canonical import digest_of_file
-from shared.domain.errors import BrokenChain, CertificateWrong, OverlappingData, PolicyForbids, UnsoundPlan
+from shared.domain.errors import (
+    BrokenChain,
+    CertificateWrong,
+    IllegalMove,
+    OverlappingData,
+    PolicyForbids,
+    UnsoundPlan,
+)
 from shared.domain.plan import Plan
 from shared.domain.release import CohortRound
 from shared.domain.run import RoundState
@@ -123,6 +133,36 @@ def test_removed_data_set_does_not_come_back_with_a_fresh_budget(sim: Consortium
     shutil.move(member.home.root / "data" / member.data_set.name, sim.folder / "elsewhere")
     with pytest.raises(OverlappingData, match="would get a fresh budget"):
         refuse_forgotten_spending(member.home)
+
+
+def test_data_set_that_paid_for_a_round_is_not_removed(sim: ConsortiumSimulator) -> None:
+    member = sim.members[0]
+    name, id_before = member.data_set.name, member.data_set.id
+    member.answer(request(sim))
+    with pytest.raises(IllegalMove, match="has paid for 1 rounds.*Nothing was removed"):
+        remove_data_set(member.home, name)
+    assert member.data_set.id == id_before and member.charges() == 1
+    for lost in (member.home.ledger, member.home.ledger.with_name("ledger.jsonl.head")):
+        lost.unlink()
+    with pytest.raises(BrokenChain, match="answered 1 runs"):  # nor by a ledger that knows nothing of it
+        remove_data_set(member.home, name)
+    assert member.data_set.id == id_before
+
+
+def test_data_set_that_nobody_trained_with_is_removed_and_its_records_may_be_added_again(
+    sim: ConsortiumSimulator,
+) -> None:
+    member = sim.members[0]
+    file = member.data_set.file
+    source = Path(file.source.path)
+    with pytest.raises(OverlappingData, match=f"data remove {file.name}"):
+        add_data_set(member.home.root, "again", source)
+    cached = member.home.root / "cache" / file.id
+    cached.mkdir(parents=True)
+    remove_data_set(member.home, file.name)
+    assert not cached.exists() and list_data_sets(member.home.root) == [] and source.exists()
+    again = add_data_set(member.home.root, "again", source)
+    assert again.id != file.id and again.file.salt != file.salt
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,12 @@ def test_every_node_spent_exactly_what_the_certificate_says(shapes: Consortium, 
         assert status.code == 0 and " of 50 at δ 1e-05, unit record" in status.out
 
 
+def test_second_node_in_the_folder_of_one_that_runs_is_not_started(shapes: Consortium, release: str) -> None:
+    second = command("commonlens-participant", "run", "--home", shapes.members["a"].home)
+    assert second.code == 1 and "A node runs in this folder already." in second.err, second.err
+    assert "node starts" not in second.out
+
+
 def test_wrong_ca_fingerprint_is_not_trusted(shapes: Consortium, release: str, tmp_path: Path) -> None:
     wrong = "sha256:" + "0" * 64
     done = call(anybody_app, "pull", shapes.url, "shapes", "--ca-fingerprint", wrong, "--to", tmp_path / "to")
@@ -267,6 +273,15 @@ def test_stopping_coordinator_does_not_wait_for_a_client_that_only_holds_its_con
         shapes.coordinator.end()  # fails after 20 seconds
     shapes.coordinator.nursery = shapes.nursery  # it started as an operator does once; now it starts warm
     shapes.serve()
+
+
+def test_coordinator_whose_port_is_taken_says_so_and_does_not_start(
+    shapes: Consortium, tmp_path: Path
+) -> None:
+    home = tmp_path / "coordinator"
+    assert call(coordinator_app, "init", "Late", "--home", home, "--port", shapes.port).code == 0
+    done = command("commonlens-coordinator", "serve", "--home", home)
+    assert done.code == 1 and f"port {shapes.port}: Address already in use. It was not started." in done.err
 
 
 def test_coordinator_does_not_start_with_a_default_password(shapes: Consortium, tmp_path: Path) -> None:

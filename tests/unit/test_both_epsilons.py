@@ -99,8 +99,8 @@ def test_run_show_says_what_the_busiest_member_spent_and_alone(tmp_path: Path) -
     kit = make_secure_kit(tmp_path)
     together, alone = (epsilon_text(of_plan(kit.plan, range(1, 5), alone=a)) for a in (False, True))
     line = f"the most that any member spent in it: ε {together} of the target 8 at δ 1e-05; alone: {alone}"
-    assert _spent(to_plain(kit.plan), rows(kit)).strip() == line
-    assert _spent(to_plain(make_kit(tmp_path / "local").plan), []).endswith(
+    assert _spent(kit.plan, rows(kit)).strip() == line
+    assert _spent(make_kit(tmp_path / "local").plan, []).endswith(
         "ε 0.000 of the target 8 at δ 1e-05; alone: the same"
     )
 

@@ -198,7 +198,7 @@ def test_pull_exit_codes_tell_untrusted_from_unreachable(
 ) -> None:
     wrong = "sha256:" + "0" * 64
     assert run("pull", url, "--ca-fingerprint", wrong, "--to", tmp_path / "a") == 3
-    assert "Phase 2 of 3 (compare the fingerprint)" in capsys.readouterr().err
+    assert "Step 2 of 3 (compare the fingerprint)" in capsys.readouterr().err
     assert (
         run("pull", "https://127.0.0.1:9", "--ca-fingerprint", kit.fingerprint, "--to", tmp_path / "b") == 4
     )

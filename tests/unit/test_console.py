@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import typer
 
 from shared.console import plain, run_arguments
 from shared.domain.errors import every_error
+from tools.docs_commands import APPS, leaves, load
 
 
 def app_that(error: BaseException | None, result: object = None) -> typer.Typer:
@@ -60,6 +62,16 @@ def test_text_of_another_party_cannot_command_the_terminal() -> None:
     assert plain("\u200b\u200e\u200f\u061c\u2060\u2066\ufeff\u206f") == "\ufffd" * 8
     assert plain("می\u200cخواهم\t👩\u200d🔬\n") == "می\u200cخواهم\t👩\u200d🔬\n"  # joiners belong to writing
     assert plain("ε = 3\n") == "ε = 3\n"
+
+
+@pytest.mark.parametrize("program", APPS)
+def test_no_help_shows_the_escapes_of_a_markup(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module, _ = APPS[program]
+    app = importlib.import_module(module).app
+    for path, _command in leaves(load(module), program):
+        assert run_arguments(app, [*path.split()[1:], "--help"]) == 0
+        said = capsys.readouterr().out
+        assert "--help" in said and "\\[" not in said, path
 
 
 def test_a_terminal_without_unicode_gets_question_marks_not_a_crash() -> None:

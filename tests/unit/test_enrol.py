@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import stat
 from collections.abc import Iterator
 from datetime import timedelta
@@ -176,8 +177,32 @@ def test_another_protocol_is_said_with_both_versions() -> None:
 
 
 def test_nobody_at_the_address_is_unreachable(place: Place) -> None:
-    with pytest.raises(Unreachable, match="Phase preflight: The coordinator did not answer"):
+    with pytest.raises(Unreachable, match="^Phase preflight: The connection was refused: no program"):
         place.join(url="https://127.0.0.1:9")
+
+
+def test_host_that_nobody_knows_is_not_said_to_be_slow(place: Place) -> None:
+    with pytest.raises(Unreachable, match="^Phase preflight: The host name in the address was not found"):
+        place.join(url="https://no-such-host.invalid")
+
+
+def test_coordinator_that_takes_a_connection_and_says_nothing_is_said_to_be_slow(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight_room, "TIMEOUT_S", 0.2)
+    slow = pytest.raises(Unreachable, match="^Phase preflight: The coordinator did not answer within")
+    with socket.create_server(("127.0.0.1", 0)) as silent, slow:
+        place.join(url=f"https://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_malformed_secret_is_refused_in_the_first_phase(place: Place) -> None:
+    with pytest.raises(Invalid, match="^Phase preflight: An invitation's secret starts with clj_"):
+        place.join("hunter2hunter2")
+
+
+def test_steps_of_the_discovery_are_not_called_phases(place: Place) -> None:
+    with pytest.raises(WrongAuthority, match=r"^Phase discovery: Step 2 of 3 \(compare the fingerprint\): "):
+        place.join(ca_fingerprint="sha256:" + "0" * 64)
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,11 @@ def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_missing_and_broken_json_are_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match=r"no file a\.json"):
+    with pytest.raises(NotFound, match=r"no file a\.json .* Nothing was read\. Check the folder\.$"):
         read_json(tmp_path / "a.json")
     for content in (b"{", b"\xff\xfe"):
         (tmp_path / "a.json").write_bytes(content)
-        with pytest.raises(Invalid, match="is not JSON"):
+        with pytest.raises(Invalid, match=r"is not JSON: .* Nothing was read\. Put back a whole copy\.$"):
             read_json(tmp_path / "a.json")
 
 

@@ -221,8 +221,8 @@ def test_a_difference_of_another_format_or_with_impossible_numbers_is_refused(lo
             {"format": "commonlens-lens-difference/2"},
             "expected the format commonlens-lens-difference/1, found",
         ),
-        ({"tells": [odd]}, "at least one question and finite numbers, found 1 questions"),
-        ({"tells": []}, "at least one question and finite numbers, found 0 questions"),
+        ({"tells": [odd]}, r"difference.json.tells\[0\].more.value: expected a finite number, found nan"),
+        ({"tells": []}, "at least one question, found none"),
         ({"before": {**plain["before"], "moves": []}}, "difference.json.before: expected 7 changes"),
     ):
         with pytest.raises(InvalidConfig, match=message):

@@ -152,8 +152,12 @@ def test_a_profile_of_another_format_or_with_impossible_numbers_is_refused(of_co
         ({"format": "commonlens-lens-profile/2"}, "expected the format commonlens-lens-profile/1, found"),
         ({"moves": plain["moves"][1:]}, "expected 7 changes and 5 questions"),
         (
-            {"moves": [{**first, "distance": math.inf}, *plain["moves"][1:]]},
+            {"moves": [{**first, "distance": -0.5}, *plain["moves"][1:]]},
             "expected distances of at least 0",
+        ),
+        (
+            {"moves": [{**first, "distance": math.inf}, *plain["moves"][1:]]},
+            "distance: expected a finite number, found inf",
         ),
         ({"tells": [{**each, "accuracy": 1.5} for each in plain["tells"]]}, "shares of 0 to 1"),
         ({"tells": [{**each, "chance": 1.0} for each in plain["tells"]]}, "and chances between"),

@@ -87,7 +87,9 @@ def test_moves_that_cannot_be_are_refused_in_words(desk: Desk) -> None:
     desk.room.members.revoke(member_id, "a")
     with pytest.raises(IllegalMove, match="is revoked; from there it can become nothing any more"):
         desk.room.members.resume(member_id, "a")
-    with pytest.raises(NotFound, match="There is no member of this id"):
+    with pytest.raises(
+        NotFound, match="There is no member 'mem_nobody'. Nothing was changed. List the members."
+    ):
         desk.room.members.suspend("mem_nobody", "a")
 
 

@@ -121,7 +121,7 @@ def test_only_an_open_invitation_is_withdrawn(desk: Desk) -> None:
     rooms.withdraw(twice, "a")
     with pytest.raises(IllegalMove, match="was withdrawn at"):
         rooms.withdraw(twice, "a")
-    with pytest.raises(NotFound, match="no invitation of this id"):
+    with pytest.raises(NotFound, match="no invitation 'inv_nothing'"):
         rooms.withdraw("inv_nothing", "a")
 
 

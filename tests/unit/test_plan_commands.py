@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.plans import small_plan
 
 assert board  # the fixture
 
+PLAN_FILE = Path(__file__).parents[2] / "demo" / "plan.toml"
 BOTH = (coordinator_app, participant_app)
 Call = Callable[..., tuple[int, str]]
 
@@ -91,13 +93,42 @@ def test_withdrawn_plan_is_listed_as_such_and_not_reviewed(digest: str, call: Ca
     assert not (tmp_path / "member" / "plans").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("learning_rate", "inf", "training.learning_rate: expected a finite number, found inf"),
+        ("sampling_rate", "nan", "privacy.sampling_rate: expected a finite number, found nan"),
+        ("std", "[-inf]", "extractor.std[0]: expected a finite number, found -inf"),
+    ],
+)
+def test_number_that_is_none_is_refused_by_key_and_value(
+    call: Call, tmp_path: Path, key: str, value: str, said: str
+) -> None:
+    text, changed = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", PLAN_FILE.read_text(), count=1)
+    assert changed
+    (tmp_path / "plan.toml").write_text(text)
+    code, told = call(coordinator_app, "plan", "check", str(tmp_path / "plan.toml"))
+    assert code == 2 and f"plan.toml.{said}. Nothing was read. Correct this value." in told
+
+
+def test_folder_in_place_of_a_plan_is_said_to_be_one(call: Call, tmp_path: Path) -> None:
+    code, told = call(coordinator_app, "plan", "check", str(tmp_path))
+    assert code == 2 and "is a folder. Nothing was read. Name a file in it." in told
+
+
+def test_member_that_is_not_there_is_named_as_it_was_typed(call: Call) -> None:
+    code, told = call(coordinator_app, "member", "suspend", "Nobody")
+    assert code == 2 and "There is no member 'Nobody'. Nothing was changed. List the members." in told
+
+
 def test_plan_that_fails_the_check_of_today_is_listed_as_such(board: Board, digest: str, call: Call) -> None:
     runs: RunService = board.coordinator.control.state.runs
     bad = replace(runs.plan(digest), extractor_name="worn", quorum=7)
     runs.store.add_plan(bad, "operator", "none")
     assert runs.fault(str(bad.digest)), "checked before anybody lists it"
     of_admin, of_member = (call(app, "plan", "list")[1] for app in BOTH)
-    refused = "no longer passes the check: plan: quorum must be 1 to 1 for 1 members; withdraw it or propose it anew"
+    found = "quorum must be 1 to 1 for 1 members, found 7"
+    refused = f"no longer passes the check: plan: {found}; withdraw it or propose it anew"
     assert f"{bad.digest} worn 1 rounds target ε 8 {refused}" in of_admin
     assert f"{bad.digest} worn no longer passes the coordinator's check" in of_member
     assert f"{digest} tiny 1 rounds target ε 8 1 of 1 consented" in of_admin

@@ -12,7 +12,7 @@ from coordinator.runs.planning import LEAST_NOISE, check_soundness, complete, co
 from coordinator.workers.probe import Probe
 from shared.domain.consortium import Member, MemberState, Node, Purpose
 from shared.domain.errors import InvalidConfig, NotFound, UnsoundPlan
-from shared.domain.extractor import ExtractorSpec
+from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.ids import MemberId
 from shared.domain.plan import Plan, ServerOptimizer, SharedHead, least_quorum
 from shared.domain.privacy import Mode
@@ -47,6 +47,10 @@ def planned(draft: PlanDraft = DRAFT, members: list[Member] = MEMBERS) -> Plan:
 
 def privacy(**changes: object) -> PlanDraft:
     return replace(DRAFT, privacy=replace(PRIVACY, **changes))
+
+
+def extractor(**changes: object) -> PlanDraft:
+    return replace(DRAFT, extractor=replace(DRAFT.extractor, **changes))
 
 
 def test_every_active_contributor_with_a_size_is_in_the_plan_in_a_fixed_order() -> None:
@@ -145,14 +149,29 @@ def test_organisation_named_twice_is_refused() -> None:
         ),
         (
             replace(DRAFT, training=replace(TRAINING, augmentations=("cutmix",))),
-            "augmentations must be among",
+            "augmentations must be among flip, shift2; found cutmix",
         ),
+        (extractor(std=(0.0,)), "extractor.std must be from 0.0001 to 10000, found [0.0]"),
+        (extractor(std=(-0.5,)), "extractor.std must be from 0.0001 to 10000, found [-0.5]"),
+        (extractor(std=(1e-50,)), "extractor.std must be from 0.0001 to 10000, found [1e-50]"),
+        (extractor(mean=(1e39,)), "extractor.mean must be from -10000 to 10000, found [1e+39]"),
+        (extractor(mean=(0.5,) * 3), "extractor.mean must have 1 number, found 3"),
+        (extractor(std=()), "extractor.std must have 1 number, found 0"),
+        (extractor(channels=3, std=(0.5,) * 2), "extractor.std must have 1 or 3 numbers, found 2"),
+        (extractor(channels=2), "extractor.channels must be 1 (grey) or 3 (RGB), found 2"),
     ],
 )
 def test_number_out_of_its_bounds_is_refused_by_name(draft: PlanDraft, rule: str) -> None:
     with pytest.raises(UnsoundPlan) as caught:
         planned(draft)
     assert rule in caught.value.message
+    assert "found " in caught.value.message
+    assert caught.value.message.endswith("The plan was not accepted. Correct these numbers.")
+
+
+def test_mean_and_std_mean_nothing_to_a_text() -> None:
+    text = ExtractorSpec("ngram-bag", 1, 1, 64, 4, mean=(), std=(0.0,), kind=RecordKind.TEXT)
+    assert planned(replace(DRAFT, extractor=text)).extractor == text
 
 
 def test_large_member_needs_a_smaller_delta() -> None:

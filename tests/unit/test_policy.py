@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,11 +154,52 @@ def test_default_policy_is_read_back_and_never_replaced(tmp_path: Path) -> None:
 
 def test_without_a_policy_or_with_a_misspelt_one_nothing_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
-    with pytest.raises(InvalidConfig, match="There is no file"):
+    with pytest.raises(InvalidConfig, match="There is no policy.toml.*data add --epsilon"):
         read_policy(path)
     path.write_text('data_set = "own"\nepsilon = 3.0\nleast_quorom = 3\n', "utf-8")
     with pytest.raises(InvalidConfig, match="unknown key 'least_quorom'.*Did you mean 'least_quorum'"):
         read_policy(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("epsilon = inf", "epsilon: expected a finite number, found inf"),
+        ("epsilon = nan", "epsilon: expected a finite number, found nan"),
+        ("epsilon = -3", "epsilon: expected a number above 0, found -3"),
+        ("epsilon = 0", "epsilon: expected a number above 0, found 0"),
+        ("epsilon = 3.0\ndelta = 0", "delta: expected a number above 0 and at most 1e-05, found 0"),
+        ("epsilon = 3.0\ndelta = 1e-4", "delta: expected a number above 0 and at most 1e-05, found 0.0001"),
+        (
+            "epsilon = 3.0\nmost_epsilon_alone = -1",
+            "most_epsilon_alone: expected 0 or a number above, found -1",
+        ),
+    ],
+)
+def test_policy_with_a_ceiling_that_is_none_is_refused_where_it_is_read(
+    tmp_path: Path, line: str, said: str
+) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(f'data_set = "own"\n{line}\n', "utf-8")
+    with pytest.raises(
+        InvalidConfig, match=f"^{re.escape(f'policy.toml.{said}. ')}.* Correct this value\\.$"
+    ):
+        read_policy(path)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"std": (0.0,)}, "extractor.std must be from 0.0001 to 10000, found [0.0]"),
+        ({"mean": (0.5, 0.5, 0.5)}, "extractor.mean must have 1 number, found 3"),
+    ],
+)
+def test_member_refuses_by_itself_a_plan_whose_pictures_become_no_numbers(
+    numbers: dict[str, tuple[float, ...]], said: str
+) -> None:
+    plan = replace(PLAN, extractor=replace(PLAN.extractor, **numbers))
+    with pytest.raises(UnsoundPlan, match=re.escape(said)):
+        check_plan(POLICY, plan, "mem_1", Unit.RECORD, 100, (), ())
 
 
 def test_a_first_policy_allows_every_architecture_that_can_be_trained() -> None:

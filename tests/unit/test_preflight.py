@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from participant.preflight import find_device
+from shared.domain.errors import InvalidConfig
+from shared.extractors.device import choose_device
 
 
 @pytest.fixture
@@ -27,6 +29,11 @@ def test_cores_are_counted_where_the_system_has_no_affinity(monkeypatch: pytest.
 def test_only_cores_that_this_process_may_use_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 3, 5})
     assert find_device() == "cpu: 3 cores"
+
+
+def test_device_that_nobody_knows_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(InvalidConfig, match=r"found 'tpu'\. Nothing was started\. Choose one of those\.$"):
+        choose_device("tpu")
 
 
 def test_a_mac_with_metal_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ def test_folders_of_classes_become_a_data_set(tmp_path: Path) -> None:
     assert len(opened.split) == 12 and sum(opened.split) == opened.findings.held_out_units
     assert seen[0] == (0, 12) and seen[-1] == (12, 12)
     assert [found.name for found in list_data_sets(tmp_path / "home")] == ["pets"]
+    assert "0 skipped, 0 files" in opened.findings.sentence(), "rejected.csv is named only where there is one"
 
 
 def test_csv_names_labels_and_persons_and_counts_what_it_leaves_out(tmp_path: Path) -> None:
@@ -149,8 +150,36 @@ def test_a_wrong_column_is_named_with_what_was_found(tmp_path: Path) -> None:
     with pytest.raises(InvalidRecords, match="expected the columns image, label, found image, target; label"):
         add_data_set(tmp_path / "home", "x", tmp_path / "x.parquet")
     (tmp_path / "y.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(InvalidRecords, match="y.parquet is not a Parquet file"):
+    with pytest.raises(
+        InvalidRecords, match=r"y.parquet is not a Parquet file: .* Write it again, or take it out\.$"
+    ):
         add_data_set(tmp_path / "home", "x", tmp_path / "y.parquet")
+
+
+def test_labels_that_are_not_there_are_said_to_be_missing_and_leave_no_folder(tmp_path: Path) -> None:
+    root, gone = class_folders(tmp_path / "photos", 2), tmp_path / "nofile.csv"
+    with pytest.raises(InvalidRecords) as caught:
+        add_data_set(tmp_path / "home", "x", root, gone)
+    assert caught.value.message == f"There is no file {gone}. Nothing was added. Check the path."
+    with pytest.raises(
+        InvalidRecords, match=r" cannot be read: Is a directory\. Nothing was added\. Check the file\."
+    ):
+        add_data_set(tmp_path / "home", "x", root, root)
+    assert not (tmp_path / "home/data/x").exists()
+    (tmp_path / "latin.csv").write_bytes("path,label\nübung,x".encode("latin-1"))
+    with pytest.raises(
+        InvalidRecords, match="latin.csv cannot be read as a CSV in UTF-8: .*Save it again as UTF-8"
+    ):
+        add_data_set(tmp_path / "home", "x", root, tmp_path / "latin.csv")
+    assert not (tmp_path / "home/data/x").exists()
+
+
+def test_folder_that_a_refused_add_found_in_use_stays(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos")
+    add_data_set(tmp_path / "home", "pets", root)
+    with pytest.raises(OverlappingData):
+        add_data_set(tmp_path / "home", "again", root)
+    assert [path.name for path in sorted((tmp_path / "home/data").iterdir())] == [".lock", "pets"]
 
 
 def test_every_bad_file_is_listed_and_none_is_added(tmp_path: Path) -> None:
@@ -183,7 +212,7 @@ def test_bad_files_are_skipped_only_when_asked_and_still_listed(tmp_path: Path) 
     assert added.findings.records == 12 and added.findings.skipped == 4
     listed = (tmp_path / "home/data/pets/rejected.csv").read_text()
     for line in (
-        'cat/bad.png,"is not an image: its content is none of PNG,',
+        "cat/bad.png,is empty",
         "cat/notes.txt,has no image file's ending",
         '"lies beside the class folders, so it has no label"',
         "empty,is a class folder without a file",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.registry.build import KeepRequest, weights_only
+from coordinator.registry.publish import publish
 from coordinator.registry.shelf import refresh, yank
 from shared.domain.clock import SystemClock
 from shared.domain.errors import (
@@ -26,6 +28,10 @@ from shared.domain.errors import (
     Unreachable,
     WrongAuthority,
 )
+from shared.domain.extractor import ExtractorSpec
+from shared.domain.release import Source, SourceKind
+from shared.extractors.architectures import starting_weights
+from shared.extractors.files import write_weights
 from shared.release import hub_client
 from shared.release.pinning import pinned_trust
 from shared.release.signing import SigningKey
@@ -37,6 +43,8 @@ from tests.release_server import Told, registry_app, serving
 
 pytestmark = pytest.mark.usefixtures("no_proxy")
 __all__ = ["no_proxy"]
+
+KEPT = ExtractorSpec("small-gn", 1, 8, 8, 4, (0.5,), (0.25,), {"width": 8})
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +78,34 @@ def test_newest_release_is_the_default_and_an_older_one_can_be_named(hub: PullHu
     hub.kit.publish("two")
     assert hub.pull("digits").entry.id == "digits-2"
     assert hub.pull("digits-1").entry.id == "digits-1"
-    with pytest.raises(NotFound, match="The catalogue has no release 'faces'; it offers digits"):
+    with pytest.raises(
+        NotFound, match="no release 'faces'; it offers digits. Nothing was downloaded. Name one"
+    ):
         hub.pull("faces")
+
+
+def keep(hub: PullHub, folder: Path, name: str) -> None:
+    """One that nobody here trained, as the library of the first day has eight."""
+    tensors, layout = starting_weights(KEPT, seed=3)
+    write_weights(folder / "kept.safetensors", tensors, KEPT, layout)
+    source = Source(SourceKind.RANDOM, "Random weights.", "CC0-1.0", "seed 3")
+    publish(
+        hub.kit.home,
+        KeepRequest(name, source, folder / "kept.safetensors"),
+        hub.kit.clock,
+        export=weights_only,
+    )
+
+
+def test_the_one_trained_extractor_is_the_default_beside_those_of_the_library(
+    hub: PullHub, tmp_path: Path
+) -> None:
+    keep(hub, tmp_path, "edges")
+    keep(hub, tmp_path, "colours")
+    assert hub.pull().entry.id == "digits-1"
+    yank(hub.kit.home, "digits-1", hub.kit.clock)
+    with pytest.raises(NotFound, match=r"offers 2 extractors \(colours, edges\).*Name one of them"):
+        hub.pull()
 
 
 def test_withdrawn_release_is_not_downloaded(hub: PullHub) -> None:
@@ -112,9 +146,9 @@ def test_first_contact_needs_a_fingerprint(hub: PullHub) -> None:
     assert hub.shown() == []
 
 
-def test_wrong_fingerprint_names_its_phase_and_stores_nothing(hub: PullHub) -> None:
+def test_wrong_fingerprint_names_its_step_and_stores_nothing(hub: PullHub) -> None:
     with pytest.raises(
-        WrongAuthority, match=r"Phase 2 of 3 \(compare the fingerprint\): The certificate authority"
+        WrongAuthority, match=r"Step 2 of 3 \(compare the fingerprint\): The certificate authority"
     ):
         hub.connect("sha256:" + "0" * 64)
     assert hub.shown() == []
@@ -131,7 +165,7 @@ def test_folder_stays_with_its_consortium(hub: PullHub) -> None:
 def test_server_with_the_right_words_and_another_certificate_is_refused(hub: PullHub, tmp_path: Path) -> None:
     other = make_kit(tmp_path / "other")
     app = registry_app(hub.kit.home, hub.kit.clock)
-    with serving(app, other.home) as url, pytest.raises(WrongAuthority, match="Phase 3 of 3"):
+    with serving(app, other.home) as url, pytest.raises(WrongAuthority, match="Step 3 of 3"):
         pinned_trust(url, hub.kit.fingerprint, hub.kit.clock)
 
 
@@ -140,7 +174,7 @@ def test_trust_signed_by_another_root_is_refused_at_first_contact(hub: PullHub, 
     ca_pem = (hub.kit.home / "keys" / "ca.pem").read_text()
     trust = json.loads((other.home / "trust.json").read_text())
     hub.lie("trust", json.dumps({"ca_pem": ca_pem, "trust": trust}))
-    with pytest.raises(BadSignature, match="Phase 2 of 3"):
+    with pytest.raises(BadSignature, match="Step 2 of 3"):
         hub.connect()
 
 
@@ -155,7 +189,7 @@ def test_trust_that_names_another_ca_is_refused(hub: PullHub) -> None:
 
 
 def test_nobody_at_the_address_is_unreachable_and_exits_4(hub: PullHub) -> None:
-    with pytest.raises(Unreachable, match=r"Phase 1 of 3 .*did not accept a connection") as caught:
+    with pytest.raises(Unreachable, match=r"Step 1 of 3 .*did not accept a connection") as caught:
         pinned_trust("https://127.0.0.1:9", hub.kit.fingerprint, hub.kit.clock)
     assert caught.value.exit_code == 4
 

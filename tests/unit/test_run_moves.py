@@ -48,5 +48,6 @@ def test_refusal_names_both_states_and_what_is_possible() -> None:
     with pytest.raises(IllegalMove) as caught:
         check_run_move(RunState.PAUSED, RunState.COMPLETED)
     assert caught.value.message == (
-        "The run is paused; from there it can become running, stopped, not completed. Nothing was changed."
+        "The run is paused; from there it can become running, stopped, not completed. Nothing was changed. Choose "
+        "one of those."
     )

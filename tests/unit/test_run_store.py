@@ -53,7 +53,7 @@ def test_what_does_not_exist_is_named(store: RunStore) -> None:
         with pytest.raises(NotFound, match="There is no plan sha256:no"):
             ask()
     for ask in (lambda: store.run("run_no"), lambda: store.move_run("run_no", RunState.PAUSED, "a")):
-        with pytest.raises(NotFound, match="There is no run run_no"):
+        with pytest.raises(NotFound, match=r"There is no run run_no\. Nothing was done\. List the runs\.$"):
             ask()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ def test_plain_values_come_back_as_they_went() -> None:
     ("changes", "sentence"),
     [
         ({"colours": "red"}, "tree: unknown key 'colours'. Nothing was read. Did you mean 'colour'?"),
-        ({"zzz": 1}, "tree: unknown key 'zzz'. Nothing was read. Known keys: leaves, colour, size, sizes"),
+        ({"zzz": 1}, "tree: unknown key 'zzz'. Nothing was read. Use one of: leaves, colour, size, sizes"),
         ({"colour": "green"}, "tree.colour: expected one of 'red', 'blue', found 'green'."),
         ({"size": [1]}, "tree.size: expected 2 items, found 1."),
         ({"size": 1}, "tree.size: expected a list, found 1."),
@@ -83,6 +84,27 @@ def test_what_does_not_fit_is_refused_with_its_place(changes: dict[str, Any], se
         build(Tree, FULL | changes, "tree")
 
 
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+def test_number_that_json_cannot_carry_is_refused_with_its_place(number: float) -> None:
+    for changes, place in (
+        ({"leaves": [{"name": "a", "share": number}]}, "tree.leaves[0].share"),
+        ({"option": number}, "tree.option"),
+        ({"sizes": {"x": number}}, "tree.sizes.x"),
+        ({"anything": number}, "tree.anything"),
+    ):
+        sentence = f"{place}: expected a finite number, found {number}. Nothing was read. Correct this value."
+        with pytest.raises(InvalidConfig, match=f"^{re.escape(sentence)}$"):
+            build(Tree, FULL | changes, "tree")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"colour": "green"}, {"size": [1]}, {"size": 1}, {"sizes": []}, {"note": 3}, {"leaves": [1]}]
+)
+def test_every_refusal_says_that_nothing_was_read_and_what_to_do(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfig, match=r"found [^.]+\. Nothing was read\. Correct this value\.$"):
+        build(Tree, FULL | changes, "tree")
+
+
 def test_truth_is_not_a_number_and_a_number_is_not_truth() -> None:
     with pytest.raises(InvalidConfig):
         build(int, True, "n")
@@ -99,5 +121,14 @@ def test_toml_is_read_and_its_faults_are_named(tmp_path: Path) -> None:
     path.write_text('name = "a"\nshare = 2', "utf-8")
     assert read_toml(path, Leaf) == Leaf(Name("a"), 2.0)
     path.write_text("name = ", "utf-8")
-    with pytest.raises(InvalidConfig, match=r"leaf\.toml is not TOML"):
+    with pytest.raises(
+        InvalidConfig, match=r"leaf\.toml is not TOML: .* Nothing was read\. Correct the file\.$"
+    ):
         read_toml(path, Leaf)
+    path.write_text('name = "a"\nshare = inf', "utf-8")
+    with pytest.raises(InvalidConfig, match=r"^leaf\.toml\.share: expected a finite number, found inf\. "):
+        read_toml(path, Leaf)
+    with pytest.raises(InvalidConfig, match=r" is a folder\. Nothing was read\. Name a file in it\.$"):
+        read_toml(tmp_path, Leaf)
+    with pytest.raises(InvalidConfig, match=r" cannot be read: File name too long\. Nothing was read\. "):
+        read_toml(tmp_path / ("a" * 300), Leaf)

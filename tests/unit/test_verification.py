@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +14,19 @@ import numpy as np
 import pytest
 
 from shared.domain.clock import FixedClock
-from shared.domain.errors import BadSignature, Expired, NotTrusted
+from shared.domain.errors import BadSignature, Expired, Invalid, NotTrusted
 from shared.domain.release import CohortRound
 from shared.privacy import accountant
+from shared.release.envelope import read_signed
 from shared.verification import PROOFS, VerifiedRelease, verify_release
 from tests.release_kit import CLOSED, Kit, make_kit, make_secure_kit
+
+
+@dataclass(frozen=True)
+class _Signed:
+    format: str
+    count: int
+
 
 LATE = FixedClock(datetime(2030, 1, 1, tzinfo=UTC))
 
@@ -57,6 +66,40 @@ def test_expired_trust_is_refused_unless_the_caller_allows_it(kit: Kit) -> None:
     with pytest.raises(Expired, match='Proof 1 of 10, "trust file signed by the root", failed'):
         verify_release(kit.folder(), pinned_root=kit.root, clock=LATE)
     assert verify_release(kit.folder(), pinned_root=kit.root, clock=LATE, allow_expired=True).pinned
+
+
+@pytest.mark.parametrize(("name", "number"), [("trust.json", 1), ("manifest.json", 2)])
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (
+            lambda path: path.write_bytes(b""),
+            r"is empty\. Nothing was read\. Get it again from where it came\.$",
+        ),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-9]),
+            r"is cut off.* Get it again from where it came\.$",
+        ),
+        (
+            lambda path: path.write_bytes(b'{"signed": 1}'),
+            r"this one has not\. .* Get it again from where it came\.$",
+        ),
+        (lambda path: path.unlink(), r"There is no file .* Check that it is the right folder, and whole\.$"),
+    ],
+)
+def test_document_that_cannot_be_read_says_what_to_do(
+    kit: Kit, tmp_path: Path, name: str, number: int, harm: Callable[[Path], object], said: str
+) -> None:
+    folder = Path(shutil.copytree(kit.folder(), tmp_path / "release"))
+    harm(folder / name)
+    with pytest.raises(NotTrusted, match=f"^Proof {number} of 10, .*{said}"):
+        verify_release(folder, pinned_root=kit.root, clock=kit.clock)
+
+
+def test_signed_document_is_not_to_be_corrected_by_whoever_reads_it() -> None:
+    for value in ({"format": "f"}, {"format": "f", "count": "x"}, {"format": "f", "count": 1, "more": 2}):
+        with pytest.raises(Invalid, match=r"^doc.* Nothing was read\. Get it again from where it came\.$"):
+            read_signed(_Signed, "f", value, "doc")
 
 
 def test_claimed_epsilon_is_the_accountants_for_every_charged_round(kit: Kit) -> None:

@@ -1,0 +1,36 @@
+"""What `commonlens-coordinator run show` says of a round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordinator.cli_runs import _round
+from shared.domain.plan import PlanMember
+from tests.plans import small_plan
+
+PLAN = small_plan(members=(PlanMember("mem_1", "North", 5000), PlanMember("mem_2", "South", 5000)))
+
+
+def row(missing: dict[str, str]) -> dict[str, Any]:
+    seconds = {"broadcast": 0.5, "compute": 1.0}
+    return {
+        "number": 3,
+        "state": "closed",
+        "contributors": ["mem_1"],
+        "seconds": seconds,
+        "validation": None,
+        "missing": missing,
+    }
+
+
+def test_members_that_are_missing_are_named_with_the_reason() -> None:
+    said = _round(PLAN, row({"mem_2": "did not answer within 60 s", "mem_9": "revoked"}))
+    assert said == [
+        "  round    3  closed     1 contributed    1.50 s  missing 2",
+        "    South: did not answer within 60 s",
+        "    mem_9: revoked",
+    ]
+
+
+def test_a_round_with_everybody_is_one_line() -> None:
+    assert _round(PLAN, row({})) == ["  round    3  closed     1 contributed    1.50 s"]
