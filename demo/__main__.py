@@ -114,10 +114,13 @@ def _walk(demo: stages.Consortium, console: Console) -> None:
             # The machine's own pace so far, once there is enough of it to judge by.
             pace = (time.monotonic() - started) / done_s if done_s > 5 else 1.0
             end = time.monotonic() + (total_s - done_s) * pace
-            progress.update(task, description=f"{what:<38}", completed=done_s, end=end)
+            progress.update(task, description=f"{what:<42}", completed=done_s, end=end)
 
-        def on_round(number: int, rounds: int, epsilon: float) -> None:
-            show(f"round {number}/{rounds}  ε {epsilon:.2f} spent", planned_s + ROUNDS_S * number / rounds)
+        def on_round(number: int, rounds: int, epsilon: float, alone: float) -> None:
+            show(
+                f"round {number}/{rounds}  ε {epsilon:.1f} spent, alone {alone:.1f}",
+                planned_s + ROUNDS_S * number / rounds,
+            )
 
         def run(stage: Stage) -> None:
             nonlocal planned_s

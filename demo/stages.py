@@ -25,7 +25,7 @@ CEILING = "8"
 """Of ε for the whole life of each contributor's data set, at δ = 1e-5; each could choose its own."""
 
 Tell = Callable[[str], None]
-OnRound = Callable[[int, int, float], None]
+OnRound = Callable[[int, int, float, float], None]
 """(round, rounds, ε spent so far)."""
 
 
@@ -134,13 +134,16 @@ def train(demo: Consortium, on_round: OnRound) -> None:
     # Closed at once: a coordinator that ends waits for whoever is connected.
     with closing(Operator(demo.coordinator).client()) as client:
         plan = build(Plan, client.get(f"/plans/{demo.plan_digest}")["plan"], "plan")
-        spent: dict[int, float] = {0: 0.0}
+        spent: dict[int, tuple[float, float]] = {0: (0.0, 0.0)}
         while (run := client.get(f"/runs/{demo.run_id}"))["state"] == "running":
             done = run["current_round"]
             if done not in spent:
-                events: list[GaussianEvent] = [e for n in range(1, done + 1) for e in plan.events_of_round(n)]
-                spent[done] = epsilon(events, plan.privacy.delta)
-            on_round(done, plan.rounds, spent[done])
+                rounds = range(1, done + 1)
+                together: list[GaussianEvent] = [e for n in rounds for e in plan.events_of_round(n)]
+                alone: list[GaussianEvent] = [e for n in rounds for e in plan.events_alone_of_round(n)]
+                delta = plan.privacy.delta
+                spent[done] = (epsilon(together, delta), epsilon(alone, delta))
+            on_round(done, plan.rounds, *spent[done])
             time.sleep(LOOK_AGAIN_S)
     demo.as_admin("run", "watch", demo.run_id)  # fails with the reason unless the run is complete
 

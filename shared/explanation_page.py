@@ -28,6 +28,8 @@ from shared.release.promise import epsilon_text, percent_text, right_at_most
 WIDTH: Final = 80
 _NAME: Final = 16
 _STRIP: Final = 25
+_MOST_LISTED: Final = 40
+"""Rounds without somebody, unless all were asked for."""
 _STYLES: Final = {"#": "green", "+": "yellow", "-": "red", ".": "dim"}
 _Column = tuple[str, str]
 """Heading and justification."""
@@ -106,18 +108,25 @@ def _rounds(facts: Explanation, console: Console, every_round: bool) -> None:
         table.add_row(_name(member.name), *map(str, numbers), _strip(member.member_id, shares))
     _print_table(console, table)
     _text(console, "# contributed to all   + to some   - to none   . not asked", "dim")
-    if every_round:
-        _every_round(facts, console)
-    elif abandoned or any(r.missing or len(r.asked) < len(own) for r in facts.rounds):
-        _text(console, "--rounds lists every round with the names.", "dim")
+    without_somebody = [r for r in facts.rounds if not r.closed or r.missing or len(r.asked) < len(own)]
+    few = len(without_somebody) <= _MOST_LISTED
+    if every_round or (few and without_somebody):
+        _list_rounds(facts, facts.rounds if every_round else without_somebody, console)
+    if without_somebody and not every_round:
+        rest = (
+            "All other rounds were closed with everybody; --rounds lists them too."
+            if few
+            else f"{len(without_somebody)} of them were without somebody: --rounds lists all with the names."
+        )
+        _text(console, rest, "dim")
 
 
-def _every_round(facts: Explanation, console: Console) -> None:
+def _list_rounds(facts: Explanation, rounds: Sequence[RoundFacts], console: Console) -> None:
     names = facts.names
     table = _table(
         ("round", "right"), ("", "left"), ("contributed", "right"), ("missing", "left"), ("not asked", "left")
     )
-    for r in facts.rounds:
+    for r in rounds:
         unasked = [m.member_id for m in facts.members if m.member_id not in r.asked and not m.only_before]
         table.add_row(
             str(r.number),

@@ -86,6 +86,23 @@ def no_base(
     return _blocks(base_share(*terms) * 0, terms, step_seeds)
 
 
+def no_steps(
+    plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], step_seeds: Sequence[bytes]
+) -> Iterator[tuple[slice, Any]]:
+    """`own_blocks` of a member that adds nothing but the component that always stays."""
+    terms = (plan, round_number, cohort_size, covered)
+    return _blocks(base_share(*terms), terms, [])
+
+
+def halved_steps(
+    plan: Plan, round_number: int, cohort_size: int, covered: Sequence[int], step_seeds: Sequence[bytes]
+) -> Iterator[tuple[slice, Any]]:
+    """`own_blocks` of a member that adds half of each step."""
+    terms = (plan, round_number, cohort_size, covered)
+    steps = [step_share(*terms, step, seed) // 2 for step, seed in enumerate(step_seeds, start=1)]
+    return _blocks(base_share(*terms) + sum(steps), terms, [])
+
+
 def _blocks(noise: Any, terms: Any, step_seeds: Sequence[bytes]) -> Iterator[tuple[slice, Any]]:
     for step, seed in enumerate(step_seeds, start=1):
         noise += step_share(*terms, step, seed)

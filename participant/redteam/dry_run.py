@@ -9,6 +9,7 @@ so that an update is minus the noised sum in units of the clip norm; float32 the
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,12 +30,12 @@ from shared.domain.plan import Plan, SharedHead, summed_coordinates
 from shared.domain.privacy import Budget, Charge
 from shared.domain.update import NoisyGridSum, Update
 from shared.extractors.vectors import get_flat, trainable_layout
-from shared.privacy.distributed import COUNT_SCALE
+from shared.privacy.distributed import COUNT_SCALE, grid_variance, share_variances
 from shared.privacy.ledger import Ledger
 from shared.privacy.mechanism import NoiseSource
 from shared.privacy.noise_shares import base_share, step_share
 from shared.secagg.fixed_point import from_ring
-from shared.secagg.parameters import tolerance
+from shared.secagg.parameters import Ring, tolerance
 from shared.wire.rounds import PROTOCOL_VERSION, RoundRequest
 
 Floats = npt.NDArray[np.float64]
@@ -57,6 +58,9 @@ class Seen:
     head its part of what leaves, with the same noise as the extractor's."""
     counts: Floats | None
     """[2] validation counts, with this member's own noise."""
+    kept: tuple[Floats, ...] = ()
+    """Mode secure: `extractor` as it stays where more and more members drop out: with step 1 of the noise, with steps 1
+    and 2, … up to all (3.9)."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +180,12 @@ class DryRun:
         result, after = self._member(request, plan, token, start, bench, share)
         pace = 1.0 if terms.local_steps == 1 else _SMALL_PACE
         unit = plan.privacy.clip_norm_l2 / plan.sensitivity_l2 / pace
-        if isinstance(result, NoisyGridSum):
-            own, d = _without_excess(result, plan, share), plan.trainable_coordinates
+        kept: tuple[Floats, ...] = ()
+        if isinstance(result, NoisyGridSum) and share is not None:
+            own, *more = _by_kept_steps(result, plan, share)
+            d = plan.trainable_coordinates
             left, counts = own[:d] * self._grid_step(plan), own[d:] / COUNT_SCALE if len(own) > d else None
+            kept = tuple(one[: plan.extractor_coordinates] * self._grid_step(plan) for one in more)
         else:
             left = -np.frombuffer(result.vector_f32, dtype=np.float32).astype(np.float64) * unit
             noised = result.counts
@@ -186,7 +193,20 @@ class DryRun:
         extractor, head = np.split(left, [plan.extractor_coordinates])
         if plan.shared_head is None:
             head = (before.flat - after.flat).astype(np.float64) * unit
-        return Seen(extractor, head, counts)
+        return Seen(extractor, head, counts, kept)
+
+    def kept_stds(self, terms: Terms) -> tuple[float, ...]:
+        """What the noise's std is to be on each coordinate of `Seen.kept`, in units of the sensitivity."""
+        plan = self.plan_of(terms)
+        share = _noise_share(plan)
+        if share is None:
+            return ()
+        variances = share_variances(
+            grid_variance(plan), share.cohort_size, plan.quorum, plan.colluders, share.covered
+        )
+        return tuple(
+            math.sqrt(sum(variances[: k + 1])) * self._grid_step(plan) for k in range(1, len(variances))
+        )
 
     def with_honest_shares(self, seen: Seen, terms: Terms) -> Floats:
         """[d] of the extractor as colluders see it once the masks are lifted: with all honest members' shares (3.2).
@@ -220,11 +240,18 @@ def _noise_share(plan: Plan) -> NoiseShare | None:
     return NoiseShare(len(plan.members), covered, seeds)
 
 
-def _without_excess(result: NoisyGridSum, plan: Plan, share: NoiseShare | None) -> Floats:
-    """The member's part once all answered: unneeded noise is taken out with the revealed seeds (3.9)."""
+def _by_kept_steps(result: NoisyGridSum, plan: Plan, share: NoiseShare) -> list[Floats]:
+    """The member's part once the steps that are not needed were taken out with the revealed seeds (3.9): all of them,
+    where everybody answered; all but step 1; … ; none.
+    """
     ring = np.array(result.ring)
-    if share is not None:
-        for step, seed in enumerate(share.step_seeds, start=1):
-            excess = step_share(plan, 1, share.cohort_size, share.covered, step, seed)
-            ring -= excess.astype(ring.dtype)
+    found = [_signed(ring)]
+    for step, seed in reversed(list(enumerate(share.step_seeds, start=1))):
+        excess = step_share(plan, 1, share.cohort_size, share.covered, step, seed)
+        ring -= excess.astype(ring.dtype)
+        found.append(_signed(ring))
+    return found[::-1]
+
+
+def _signed(ring: Ring) -> Floats:
     return from_ring(ring, 8 * ring.itemsize).astype(np.float64)

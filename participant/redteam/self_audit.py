@@ -69,6 +69,7 @@ def self_audit(
     )
     rows.append(influence_row(dry, small))
     rows += noise_rows(dry, small, depth.noise_rounds)
+    rows += step_rows(dry, small, depth.noise_rounds)
     rows.append(draw_row(dry, small, depth.draw_rounds))
     return rows
 
@@ -252,6 +253,40 @@ def noise_rows(dry: DryRun, small: AuditSet, rounds: int) -> list[AuditRow]:
             )
         )
     return rows
+
+
+def step_rows(dry: DryRun, small: AuditSet, rounds: int) -> list[AuditRow]:
+    """Mode secure: whether the steps of the noise are there that drop-outs leave in the sum, and no others (3.9).
+
+    Where everybody answers they are taken out again, by their seeds: a member that never added them would look the
+    noisier. So they are looked at where they stay, and on both sides. None where nobody may drop out.
+    """
+    terms = Terms(dry.plan.privacy.noise_multiplier)
+    claims = dry.kept_stds(terms)
+    if not claims:
+        return []
+    records = Chosen(small.reader, np.isin(small.codes, small.canaries[:4]))
+    seen = [dry.round(records, terms) for _ in range(rounds)]
+    stds = [std_of(list(np.stack([one.kept[k] for one in seen]).T)) for k in range(len(claims))]
+    found = [
+        Interval(*(value / claim for value in (std.found, std.low, std.high)))
+        for std, claim in zip(stds, claims, strict=True)
+    ]
+    worst = max(found, key=lambda one: max(one.low, 1.0 / one.high))
+    return [
+        AuditRow(
+            "noise that drop-outs leave",
+            "test",
+            1.0,
+            worst.found,
+            worst.low,
+            worst.high,
+            not worst.low <= 1.0 <= worst.high,
+            "A test: the noise's std where steps of it stay in the sum, in units of what is due; for "
+            f"{len(claims)} numbers of drop-outs, the one farthest off. Below 1 a sum without some members has too "
+            "little noise (clause 3.9); above 1 what the seeds take out was never in it.",
+        )
+    ]
 
 
 def _noise_row(name: str, claimed: float, std: Interval, says: str) -> AuditRow:

@@ -21,8 +21,8 @@ record among four moved the sum by 4.3·C, and in portions that lay in memory as
 a step have one shape and one order in memory, and hold one record or a multiple of four (portions.py), and MKL is told
 to round alike in every place (participant/__init__.py). Measured on x86, a record's gradient then is the same to the
 last bit wherever it stands and beside whomever, and so is its norm, which is taken in chunks of one shape
-(tests/oracles/test_float_margin.py, test_rounding_by_place.py). No library promises that, and docs/sharp-edges.md says
-where nobody measured it. How many records and coordinates there may be is a rule of every plan (privacy/soundness.py).
+(tests/oracles/test_float_margin.py, test_rounding_by_place.py). No library promises that, so a node looks before it
+trains (places.py). How many records and coordinates there may be is a rule of every plan (privacy/soundness.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Whether a device has room for one record: asked before a round is charged, for a charge is never given back.
+"""Whether a device has room for one record, and finds its gradient whoever stands beside it.
+
+Asked before a round is charged, for a charge is never given back.
 
 What is left is memory that something else takes after that. Training and validation then go on with fewer records at
 once (portions.py). Where not even one fits any more, or a step's pictures do not fit into the machine's own memory,
@@ -13,7 +15,9 @@ import torch
 from participant.training.dp_sgd import make_engine
 from participant.training.head import HeadState, build_head
 from participant.training.labels import as_the_plan_counts
+from participant.training.places import check_places
 from participant.training.portions import give_back, is_out_of_memory
+from participant.training.step import pictures_at_once
 from participant.training.workbench import Workbench
 from shared.domain.errors import OutOfMemory, UnsoundPlan
 from shared.domain.plan import Plan
@@ -26,7 +30,7 @@ def check_room(plan: Plan, bench: Workbench) -> None:
     """Move the extractor to the device and take one record's gradient there: a record of zeros, which is nobody's.
 
     Every round anew, since what else uses the device comes and goes. Raises OutOfMemory; InvalidConfig for a device
-    that is not here; UnsoundPlan for an extractor that one record alone cannot train.
+    that is not here; UnsoundPlan for an extractor that one record alone cannot train; PlaceDecides.
     """
     device = choose_device(bench.runtime.device)
     if not _takes_one(plan, bench, device):
@@ -35,6 +39,10 @@ def check_room(plan: Plan, bench: Workbench) -> None:
             f"The device {device.type} has too little memory for the extractor and one record's gradient. Nothing was "
             "charged and nothing was trained. Set another device in participant.toml, or end what else uses this one."
         )
+
+    copies = plan.training.augmentation_multiplicity
+    classes = len(as_the_plan_counts(bench.records, plan).classes)
+    check_places(plan.extractor, classes, pictures_at_once(plan, bench) // copies, copies, device)
 
 
 def _takes_one(plan: Plan, bench: Workbench, device: torch.device) -> bool:

@@ -8,9 +8,8 @@
     ├── Abandoned    the protocol ended empty               exit 1
     └── Broken       our fault; detail is stripped at edges exit 5
 
-Wording of every message: what was true (both numbers, expected before actual); then what did or did
-not happen; then one next step. Never a record, a secret, a record count, or a path of the other side.
-`docs/errors.md` is generated from this file: a leaf's docstring is its entry.
+Wording of every message: what was true (both numbers, expected before actual); then what did or did not happen; then
+one next step. Never a record, a secret, a record count, or a path of the other side. docs/errors.md is made of this.
 """
 
 from __future__ import annotations
@@ -150,6 +149,12 @@ class PeersWaiting(Refused):
     """A plan sums with organisations that this member's operator has not approved as they are on the roll now."""
 
     code = "refused.peers-waiting"
+
+
+class PlaceDecides(Refused):
+    """What this machine finds for one record depends on where the others stand, so no clip bounds what one moves."""
+
+    code = "refused.place-decides"
 
 
 class OverlappingData(Refused):
@@ -389,10 +394,7 @@ class UnmaskFailed(Abandoned):
 
 def every_error() -> list[type[CommonlensError]]:
     """All classes of the tree, parents before children, in the order of this file."""
-    found: list[type[CommonlensError]] = []
-    queue: list[type[CommonlensError]] = [CommonlensError]
-    while queue:
-        current = queue.pop(0)
-        found.append(current)
-        queue.extend(current.__subclasses__())
-    return found[1:]
+    found = [CommonlensError]
+    for current in found:  # grows while it is gone through
+        found += current.__subclasses__()
+    return list(found[1:])

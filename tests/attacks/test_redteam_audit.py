@@ -16,7 +16,14 @@ from participant.redteam import one_run
 from participant.redteam.canaries import Chosen, make_audit_set
 from participant.redteam.dry_run import Terms
 from participant.redteam.intervals import poisson_p_value
-from participant.redteam.self_audit import AuditDepth, draw_row, epsilon_rows, influence_row, noise_rows
+from participant.redteam.self_audit import (
+    AuditDepth,
+    draw_row,
+    epsilon_rows,
+    influence_row,
+    noise_rows,
+    step_rows,
+)
 from participant.training import local_round as local_round_room
 from participant.training import step as step_room
 from participant.training.head import HeadState, build_head, head_state
@@ -35,6 +42,9 @@ from tests.redteam_kit import (
     audit_sets,
     dry_member,
     halved_base,
+    halved_steps,
+    no_base,
+    no_steps,
     with_noise,
     without_clip,
 )
@@ -173,6 +183,31 @@ def test_halved_noise_share_of_mode_secure_is_caught(dry, sets, target, monkeypa
     alone = next(row for row in epsilon_rows(member, sets[0]) if row.name.startswith("ε_alone"))
     assert alone.refused
     assert alone.low > alone.claim
+
+
+@EVERY_EPSILON
+def test_missing_noise_share_of_mode_secure_is_caught(dry, sets, target, monkeypatch):
+    monkeypatch.setattr(step_room, "own_blocks", no_base)
+    member = dry(audit_plan(target, Mode.SECURE))
+    assert noise_rows(member, sets[1], 12)[0].refused
+
+
+@EVERY_EPSILON
+@pytest.mark.parametrize("broken", [no_steps, halved_steps])
+def test_missing_or_halved_steps_are_caught_where_they_would_stay(dry, sets, target, broken, monkeypatch):
+    """Where everybody answers such a member looks noisier than it has to be: all other rows let it pass."""
+    monkeypatch.setattr(step_room, "own_blocks", broken)
+    member = dry(audit_plan(target, Mode.SECURE))
+    others = [*epsilon_rows(member, sets[0]), influence_row(member, sets[1]), *noise_rows(member, sets[1], 8)]
+    assert [row.name for row in others if row.refused] == []
+    [row] = step_rows(member, sets[1], 8)
+    assert row.refused and not row.low <= 1.0 <= row.high
+
+
+def test_honest_steps_pass_and_mode_local_has_none(dry, sets):
+    [row] = step_rows(dry(audit_plan(3, Mode.SECURE)), sets[1], 12)
+    assert not row.refused and abs(row.found - 1.0) < 0.02
+    assert step_rows(dry(audit_plan(3)), sets[1], 2) == []
 
 
 @EVERY_EPSILON

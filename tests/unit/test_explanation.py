@@ -93,6 +93,7 @@ def test_page_says_who_took_part_in_every_round(kit: Kit, capsys: pytest.Capture
     assert rows["West"] == ["61", "50", "11", "#+" + "#" * 14 + "+---"]
     assert rows["East"] == ["30", "30", "0", "." * 10 + "#" * 10]
     assert "rounds 1 to 60, 3 a mark" in out
+    assert "41 of them were without somebody: --rounds lists all with the names." in words(out)
 
 
 def test_every_round_is_listed_in_full_on_request(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
