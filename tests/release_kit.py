@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from coordinator.members.authority import AuthorityFiles, create_authority
-from coordinator.registry.build import Contributor, PublishRequest, weights_only
+from coordinator.registry.build import Contributor, Export, PublishRequest, weights_only
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
 from coordinator.runs.predecessors import named, predecessor_in
@@ -206,7 +206,7 @@ def continued(kit: Kit, number: int, starting: Path, run_id: str = "run_00000000
     return replace(kit, identities=own, starting=starting, plan=plan, run_id=run_id, predecessor=predecessor)
 
 
-def make_used_kit(folder: Path, spec: ExtractorSpec) -> Kit:
+def make_used_kit(folder: Path, spec: ExtractorSpec, export: Export = weights_only) -> Kit:
     """A consortium of now with one release, whose weights really are an extractor of `spec`: for using it."""
     # Here, so that tests which only look at documents do not load torch.
     from shared.extractors.architectures import starting_weights
@@ -215,7 +215,7 @@ def make_used_kit(folder: Path, spec: ExtractorSpec) -> Kit:
     tensors, layout = starting_weights(spec, seed=3)
     write_weights(starting, tensors, spec, layout)
     kit = make_kit(folder, spec, starting, SystemClock().now())
-    kit.publish()
+    publish(kit.home, kit.request(), kit.clock, export=export)
     return kit
 
 
