@@ -282,9 +282,9 @@ def step_rows(dry: DryRun, small: AuditSet, rounds: int) -> list[AuditRow]:
             worst.low,
             worst.high,
             not worst.low <= 1.0 <= worst.high,
-            "A test: the noise's std where steps of it stay in the sum, in units of what is due; for "
-            f"{len(claims)} numbers of drop-outs, the one farthest off. Below 1 a sum without some members has too "
-            "little noise (clause 3.9); above 1 what the seeds take out was never in it.",
+            "A test: the noise's std where steps of it stay in the sum, in units of what is due. "
+            f"Looked at for {len(claims)} number(s) of drop-outs; this is the one farthest off. Below 1 a sum without "
+            "some members has too little noise (clause 3.9); above 1 what the seeds take out was never in it.",
         )
     ]
 
