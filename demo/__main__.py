@@ -52,8 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     if not emptied(root):
         console.print(
-            f"{root} holds something that no demo made. Nothing was deleted or started. "
-            "Name a folder that is not there yet.",
+            f"{root} holds something that no demo made. Nothing was deleted or started. Name another folder, "
+            "python -m demo FOLDER, or remove this one yourself.",
             markup=False,
         )
         return 2
