@@ -67,16 +67,19 @@ def serve(home: Path) -> None:
 
 def _bound(host: str, port: int) -> socket.socket:
     """The address, taken before anything is begun that somebody else's use of it would end. Raises Conflict."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise Conflict(
-            f"The coordinator cannot listen on {host}, port {port}: {error.strerror or error}. It was not started. End "
-            "what else uses the port, or set host and port in coordinator.toml."
-        ) from error
+    with contextlib.ExitStack() as unless_bound:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, *_, address = min(found, key=lambda one: one[0] is not socket.AF_INET)
+            listener = unless_bound.enter_context(socket.socket(family))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError as error:
+            raise Conflict(
+                f"The coordinator cannot listen on {host}, port {port}: {error.strerror or error}. It was not started. "
+                "End what else uses the port, or set host and port in coordinator.toml."
+            ) from error
+        unless_bound.pop_all()
     return listener
 
 
