@@ -187,8 +187,7 @@ def limit_body(application: ASGIApp, maximum_bytes: int) -> ASGIApp:
         if chunked or announced > maximum_bytes:
             error = InvalidMessage(
                 f"A request body may have {maximum_bytes} bytes, with its length announced; this one has "
-                f"{announced if not chunked else 'no announced length'}. Nothing was read. "
-                "Send less."
+                f"{announced if not chunked else 'no announced length'}. Nothing was read. Send less."
             )
             await problem_response(error)(scope, receive, send)
             return

@@ -193,8 +193,7 @@ def point_channel(home: Path, extractor_name: str, channel: str, release: str, c
         if release and (entry is None or entry.extractor_name != extractor_name):
             raise NotFound(
                 f"There is no release {release[:80]!r} of {extractor_name[:64]!r}. The channel was not moved. "
-                "Name one of its "
-                "releases."
+                "Name one of its releases."
             )
         if entry is not None and entry.yanked:
             raise IllegalMove(

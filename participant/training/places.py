@@ -6,7 +6,10 @@ the row's place. So a node looks before it trains under a plan, with the plan's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from participant.training.dp_sgd import NO_RECORD, Sum, make_engine
@@ -32,10 +35,8 @@ def check_places(spec: ExtractorSpec, classes: int, records: int, copies: int, d
     looked_at = (repr(spec), classes, records, copies, device.type)
     if records == 1 or looked_at in _SOUND:
         return
-    here = [
-        _gradient_at(place, spec, classes, records, copies, device)
-        for place in (0, records // 2 - 1, records - 1)
-    ]
+    gradient_at = _gradients(spec, classes, records, copies, device)
+    here = [gradient_at(place) for place in (0, records // 2 - 1, records - 1)]
     if not all(np.array_equal(here[0], other) for other in here[1:]):
         raise PlaceDecides(
             f"On the device {device.type} a record's gradient depends on its place among the others: one record "
@@ -45,23 +46,28 @@ def check_places(spec: ExtractorSpec, classes: int, records: int, copies: int, d
     _SOUND.add(looked_at)
 
 
-def _gradient_at(
-    place: int, spec: ExtractorSpec, classes: int, records: int, copies: int, device: torch.device
-) -> Sum:
-    """The clipped gradient of one and the same record at `place`, the only one with a label: float64 [d + h]."""
+def _gradients(
+    spec: ExtractorSpec, classes: int, records: int, copies: int, device: torch.device
+) -> Callable[[int], Sum]:
+    """Place → the clipped gradient of one and the same record there, the only one with a label: float64 [d + h]."""
     extractor, generator = build(spec, _SEED), torch.Generator().manual_seed(_SEED)
     head = build_head(HeadState.zeros(classes, head_inputs(extractor, spec)))
     with torch.no_grad():
         # What a scope adds begins at zero, and so does the head: with zeros there is nothing to round.
         for parameter in (*trainable_parameters(extractor), *head.parameters()):
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
-    shape = (spec.height, spec.width, spec.channels)
-    record = np.random.default_rng(_SEED).integers(1, 256, (copies, *shape), dtype=np.uint8)
-    pixels = np.random.default_rng(_SEED + 1 + place).integers(
-        1, 256, (records * copies, *shape), dtype=np.uint8
-    )
-    pixels[place * copies : (place + 1) * copies] = record
-    labels = torch.full((records,), NO_RECORD)
-    labels[place] = 0
     engine = make_engine(extractor, head, records * copies, device)
-    return np.concatenate(engine.clipped_sum(torch.from_numpy(to_input(pixels, spec)), labels, 1.0, copies))
+
+    def pixels(pictures: int, seed: int) -> npt.NDArray[np.uint8]:
+        shape = (pictures, spec.height, spec.width, spec.channels)
+        return np.random.default_rng(seed).integers(1, 256, shape, dtype=np.uint8)
+
+    def gradient_at(place: int) -> Sum:
+        portion, labels = pixels(records * copies, _SEED + 1 + place), torch.full((records,), NO_RECORD)
+        portion[place * copies : (place + 1) * copies] = pixels(copies, _SEED)
+        labels[place] = 0
+        return np.concatenate(
+            engine.clipped_sum(torch.from_numpy(to_input(portion, spec)), labels, 1.0, copies)
+        )
+
+    return gradient_at

@@ -33,21 +33,19 @@ def check_room(plan: Plan, bench: Workbench) -> None:
     that is not here; UnsoundPlan for an extractor that one record alone cannot train; PlaceDecides.
     """
     device = choose_device(bench.runtime.device)
-    if not _takes_one(plan, bench, device):
+    classes = len(as_the_plan_counts(bench.records, plan).classes)
+    if not _takes_one(plan, bench, classes, device):
         give_back(device)
         raise OutOfMemory(
             f"The device {device.type} has too little memory for the extractor and one record's gradient. Nothing was "
             "charged and nothing was trained. Set another device in participant.toml, or end what else uses this one."
         )
-
     copies = plan.training.augmentation_multiplicity
-    classes = len(as_the_plan_counts(bench.records, plan).classes)
     check_places(plan.extractor, classes, pictures_at_once(plan, bench) // copies, copies, device)
 
 
-def _takes_one(plan: Plan, bench: Workbench, device: torch.device) -> bool:
+def _takes_one(plan: Plan, bench: Workbench, classes: int, device: torch.device) -> bool:
     spec, copies = plan.extractor, plan.training.augmentation_multiplicity
-    classes = len(as_the_plan_counts(bench.records, plan).classes)
     head = build_head(HeadState.zeros(classes, head_inputs(bench.extractor, spec)))
     nobody = np.zeros((copies, spec.height, spec.width, spec.channels), np.uint8)
     x, y = torch.from_numpy(to_input(nobody, spec)), torch.zeros(1, dtype=torch.int64)
