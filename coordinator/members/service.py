@@ -24,6 +24,7 @@ from shared.domain.consortium import Member, MemberState, Node, Purpose, round_d
 from shared.domain.errors import AlreadyExists, IllegalMove, InvalidMessage
 from shared.domain.ids import MemberId, new_id
 from shared.domain.invitation import Invitation
+from shared.domain.moves import check_move
 from shared.wire.enrolment import EnrolmentReply, EnrolmentRequest
 
 MOVES: Mapping[MemberState, frozenset[MemberState]] = {
@@ -188,13 +189,7 @@ class MemberService:
     ) -> Member:
         with writing(self._engine) as connection:
             member = store.lock_member(connection, member_id)
-            if wanted not in MOVES[member.state]:
-                allowed = ", ".join(sorted(move.value for move in MOVES[member.state])) or "nothing any more"
-                step = "Choose one of those." if MOVES[member.state] else "Leave it as it is."
-                raise IllegalMove(
-                    f"The member is {member.state.value}; from there it can become {allowed}, not "
-                    f"{wanted.value}. Nothing was changed. {step}"
-                )
+            check_move("member", MOVES, member.state, wanted, "nothing any more")
             if only_from not in (None, member.state):
                 raise IllegalMove(
                     f"The member is {member.state.value}, and this is for a {only_from.value} one. Nothing was "

@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from shared.domain.errors import IllegalMove
+from shared.domain.moves import check_move
+
+_OVER = "nothing: it is over"
 
 
 class RunState(enum.Enum):
@@ -47,19 +49,9 @@ ROUND_MOVES: Mapping[RoundState, frozenset[RoundState]] = {
 
 def check_run_move(current: RunState, wanted: RunState) -> None:
     """Raise IllegalMove unless the table allows it."""
-    if wanted not in RUN_MOVES[current]:
-        raise IllegalMove(_sentence("run", current.value, wanted.value, RUN_MOVES[current]))
+    check_move("run", RUN_MOVES, current, wanted, _OVER)
 
 
 def check_round_move(current: RoundState, wanted: RoundState) -> None:
     """Raise IllegalMove unless the table allows it."""
-    if wanted not in ROUND_MOVES[current]:
-        raise IllegalMove(_sentence("round", current.value, wanted.value, ROUND_MOVES[current]))
-
-
-def _sentence(
-    what: str, current: str, wanted: str, moves: frozenset[RunState] | frozenset[RoundState]
-) -> str:
-    allowed = ", ".join(sorted(move.value for move in moves)) or "nothing: it is over"
-    step = "Choose one of those." if moves else "Leave it as it is."
-    return f"The {what} is {current}; from there it can become {allowed}, not {wanted}. Nothing was changed. {step}"
+    check_move("round", ROUND_MOVES, current, wanted, _OVER)

@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 from shared.domain.errors import InvalidConfig
 
 T = TypeVar("T")
-_CORRECT = "Nothing was read. Correct this value."
 _LATER = "added after the format was first written"
 
 
@@ -49,12 +48,26 @@ def read_toml(path: Path, kind: type[T]) -> T:
     return build(kind, table, path.name)
 
 
-def build(kind: type[T], value: Any, where: str) -> T:
+class _Misfit(Exception):
+    """What does not fit, and what whoever wrote it can do."""
+
+    def __init__(self, said: str, advice: str = "Correct this value.") -> None:
+        super().__init__(said)
+        self.said, self.advice = said, advice
+
+
+def build(kind: type[T], value: Any, where: str, advice: str = "") -> T:
     """`value` as an instance of `kind` (dataclass, enum, scalar, tuple, mapping or union of those).
 
-    Raises InvalidConfig: what does not fit, and numbers that are infinite or none, which JSON cannot carry.
+    Raises InvalidConfig: what does not fit, and numbers that are infinite or none, which JSON cannot carry. It ends in
+    `advice` where whoever reads it is not who wrote the value.
     """
-    return typing.cast(T, _convert(kind, value, where))
+    try:
+        return typing.cast(T, _convert(kind, value, where))
+    except _Misfit as misfit:
+        raise InvalidConfig(
+            f"{misfit.said} Nothing was read. {advice or misfit.advice}"
+        ) from misfit.__cause__
 
 
 def to_plain(value: Any) -> Any:
@@ -76,7 +89,7 @@ def to_plain(value: Any) -> Any:
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidConfig(f"{where}: expected a finite number, found {value}. {_CORRECT}")
+        raise _Misfit(f"{where}: expected a finite number, found {value}.")
     origin = typing.get_origin(kind)
     if kind is Any:
         return value
@@ -104,19 +117,19 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
             continue
         try:
             return _convert(option, value, where)
-        except InvalidConfig as error:
+        except _Misfit as error:
             errors.append(error)
     raise errors[-1]
 
 
 def _convert_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise InvalidConfig(f"{where}: expected a list, found {_name(value)}. {_CORRECT}")
+        raise _Misfit(f"{where}: expected a list, found {_name(value)}.")
     arguments = typing.get_args(kind)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if len(arguments) != len(value):
-        raise InvalidConfig(f"{where}: expected {len(arguments)} items, found {len(value)}. {_CORRECT}")
+        raise _Misfit(f"{where}: expected {len(arguments)} items, found {len(value)}.")
     return tuple(
         _convert(kind_, item, f"{where}[{i}]")
         for i, (kind_, item) in enumerate(zip(arguments, value, strict=True))
@@ -125,27 +138,27 @@ def _convert_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
 
 def _convert_mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise InvalidConfig(f"{where}: expected a table, found {_name(value)}. {_CORRECT}")
+        raise _Misfit(f"{where}: expected a table, found {_name(value)}.")
     item_kind = typing.get_args(kind)[1]
     return {str(key): _convert(item_kind, item, f"{where}.{key}") for key, item in value.items()}
 
 
 def _convert_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        raise InvalidConfig(f"{where}: expected a table, found {_name(value)}. {_CORRECT}")
+        raise _Misfit(f"{where}: expected a table, found {_name(value)}.")
     hints = _hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in value:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
             advice = f"Did you mean '{close[0]}'?" if close else f"Use one of: {', '.join(fields)}."
-            raise InvalidConfig(f"{where}: unknown key '{key}'. Nothing was read. {advice}")
+            raise _Misfit(f"{where}: unknown key '{key}'.", advice)
     built = {}
     for name, field in fields.items():
         if name in value:
             built[name] = _convert(hints[name], value[name], f"{where}.{name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise InvalidConfig(f"{where}: the key '{name}' is missing. Nothing was read. Add it.")
+            raise _Misfit(f"{where}: the key '{name}' is missing.", "Add it.")
     return kind(**built)
 
 
@@ -159,7 +172,7 @@ def _convert_enum(kind: type[enum.Enum], value: Any, where: str) -> enum.Enum:
         return kind(value)
     except ValueError as error:
         known = ", ".join(repr(member.value) for member in kind)
-        raise InvalidConfig(f"{where}: expected one of {known}, found {value!r}. {_CORRECT}") from error
+        raise _Misfit(f"{where}: expected one of {known}, found {value!r}.") from error
 
 
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
@@ -167,15 +180,13 @@ def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
         try:
             return float(value)
         except OverflowError as error:
-            raise InvalidConfig(f"{where}: expected a number, found one too large. {_CORRECT}") from error
+            raise _Misfit(f"{where}: expected a number, found one too large.") from error
     if kind is int and isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise InvalidConfig(
-            f"{where}: expected a whole number of at most 64 bits, found a longer one. {_CORRECT}"
-        )
+        raise _Misfit(f"{where}: expected a whole number of at most 64 bits, found a longer one.")
     fits = isinstance(kind, type) and isinstance(value, kind)
     if fits and not (isinstance(value, bool) and kind is not bool):
         return value
-    raise InvalidConfig(f"{where}: expected {_label(kind)}, found {_name(value)}. {_CORRECT}")
+    raise _Misfit(f"{where}: expected {_label(kind)}, found {_name(value)}.")
 
 
 def _label(kind: Any) -> str:

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shared.domain.canonical import Digest, digest_of
-from shared.domain.errors import BadSignature, Invalid, InvalidConfig, NotFound
+from shared.domain.errors import BadSignature, Invalid, NotFound
 from shared.domain.strict import build
 from shared.release import limits
 from shared.release.signing import SigningKey, is_public_key, payload, verify
 
 T = TypeVar("T")
 Envelope = dict[str, Any]
-AGAIN = "Nothing was read. Get it again from where it came."
+_AGAIN = "Get it again from where it came."
+AGAIN = f"Nothing was read. {_AGAIN}"
 """How a refusal of what others wrote and signed ends: nobody can correct it here."""
 
 
@@ -74,10 +75,7 @@ def read_signed(kind: type[T], expected_format: str, value: Mapping[str, Any], w
             "was read. "
             "If a newer Commonlens wrote it, upgrade this one."
         )
-    try:
-        return build(kind, value, where)
-    except InvalidConfig as error:
-        raise InvalidConfig(error.message.rpartition("Nothing was read.")[0] + AGAIN) from error
+    return build(kind, value, where, _AGAIN)
 
 
 def parse_document(data: bytes, where: str) -> dict[str, Any]:
