@@ -14,7 +14,7 @@ State = TypeVar("State", bound=enum.Enum)
 def check_move(
     what: str, table: Mapping[State, frozenset[State]], current: State, wanted: State, over: str
 ) -> None:
-    """Raise IllegalMove unless `table` lets `what` go from `current` to `wanted`; `over` is said where it is the end."""
+    """Raise IllegalMove unless `table` lets `what` go from `current` to `wanted`; `over` is said where nothing may."""
     moves = table[current]
     if wanted in moves:
         return
