@@ -5,6 +5,7 @@ but what came over TLS from the configured issuer; the ID token's signature is c
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import ssl
 import threading
@@ -183,7 +184,7 @@ class Provider:
         """(status, body). Only a loop can end all of it at one moment: httpx's own limits start anew at every byte."""
         async with (
             asyncio.timeout(DEADLINE_S),
-            httpx.AsyncClient(verify=self._trusted(), timeout=DEADLINE_S, trust_env=False) as client,
+            httpx.AsyncClient(verify=self._trusted, timeout=DEADLINE_S, trust_env=False) as client,
             client.stream(method, url, **arguments) as response,
         ):
             data = bytearray()
@@ -193,7 +194,9 @@ class Provider:
                     raise _strange(f"sent more than {MOST_BYTES} bytes")
             return response.status_code, bytes(data)
 
+    @functools.cached_property
     def _trusted(self) -> ssl.SSLContext:
+        """Made once: reading the system's certificates takes longer than most of the provider's answers."""
         ca_file = self._config.ca_file
         try:
             return ssl.create_default_context(cafile=str(self._home / ca_file) if ca_file else None)

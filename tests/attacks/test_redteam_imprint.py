@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from participant.policy import Policy, check_rules
+from participant.redteam import imprint
 from participant.redteam.imprint import ImprintBlock, allow_list_row, imprint_rows
 from participant.redteam.pictures import BEST_PSNR_DB, psnr_db, ssim, synthetic_pictures
 from shared.domain.errors import InvalidConfig, PolicyForbids
@@ -68,8 +69,15 @@ def test_allow_list_refuses_the_block_by_name_before_anything_is_trained():
     assert allow_list_row(make_plan()).protected
 
 
-def test_large_pictures_are_attacked_with_a_block_that_fits_into_memory(tmp_path):
-    spec = ExtractorSpec("small-gn", 3, 120, 120, 8)
+@pytest.mark.parametrize(
+    ("side", "most_coordinates"),
+    [(40, 450_000), pytest.param(120, imprint._MOST_COORDINATES, marks=pytest.mark.slow)],
+)
+def test_large_pictures_are_attacked_with_a_block_that_fits_into_memory(
+    tmp_path, monkeypatch, side, most_coordinates
+):
+    monkeypatch.setattr(imprint, "_MOST_COORDINATES", most_coordinates)
+    spec = ExtractorSpec("small-gn", 3, side, side, 8)
     rows, robberies, victims = imprint_rows(make_plan(spec=spec), tmp_path)
     assert len(victims) == 23
     assert robberies["nothing"].recovered >= 12

@@ -11,19 +11,21 @@ from fastapi import FastAPI
 from shared.domain.errors import Unreachable
 from shared.wire.client import ControlClient
 from tests.desk import Desk, served
+from tests.patience import PATIENCE_S
 
 
 class Slow:
     """A coordinator that answers only when it is let go."""
 
     def __init__(self) -> None:
-        self.let_go, self.done = threading.Event(), 0
+        self.let_go, self.first_done, self.done = threading.Event(), threading.Event(), 0
         self.app = FastAPI()
         self.app.add_api_route("/api/v1/plans", self._answer, methods=["POST", "GET"])
 
     def _answer(self) -> dict[str, int]:
         self.let_go.wait(30)
         self.done += 1
+        self.first_done.set()
         return {"done": self.done}
 
 
@@ -50,7 +52,8 @@ def test_a_request_that_was_sent_and_not_answered_may_have_been_done(
         client.post("/plans", {}, timeout_s=0.2)
     assert "Nothing was done" not in caught.value.message
     slow.let_go.set()
-    assert client.post("/plans", {})["done"] == 2, "the first request was done after its client had left"
+    assert slow.first_done.wait(PATIENCE_S), "the first request was not done after its client had left"
+    assert client.post("/plans", {})["done"] == 2
 
 
 def test_a_request_that_takes_long_by_nature_is_waited_for(
