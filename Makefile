@@ -44,7 +44,7 @@ test: $(STAMP) ## Run the whole suite, or a part: PYTEST_ARGS="-k ledger"
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=) $(PYTEST_ARGS)
 
 test-all: $(STAMP) ## The suite and its slow tests
-	@$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory test PYTEST_ARGS='-m "slow or not slow" $(PYTEST_ARGS)'
 
 test-postgresql: $(STAMP) ## The contracts of stores and pages on a PostgreSQL of their own (Debian: postgresql)
 	@pg_virtualenv bash -c 'COMMONLENS_TEST_POSTGRES="postgresql+psycopg://$$PGUSER:$$PGPASSWORD@$$PGHOST:$$PGPORT/$$PGDATABASE" \

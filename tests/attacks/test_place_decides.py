@@ -89,7 +89,7 @@ def played(when: str, setting: str | None) -> tuple[float, str]:
     return found["moved"], found["refused"]
 
 
-@pytest.mark.parametrize("setting", ["", None])
+@pytest.mark.parametrize("setting", ["", pytest.param(None, marks=pytest.mark.slow)])
 def test_environment_cannot_turn_the_clip_off(setting: str | None) -> None:
     moved, refused = played("first", setting)
     assert moved <= 1.0 + 1e-5 and refused == ""

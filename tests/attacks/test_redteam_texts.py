@@ -150,6 +150,7 @@ def test_everybody_on_the_list_is_named_and_not_only_the_first_few(tmp_path):
     assert (nothing.named, nothing.victims) == (40, 40)
 
 
+@pytest.mark.slow
 def test_whole_red_team_attacks_the_texts_of_a_plan_with_a_shared_head_and_shows_it(tmp_path):
     plan = text_plan(BAG, Mode.LOCAL, shared_head=SharedHead(("ca", "cs", "da"), BAG.embedding_dim))
     # An extractor for which no time is left gets a list of the shortest length.

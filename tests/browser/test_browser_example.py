@@ -80,6 +80,7 @@ def test_the_browser_gives_the_labels_and_embeddings_of_python(
     assert complaints == []
 
 
+@pytest.mark.slow
 def test_the_page_says_what_it_cannot_read_and_labels_the_others(
     page_folder: Path, example: Example, browser: Browser, tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_the_page_says_what_it_cannot_read_and_labels_the_others(
     assert fits and complaints == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "left", "said"),
     [
@@ -128,6 +130,7 @@ def test_the_page_says_what_it_lacks(
         path.write_bytes(whole)
 
 
+@pytest.mark.slow
 def test_webassembly_is_what_the_policy_has_to_be_loosened_for(
     page_folder: Path, example: Example, browser: Browser
 ) -> None:

@@ -25,7 +25,7 @@ from coordinator.openapi import description_of
 from coordinator.runs.draft import PlanDraft
 from tests.full_board import FullBoard, full_board
 
-QUICK, DEEP = 3, 40
+QUICK, DEEP = 3, 15
 STARTS_A_PROBE = {route for route, kind in TAKES.items() if kind is PlanDraft}
 """A right draft starts a process that loads torch, some seconds each time: a few, and only in the deep run."""
 NOT_ASKED = [

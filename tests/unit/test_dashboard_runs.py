@@ -315,7 +315,7 @@ def test_release_is_made_beside_the_page_and_shown_there(runs: RunBoard) -> None
     begun = browser.post(f"/runs/{run.id}/releases")
     assert begun.headers["location"] == f"/runs/{run.id}"
     shown = words(browser.get(f"/runs/{run.id}"))
-    assert "A release is being made since" in shown and "Publish a release" not in shown
+    assert "A release is being made, begun just now" in shown and "Publish a release" not in shown
     second = browser.post(f"/runs/{run.id}/releases")
     assert second.status_code == 409 and "No second one was begun" in words(second)
     _wait_over(runs, run)
