@@ -15,7 +15,7 @@ import torch
 from participant.training.dp_sgd import make_engine
 from participant.training.head import HeadState, build_head
 from participant.training.labels import as_the_plan_counts
-from participant.training.places import check_places
+from participant.training.places import check_places, check_places_in_validation
 from participant.training.portions import give_back, is_out_of_memory
 from participant.training.step import pictures_at_once
 from participant.training.workbench import Workbench
@@ -42,6 +42,8 @@ def check_room(plan: Plan, bench: Workbench) -> None:
         )
     copies = plan.training.augmentation_multiplicity
     check_places(plan.extractor, classes, pictures_at_once(plan, bench) // copies, copies, device)
+    if plan.evaluate_every:
+        check_places_in_validation(plan.extractor, classes, bench.runtime.micro_batch, device)
 
 
 def _takes_one(plan: Plan, bench: Workbench, classes: int, device: torch.device) -> bool:

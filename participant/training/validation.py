@@ -37,25 +37,30 @@ def exact_counts(
     """
     model = with_head(extractor, head).eval()
     correct, done, total = 0, 0, len(records.held_out_indices)
-    portion = records_at_once(math.inf, micro_batch)
+    portion = records_of_a_portion(micro_batch)
     while done < total:
         images_u8, labels = records.load(records.held_out_indices[done : done + portion])
         # In one shape too: of two classes as good as each other, rounding decides.
         x = filled(torch.from_numpy(to_input(images_u8, plan.extractor)), portion)
-        predicted = _predicted(model, x, device)
-        if predicted is None:
+        found = logits(model, x, device)
+        if found is None:
             portion = halved(portion, device)
         else:
-            correct += int((predicted[: len(labels)] == labels).sum())
+            correct += int((found[: len(labels)].argmax(axis=1) == labels).sum())
             done += len(labels)
     return np.array([correct, total - correct], dtype=np.int64)
 
 
-def _predicted(model: nn.Module, x: Tensor, device: torch.device) -> npt.NDArray[np.int64] | None:
-    """[B, C, H, W] → int64 [B]; None where the device's memory ran out."""
+def records_of_a_portion(micro_batch: int) -> int:
+    """How many records go through the modules at once."""
+    return records_at_once(math.inf, micro_batch)
+
+
+def logits(model: nn.Module, x: Tensor, device: torch.device) -> npt.NDArray[np.float32] | None:
+    """[B, C, H, W] → float32 [B, classes]; None where the device's memory ran out."""
     try:
         with torch.no_grad():
-            found: npt.NDArray[np.int64] = model(x.to(device)).argmax(dim=1).cpu().numpy()
+            found: npt.NDArray[np.float32] = model(x.to(device)).cpu().numpy()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

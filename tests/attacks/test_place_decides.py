@@ -1,4 +1,5 @@
-"""A machine on which a record's place decides how its gradient is rounded: one record moves a sum by far more than C.
+"""A machine on which a record's place decides how its numbers are rounded: one record moves a sum by far more than C,
+and changes what is counted of others.
 
 Weights that a coordinator may send make it so: what a record gives is what rounding leaves of terms that cancel
 (tests/oracles/test_rounding_by_place.py). The program below plays it in a process of its own, in which MKL is told
@@ -12,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,8 +28,9 @@ if sys.argv[1] == "late":  # as in a notebook: MKL read its settings before ours
 import participant
 import numpy as np
 from participant.training.dp_sgd import make_engine
-from participant.training.places import check_places
+from participant.training.places import check_places, check_places_in_validation
 from participant.training.step import clipped_sum
+from participant.training.validation import exact_counts
 from shared.domain.errors import PlaceDecides
 from shared.domain.extractor import ExtractorSpec
 from shared.extractors.architectures import build
@@ -61,17 +64,44 @@ plan = small_plan(extractor=SPEC, clip_norm_l2=C)
 def total(first, end):
     return np.concatenate(clipped_sum(engine, InTurn(), np.arange(first, end), plan, NoiseSource()))
 
-try:
-    check_places(SPEC, 3, PORTION, 1, CPU)
-    refused = ""
-except PlaceDecides as error:
-    refused = error.message
-print(json.dumps({"moved": float(np.linalg.norm(total(0, 200) - total(1, 200))) / C, "refused": refused}))
+moved = float(np.linalg.norm(total(0, 200) - total(1, 200))) / C
+
+class From(InTurn):
+    def __init__(self, first):
+        self.held_out_indices = np.arange(first, 201)
+
+head = torch.nn.Linear(4, 3, bias=False)  # the sign of what rounding left decides
+torch.nn.init.zeros_(head.weight)
+with torch.no_grad():
+    head.weight[:2, 0] = torch.tensor([1.0, -1.0])
+counts = [exact_counts(extractor, head, plan, From(first), CPU, PORTION) for first in (0, 1)]
+
+def said(check, *of):
+    try:
+        check(SPEC, 3, PORTION, *of)
+    except PlaceDecides as error:
+        return error.message
+    return ""
+
+print(json.dumps({
+    "moved": moved, "refused": said(check_places, 1, CPU),
+    "counted": int(np.abs(counts[0] - counts[1]).sum()), "refused_to_count": said(check_places_in_validation, CPU),
+}))
 """
 
 
-def played(when: str, setting: str | None) -> tuple[float, str]:
-    """By how many C one record of 200 moved the sum, and what the check before training said."""
+@dataclass
+class Played:
+    moved: float
+    """By how many C one record of 200 moved the sum."""
+    refused: str
+    """What the check before training said."""
+    counted: int
+    """By how much one held-out record of 201 moved the counts."""
+    refused_to_count: str
+
+
+def played(when: str, setting: str | None) -> Played:
     environment = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
     if setting is not None:
         environment["MKL_CBWR"] = setting
@@ -85,14 +115,14 @@ def played(when: str, setting: str | None) -> tuple[float, str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    return found["moved"], found["refused"]
+    return Played(**json.loads(done.stdout))
 
 
 @pytest.mark.parametrize("setting", ["", pytest.param(None, marks=pytest.mark.slow)])
 def test_environment_cannot_turn_the_clip_off(setting: str | None) -> None:
-    moved, refused = played("first", setting)
-    assert moved <= 1.0 + 1e-5 and refused == ""
+    found = played("first", setting)
+    assert found.moved <= 1.0 + 1e-5 and found.refused == ""
+    assert found.counted == 1 and found.refused_to_count == ""
 
 
 @pytest.mark.skipif(
@@ -100,6 +130,8 @@ def test_environment_cannot_turn_the_clip_off(setting: str | None) -> None:
     reason="torch multiplies without MKL here: there is no setting to come too late",
 )
 def test_node_does_not_train_where_the_setting_came_too_late() -> None:
-    moved, refused = played("late", None)
-    assert moved > 10.0, "the attack succeeds on such a process"
-    assert "depends on its place among the others" in refused and "Nothing was charged" in refused
+    found = played("late", None)
+    assert found.moved > 10.0 and found.counted > 10, "the attacks succeed on such a process"
+    for refused, what in ((found.refused, "gradient"), (found.refused_to_count, "prediction")):
+        assert f"a record's {what} depends on its place among the others" in refused
+        assert "Nothing was charged" in refused

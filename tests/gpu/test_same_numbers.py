@@ -17,7 +17,7 @@ from participant.heads.embed import embed
 from participant.training.dp_sgd import make_engine
 from participant.training.head import HeadState, build_head
 from participant.training.local_round import local_round
-from participant.training.places import check_places
+from participant.training.places import check_places, check_places_in_validation
 from participant.training.runtime import RuntimeOptions
 from participant.training.validation import exact_counts
 from participant.training.workbench import NoiseShare, Workbench
@@ -121,12 +121,15 @@ def test_clipped_sum_on_a_gpu_is_that_of_the_cpu(kind: str, name: str) -> None:
 @pytest.mark.parametrize("kind", EVERYWHERE)
 @pytest.mark.parametrize("portion", [4, 32])
 @pytest.mark.parametrize("name", TRAINABLE)
-def test_place_of_a_record_changes_no_bit_of_its_gradient(kind: str, portion: int, name: str) -> None:
+def test_place_of_a_record_changes_no_bit_of_its_gradient_or_logits(
+    kind: str, portion: int, name: str
+) -> None:
     """What every node asks of its own machine before it trains; where this fails, nodes on such a device refuse."""
     spec = ExtractorSpec(name, 3, 16, 16, 12, options=OPTIONS[name])
     if name in TEXT:
         spec = ExtractorSpec(name, 1, 1, 16, 12, options=OPTIONS[name], kind=RecordKind.TEXT)
     check_places(spec, 5, portion, 1, device_or_skip(kind))
+    check_places_in_validation(spec, 5, portion, device_or_skip(kind))
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])

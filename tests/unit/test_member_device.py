@@ -52,6 +52,7 @@ class Full:
         self.most, self.widest = most, 0
         self._linear = torch.nn.functional.linear
         monkeypatch.setattr(torch.nn.functional, "linear", self.linear)
+        monkeypatch.setattr("participant.training.places._SOUND", set())  # this device was not looked at
 
     def linear(self, x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         if len(x) > self.most:
