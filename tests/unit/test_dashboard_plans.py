@@ -383,10 +383,8 @@ def validate(board: Consortium, run_id: str, plan: Plan, correct: float, wrong: 
 
 
 def test_api_says_what_the_pages_say(board: Consortium) -> None:
-    digest = board.propose()
-    board.consent(digest, "South")
-    headers = {"authorization": f"Bearer {board.member.token}"}
-    api = board.browser()
+    board.consent(digest := board.propose(), "South")
+    api, headers = board.browser(), {"authorization": f"Bearer {board.member.token}"}
     listed = api.get("/api/v1/plans", headers=headers).json()["plans"][0]
     assert (listed["proposed_by"], listed["quorum"]) == ("account:Ada", 3)
     shown = api.get(f"/api/v1/plans/{digest}", headers=headers).json()

@@ -25,11 +25,9 @@ from shared.domain.errors import DigestMismatch
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.release import LENS_FILE, ONNX_FILE, Source, SourceKind
 from shared.embedding import promised_bytes
-from shared.evaluation.claims import measured_again
 from shared.extractors.architectures import starting_weights
 from shared.extractors.files import write_weights
 from shared.lens.difference_shape import read_difference
-from shared.lens.estimate import Estimate
 from shared.privacy import accountant
 from shared.verification import verify_extractor
 from tests.export_kit import SPEC
@@ -384,22 +382,3 @@ def test_own_data_that_cannot_be_used_is_told_with_a_next_step(kit: Kit, run, tm
     ):
         code, _, err = run("reproduce", folder(kit, name), "--data", data)
         assert code == 2 and said in " ".join(err.split())
-
-
-# what holds
-
-
-def test_a_claim_holds_within_half_the_interval_that_is_found_and_no_claimed_one_widens_it() -> None:
-    found = Estimate(0.5, 0.4, 0.6)
-
-    def holds(*claimed: float) -> bool | None:
-        return measured_again("part", "what", Estimate(*claimed), found).holds
-
-    assert holds(0.5, 0.4, 0.6) and holds(0.59, 0.49, 0.69)
-    assert not holds(0.61, 0.51, 0.71) and not holds(0.5, 0.0, 1.0)
-    assert not holds(float("nan"), 0.4, 0.6)
-    exact = Estimate(0.5, 0.5, 0.5)
-    near = Estimate(0.5009, 0.5, 0.5)
-    assert measured_again("part", "what", near, exact).holds
-    assert not measured_again("part", "what", Estimate(0.502, 0.5, 0.5), exact).holds
-    assert measured_again("part", "what", Estimate(0.502, 0.5, 0.5), exact, asked=900).holds
