@@ -220,5 +220,7 @@ def _spent(plan: Plan, rows: list[dict[str, Any]]) -> str:
 
 def _validation(line: dict[str, Any]) -> str:
     """Accuracy from noised counts with the error bar of one standard deviation (clause 6.2)."""
-    found = None if line["validation"] is None else accuracy(**line["validation"])
-    return "" if found is None else f"  validation {found[0]:.3f} ± {found[1]:.3f}"
+    if line["validation"] is None:
+        return ""
+    found = accuracy(**line["validation"])
+    return "  validation " + ("too noisy to read" if found is None else f"{found[0]:.1%} ± {found[1]:.1%}")

@@ -196,6 +196,8 @@ def enrolment(
 @contextmanager
 def served(app: ASGIApp, home: Path) -> Iterator[str]:
     """`app` behind a real uvicorn with the TLS of `home`, on a free loopback port; gives its address."""
+    from coordinator.server import TRANSPORT
+
     files = AuthorityFiles(home)
     config = uvicorn.Config(
         app,
@@ -204,6 +206,7 @@ def served(app: ASGIApp, home: Path) -> Iterator[str]:
         ssl_certfile=str(files.server),
         ssl_keyfile=str(files.server_key),
         log_config=None,
+        **TRANSPORT,
         ws="none",
         timeout_graceful_shutdown=1,  # some clients hold their idle connection until they are collected
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,8 @@ class FullBoard(Board):
     run: str = ""
     release: str = ""
     invitation: str = ""
+    keys: dict[str, SigningKey] = field(default_factory=dict)
+    """Identities of NAMES."""
 
     def values(self) -> dict[str, object]:
         """A value that exists for each parameter that a path may have."""
@@ -114,7 +117,7 @@ def full_board(
     _red_team(gate_folder(board.home, str(plan.digest)), plan)
     invitation, _ = board.room.invitations.invite("East", Purpose.USE, "account:Ada")
     made = FullBoard(
-        **vars(board), plan=str(plan.digest), run=run.id, release=release, invitation=invitation.id
+        **vars(board), plan=str(plan.digest), run=run.id, release=release, invitation=invitation.id, keys=keys
     )
     yield made
     made.coordinator.carrier.stop()
@@ -182,6 +185,23 @@ def more_of_life(board: FullBoard) -> None:
     with writing(board.coordinator.engine) as connection:
         issue_token(connection, board.room.clock, *own)
         connection.execute(t.runs.update().where(t.runs.c.id == run.id).values(**done))
+
+
+def consented_by_one_of_two(board: FullBoard, other: str, other_name: str) -> str:
+    """A plan that names another member, too, and to which South alone consented: over the API, as its node does."""
+    runs: RunService = board.coordinator.control.state.runs
+    plan = runs.plan(board.plan)
+    plan = replace(plan, rounds=6, members=(plan.members[0], PlanMember(other, other_name, 5000)))
+    runs.store.add_plan(plan, "account:Ada", "digits.safetensors")
+    south = plan.members[0].member_id
+    record = sign_consent(south, plan.digest, board.keys["South"])
+    with writing(board.coordinator.engine) as connection:
+        token, _ = issue_token(connection, board.room.clock, south, TokenKind.MEMBER, None)
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    body = json.dumps({"signature": record.signature}).encode()
+    answer = knock(board.coordinator.asgi, "POST", f"{API}/plans/{plan.digest}/consents", headers, body)
+    assert answer.status == 201, answer.text
+    return str(plan.digest)
 
 
 def session_of(board: Board, role: Role | None) -> str:

@@ -147,13 +147,6 @@ def hash_at(connection: sa.Connection, seq: int) -> str:
     return FIRST_HASH if seq == 0 else connection.execute(query).scalar_one_or_none() or ""
 
 
-def about(connection: sa.Connection, subject: str, limit: int = 100) -> list[AuditEvent]:
-    """The newest lines whose subject this is, newest first."""
-    mine = audit_events.c.subject == subject
-    query = sa.select(audit_events).where(mine).order_by(audit_events.c.seq.desc()).limit(limit)
-    return [event_of(row) for row in connection.execute(query)]
-
-
 def verify_chain(connection: sa.Connection) -> Head:
     """Recompute every hash from the first line and give the head. Raises BrokenChain naming the line."""
     previous = Head(0, FIRST_HASH)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from coordinator.audit.acts import AROUND_ACTS
 from coordinator.audit.log import AuditEvent, event_of
-from coordinator.storage.tables import audit_events
+from coordinator.storage.tables import accounts, audit_events, members
 from shared.domain.clock import to_text
 from shared.domain.errors import InvalidMessage
 
@@ -19,11 +19,11 @@ class Wanted:
     """Which lines somebody looks for. Everything that is given has to fit; times are texts of `to_text`."""
 
     actor: str = ""
-    """A part of it."""
+    """A part of it, or of the name of the member that it is."""
     action: str = ""
     """How it begins: `member.` for all that happened to members."""
     subject: str = ""
-    """A part of it."""
+    """A part of it, or of the name of the member or account that it is."""
     since: str = ""
     until: str = ""
     without_forms: bool = False
@@ -33,11 +33,13 @@ class Wanted:
         """As SQL. What somebody typed is never a pattern."""
         column, found = audit_events.c, []
         if self.actor:
-            found.append(column.actor.icontains(self.actor, autoescape=True))
+            acted = column.actor.in_(_named(members, self.actor, "member:"))
+            found.append(acted | column.actor.icontains(self.actor, autoescape=True))
         if self.action:
             found.append(column.action.istartswith(self.action, autoescape=True))
         if self.subject:
-            found.append(column.subject.icontains(self.subject, autoescape=True))
+            known = [column.subject.in_(_named(table, self.subject)) for table in (members, accounts)]
+            found.append(sa.or_(column.subject.icontains(self.subject, autoescape=True), *known))
         if self.since:
             found.append(column.at >= self.since)
         if self.until:
@@ -45,6 +47,11 @@ class Wanted:
         if self.without_forms:
             found.append(column.action.not_in(AROUND_ACTS))
         return found
+
+
+def _named(table: sa.Table, typed: str, before: str = "") -> sa.Select[tuple[str]]:
+    """The ids of those whose name has this part, each behind `before`: lines hold ids, and pages show names."""
+    return sa.select(sa.literal(before) + table.c.id).where(table.c.name.icontains(typed, autoescape=True))
 
 
 def find(
@@ -62,6 +69,14 @@ def find(
         query = query.where(audit_events.c.seq < before)
     order = audit_events.c.seq.desc() if newest_first else audit_events.c.seq
     return [event_of(row) for row in connection.execute(query.order_by(order))]
+
+
+def of_member(connection: sa.Connection, member_id: str, limit: int) -> list[AuditEvent]:
+    """The newest lines about a member and of what it did, newest first; without those around each request."""
+    column = audit_events.c
+    mine = (column.subject == member_id) | (column.actor == f"member:{member_id}")
+    query = sa.select(audit_events).where(mine, column.action.not_in(AROUND_ACTS))
+    return [event_of(row) for row in connection.execute(query.order_by(column.seq.desc()).limit(limit))]
 
 
 def wanted(

@@ -64,6 +64,8 @@ def _environment() -> Environment:
         "moment": words.moment,
         "short_digests": words.short_digests,
         "thousands": words.thousands,
+        "share": words.share,
+        "validation": words.validation,
     }
     environment.globals |= {"odds": words.odds, "ago": words.ago, "alone_text": alone_text}
     return environment

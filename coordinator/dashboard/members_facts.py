@@ -35,8 +35,11 @@ _ACTIONS: Mapping[str, str] = {
     "member.revoked": "revoked",
     "member.software-changed": "reported another software version",
     "sign-in-link.made": "asked for a link to sign in",
+    "plan.consent": "consented to plan",
     "session.opened": "signed in",
     "session.ended": "signed out",
+    "api.refused": "was refused a request",
+    "form.refused": "was refused a form",
 }
 
 

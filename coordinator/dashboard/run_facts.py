@@ -78,6 +78,7 @@ def run_facts(request: Request, viewer: Viewer, run_id: str, asked: Asked) -> di
         "run": run,
         "plan": plan,
         "mine": mine,
+        "named": mine is None or plan.member(mine) is not None,
         "asked": asked,
         "window": window,
         "over": run.state not in GOING,

@@ -173,7 +173,7 @@ def origin_of(request: Request) -> str:
 
 
 def address_of(request: Request) -> str:
-    """The address that attempts are counted under; behind a proxy, the proxy's unless uvicorn is told.
+    """The address that attempts are counted under; behind a proxy, the proxy's: no header speaks for another.
 
     Of IPv6 the network: whoever has one address there has 2⁶⁴ of them (RFC 6177).
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from coordinator.audit.log import about
+from coordinator.audit.search import of_member
 from coordinator.members.access import Caller
 from coordinator.members.invitations import InvitationLine
 from coordinator.members.room import MembersRoom
@@ -116,7 +116,7 @@ def member_detail(room: MembersRoom, member: Member, online: bool) -> MemberDeta
     )
 
 
-def history(engine: sa.Engine, subject: str) -> list[AuditView]:
-    """The newest audit lines about `subject`, newest first."""
+def history(engine: sa.Engine, member_id: str) -> list[AuditView]:
+    """The newest audit lines about a member and of what it did, newest first."""
     with reading(engine) as connection:
-        return [AuditView(**to_plain(event)) for event in about(connection, subject, MOST_HISTORY)]
+        return [AuditView(**to_plain(event)) for event in of_member(connection, member_id, MOST_HISTORY)]

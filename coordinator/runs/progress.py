@@ -42,7 +42,7 @@ class Figures:
     eta_s: float | None
     """What the rounds that are left will take at this pace; None for a run that does not go on."""
     validated: RoundLine | None
-    """The last closed round with useful counts."""
+    """The last closed round with counts."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def figures(run: RunRow, plan: Plan, lines: Sequence[RoundLine]) -> Figures:
         pace_s=pace_s,
         bytes_per_s=crossed / max(sum(totals), 1e-9) if totals else None,
         eta_s=left * pace_s if pace_s is not None and run.state is RunState.RUNNING else None,
-        validated=next((line for line in reversed(closed) if line.accuracy is not None), None),
+        validated=next((line for line in reversed(closed) if line.correct is not None), None),
     )
 
 

@@ -14,7 +14,7 @@ from coordinator.runs.service import RunService
 from shared.domain.consortium import Purpose
 from tests.browser.chromium import Person, chromium, person
 from tests.desk import PASSWORD, enrolment, served
-from tests.full_board import FullBoard, full_board, more_of_life
+from tests.full_board import FullBoard, consented_by_one_of_two, full_board, more_of_life
 from tests.workers_kit import FORM, lay_probe
 
 SERIOUS = ("serious", "critical")
@@ -36,6 +36,7 @@ PATHS = (
     "/",
     "/members",
     "/members/{member_id}",
+    "/members/{consented}",
     "/invitations",
     "/plans",
     "/plans/new",
@@ -66,8 +67,9 @@ def life(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     ):
         lay_probe(board.home, FORM)
         secret = board.room.invitations.invite(LONG_WORD, Purpose.CONTRIBUTE, "account:Ada")[1]
-        board.room.members.enrol(enrolment(secret))
+        longest = board.room.members.enrol(enrolment(secret)).member_id
         more_of_life(board)
+        consented_by_one_of_two(board, longest, LONG_WORD)
         yield board, base
 
 
@@ -78,7 +80,8 @@ def browser() -> Iterator[Browser]:
 
 
 def pages(board: FullBoard) -> list[str]:
-    return [path.format(**board.values()) for path in PATHS]
+    plan = board.coordinator.control.state.runs.plan(board.plan)
+    return [path.format(**board.values(), consented=plan.members[0].member_id) for path in PATHS]
 
 
 def unstarted(board: FullBoard) -> str:
@@ -126,28 +129,31 @@ def test_axe_finds_nothing_serious_in_the_light_nor_in_the_dark(
 
 @dataclass
 class Walk:
-    """What was seen on the way through every page at one width of the window."""
+    """What was seen on the way through every page at some widths of the window."""
 
     wider: list[str] = field(default_factory=list)
     """Pages that are wider than the window."""
-    cut: list[tuple[str, str]] = field(default_factory=list)
-    """Pages, and what of them has more to the side than it shows."""
+    cut: list[tuple[str, int, str]] = field(default_factory=list)
+    """Pages, widths, and what of them has more to the side than it shows."""
     complaints: list[str] = field(default_factory=list)
     """Of all pages but the last: of one that is not there the browser itself complains."""
 
 
-def walk(board: FullBoard, admin: Person) -> Walk:
+def walk(board: FullBoard, admin: Person, *widths: int) -> Walk:
     seen = Walk()
     for path in pages(board):
         seen.complaints = list(admin.complaints)
+        admin.page.set_viewport_size({"width": widths[0], "height": 844})
         admin.open(path)
         admin.page.evaluate(UNFOLD)
         if not admin.fits():
             seen.wider.append(path)
-        found = admin.page.eval_on_selector_all(
-            ".scroll", "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
-        )
-        seen.cut += [(path, name) for name in found]
+        for width in widths:
+            admin.page.set_viewport_size({"width": width, "height": 844})
+            found = admin.page.eval_on_selector_all(
+                ".scroll", "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
+            )
+            seen.cut += [(path, width, name) for name in found]
         admin.page.wait_for_timeout(150)  # what a script asks for late is complained about, too
     return seen
 
@@ -155,13 +161,13 @@ def walk(board: FullBoard, admin: Person) -> Walk:
 @pytest.fixture(scope="module")
 def on_a_desk(life: tuple[FullBoard, str], browser: Browser) -> Walk:
     board, base = life
-    return walk(board, ada(browser, base, viewport={"width": 1280, "height": 844}))
+    return walk(board, ada(browser, base), 1280, 1210, 1024, 820)
 
 
 @pytest.fixture(scope="module")
 def on_a_phone(life: tuple[FullBoard, str], browser: Browser) -> Walk:
     board, base = life
-    return walk(board, ada(browser, base, viewport={"width": 390, "height": 844}, has_touch=True))
+    return walk(board, ada(browser, base, has_touch=True), 390)
 
 
 def test_no_page_is_wider_than_a_phone(on_a_phone: Walk) -> None:
@@ -171,7 +177,7 @@ def test_no_page_is_wider_than_a_phone(on_a_phone: Walk) -> None:
 def test_no_table_is_cut_off_at_its_edge(on_a_desk: Walk, on_a_phone: Walk) -> None:
     """A column behind the edge of a table is one that nobody looks for. What is folded up is unfolded for this."""
     assert on_a_desk.cut == []
-    assert [(path, name) for path, name in on_a_phone.cut if name not in MAY_SCROLL_ON_A_PHONE] == []
+    assert [(path, name) for path, _, name in on_a_phone.cut if name not in MAY_SCROLL_ON_A_PHONE] == []
 
 
 def test_columns_that_are_no_table_begin_at_the_same_place(

@@ -79,6 +79,21 @@ def test_lines_are_found_by_who_what_on_what_and_when(
     assert shown in said and hidden not in said
 
 
+def test_lines_are_found_by_the_name_that_the_page_shows_for_an_id(board: Board) -> None:
+    countersigned(board, "South & West")
+    member = next(one for one in board.room.members.every() if one.name == "South & West")
+    with writing(board.room.engine) as connection:
+        append(connection, board.room.clock, f"member:{member.id}", "plan.consent", "sha256:1", {})
+        append(connection, board.room.clock, "account:Bo", "member.suspended", member.id, {})
+        append(connection, board.room.clock, "account:Bo", "plan.proposed", "sha256:1", {})
+    otto = board.browser("Otto")
+    for query, found in (("actor=h+%26+w", "plan.consent"), ("subject=south", "member.suspended")):
+        lines = list(csv.DictReader(io.StringIO(otto.get(f"/audit/export.csv?{query}").text)))
+        assert found in [line["action"] for line in lines], query
+        assert "plan.proposed" not in [line["action"] for line in lines], query
+        assert found in words(otto.get(f"/audit?{query}")).partition("Filter")[2]
+
+
 def test_a_time_that_is_none_is_said_and_what_was_typed_stays(board: Board) -> None:
     answer = board.browser("Otto").get("/audit?since=yesterday&actor=Bo")
     assert answer.status_code == 422

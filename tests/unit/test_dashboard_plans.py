@@ -337,8 +337,8 @@ def test_accuracy_is_what_runs_measured_and_nothing_where_none_did(board: Consor
     run = board.runs.start(digest, "account:Ada")
     validate(board, run.id, plan, correct=90.0, wrong=10.0)
     text = words(check(board, evaluate_every="1"))
-    assert f"At this target: 0.900 ± {2.0 * (0.9**2 + 0.1**2) ** 0.5 / 100:.3f} at target ε 8" in text
-    assert "Nearest above: 0.900" in words(check(board, privacy__target_epsilon="2"))
+    assert f"At this target: 90.0 % ± {2.0 * (0.9**2 + 0.1**2) ** 0.5:.1f} % at target ε 8" in text
+    assert "Nearest above: 90.0 %" in words(check(board, privacy__target_epsilon="2"))
     another = replace(plan, extractor=replace(plan.extractor, width=9))
     found = measured_before(board.room.engine, every_proposal(board.room.engine), another)
     assert [one.same_extractor for one in found] == [False]

@@ -45,7 +45,7 @@ def south(board: FullBoard) -> Browser:
 def test_a_member_is_told_that_it_sees_its_own_row_and_how_many_the_plan_has(full: FullBoard) -> None:
     said_to_south = words(south(full).get("/"))
     assert "Your organisation South" in said_to_south and "you are one of 2 members." in said_to_south
-    assert "you see your own row only" in said_to_south and "offline" not in said_to_south
+    assert "Here you see your own row." in said_to_south and "offline" not in said_to_south
     assert "You see your own row only" in words(south(full).get("/members"))
     said_to_north = words(full.member_browser().get("/"))
     assert "No plan that is open names you." in said_to_north and "West" not in said_to_south + said_to_north

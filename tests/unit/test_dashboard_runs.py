@@ -62,7 +62,7 @@ def test_run_shows_its_rounds_figures_and_last_validation(runs: RunBoard) -> Non
     assert "completed · 3 of 3 rounds · mode local" in shown
     assert "noised and charged" in shown and "Where the second went" in shown
     assert page.text.count("/rounds/") >= 3 and "4 of 4" in shown
-    assert "0.600 ± 0.036 after round 3" in part(page.text, "validation")
+    assert "60.0 % ± 3.6 % after round 3" in part(page.text, "validation")
 
 
 def test_every_round_can_be_opened(runs: RunBoard) -> None:

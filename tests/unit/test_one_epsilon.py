@@ -87,7 +87,7 @@ def test_pages_call_what_somebody_chose_a_target(full: FullBoard, path: str) -> 
             and "ε alone, which holds when everybody else deviates" in said
         )
     else:
-        assert "Every run" not in said and "At this target: 0.700 ± " in said
+        assert "Every run" not in said and "At this target: 70.0 % ± " in said
         assert "ε, all together" in said and "ε, alone" in said and "alone: the same" in said
 
 

@@ -55,7 +55,7 @@ def test_progress_says_what_the_page_says(runs: RunBoard) -> None:
     assert (found["state"], found["current_round"], found["planned_rounds"]) == ("completed", 3, 3)
     assert "completed · 3 of 3 rounds" in page and found["closed"] == 3 and found["abandoned"] == 0
     assert found["validated"] == {"number": 3, "accuracy": 0.6, "spread": pytest.approx(0.036, abs=1e-3)}
-    assert "0.600 ± 0.036 after round 3" in page
+    assert "60.0 % ± 3.6 % after round 3" in page
     rounds = runs.sim.store.rounds(run.id)
     assert found["bytes_up"] == sum(row["bytes_up"] for row in rounds) > 0
     assert sum(found["seconds"].values()) == pytest.approx(

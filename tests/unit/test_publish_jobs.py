@@ -216,7 +216,7 @@ def test_notes_of_the_form_are_signed_with_the_release_beside_the_last_useful_va
     ada = runs.browser()
     assert f'href="/runs/{run.id}/publish"' in ada.get(f"/runs/{run.id}").text
     assert "the weights after round 3 of 3" in words(ada.get(f"/runs/{run.id}/publish"))
-    assert "0.600 ± 0.036 in round 2; it will" in words(ada.get(f"/runs/{run.id}/publish"))
+    assert "60.0 % ± 3.6 % in round 2; it will" in words(ada.get(f"/runs/{run.id}/publish"))
     begun = ada.post(f"/runs/{run.id}/releases", notes="- A first <b>lens</b>.\r\n\r\nFour members.\r\n")
     assert begun.status_code == 303
     wait(runs, run)

@@ -106,6 +106,7 @@ def test_last_round_of_a_stopped_run_leads_to_no_further_one(runs: RunBoard) -> 
         ((130.0, -30.0, 10.0), (1.0, 0.1)),
         ((-5.0, 25.0, 1.0), (0.0, 0.05)),
         ((3.0, -9.0, 1.0), None),
+        ((15.0, 1.0, 4.1), None),
         ((60.0, 40.0, None), None),
     ],
 )
@@ -123,7 +124,7 @@ def test_chart_of_counts_that_noise_carried_above_one_stays_in_its_frame(runs: R
         )
     chart = validation_chart(history.round_lines(runs.board.room.engine, run.id), Window(1, 3))
     assert chart is not None
-    assert "1.000 ± 0.100" in part(runs.browser().get(f"/runs/{run.id}").text, "validation")
+    assert "100.0 % ± 10.0 %" in part(runs.browser().get(f"/runs/{run.id}").text, "validation")
     assert "e+" not in str(chart) and "114" not in str(chart)
 
 
