@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 # What needs the database is imported inside its command: most commands only speak to the running server.
 from coordinator import cli_library, cli_plans, cli_runs, cli_storage
@@ -14,7 +13,7 @@ from coordinator.config import ADMIN_TOKEN_FILE, CONFIG_FILE, Config, check_conf
 from coordinator.operator import Operator
 from shared import console
 from shared.domain.clock import SystemClock
-from shared.domain.consortium import Role
+from shared.domain.consortium import MOST_INVITATION_S, Role, check_member_name
 from shared.domain.errors import AlreadyExists
 from shared.domain.files import write_atomically
 from shared.wire.client import ControlClient
@@ -39,7 +38,7 @@ Home = Annotated[
     Path,
     typer.Option("--home", envvar="COMMONLENS_COORDINATOR_HOME", help="The coordinator's folder."),
 ]
-out = Console()
+out = console.terminal()
 
 
 def main() -> None:
@@ -97,8 +96,8 @@ def init(
     bootstrap_admin(home, accounts)
     # Last: a folder with this file is a coordinator that was set up completely.
     write_atomically(home / CONFIG_FILE, config_text(config).encode("utf-8"))
-    out.print(f"Consortium [bold]{consortium}[/] is set up in {home.absolute()}.", soft_wrap=True)
-    out.print(f"CA fingerprint: [bold]{fingerprint}[/]", soft_wrap=True)
+    out.print(f"Consortium {consortium} is set up in {home.absolute()}.", soft_wrap=True)
+    out.print(f"CA fingerprint: {fingerprint}", soft_wrap=True)
     out.print("Keep keys/root.pem offline; it is needed again only to change keys.")
     out.print(f"Start it: commonlens-coordinator serve --home {home.absolute()}", soft_wrap=True)
 
@@ -156,7 +155,11 @@ def invite(
         bool, typer.Option("--use-only", help="A member that uses releases and does not train.")
     ] = False,
     lifetime_s: Annotated[
-        float | None, typer.Option(help="How long the invitation is good; one hour by default.")
+        float | None,
+        typer.Option(
+            click_type=console.Between(1.0, MOST_INVITATION_S),
+            help="How long the invitation is good; one hour by default, thirty days at most.",
+        ),
     ] = None,
     needs_approval: Annotated[
         bool,
@@ -166,6 +169,7 @@ def invite(
     ] = False,
 ) -> None:
     """Invite an organisation: prints the line it pastes and, beneath, the one-time secret it is asked for."""
+    check_member_name(name)
     reply = (
         Operator(home)
         .client()
@@ -179,7 +183,7 @@ def invite(
             },
         )
     )
-    out.print(f"Invitation for [bold]{name}[/], good once, until {reply['expires_at']}.")
+    out.print(f"Invitation for {name}, good once, until {reply['expires_at']}.")
     typer.echo(reply["join_line"])
     out.print("It asks for this secret, which is shown only now. Send it by another way than the line:")
     typer.echo(reply["secret"])
@@ -243,7 +247,9 @@ def account_password(name: str, home: Home = Path()) -> None:
 @account_app.command("token")
 def account_token(
     name: Annotated[str, typer.Argument(help="The account; admin is the one of these commands themselves.")],
-    lifetime_days: Annotated[float, typer.Option(min=0.01, max=3660.0, help="How long it is good.")] = 365.0,
+    lifetime_days: Annotated[
+        float, typer.Option(click_type=console.Between(0.01, 3660.0), help="How long it is good.")
+    ] = 365.0,
     home: Home = Path(),
 ) -> None:
     """A new token for an account, printed once and alone on its line; its earlier tokens and sessions end.
@@ -302,7 +308,7 @@ def audit_verify(home: Home = Path()) -> None:
 @audit_app.command("show")
 def audit_show(
     home: Home = Path(),
-    after: Annotated[int, typer.Option(help="Only lines with a higher number.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Only lines with a higher number.")] = 0,
 ) -> None:
     """The audit log, oldest first."""
     client = Operator(home).client()

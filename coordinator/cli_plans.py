@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from coordinator.operator import PATIENCE_S, Operator
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.plan_checks import refused_line
+from shared.console import terminal
 from shared.domain.strict import read_toml, to_plain
 
 app = typer.Typer(no_args_is_help=True, help="Check, propose, list and withdraw plans.")
@@ -21,7 +21,7 @@ Home = Annotated[
     typer.Option("--home", envvar="COMMONLENS_COORDINATOR_HOME", help="The coordinator's folder."),
 ]
 PlanFile = Annotated[Path, typer.Argument(help="A plan.toml.")]
-out = Console()
+out = terminal()
 
 
 @app.command()

@@ -45,6 +45,7 @@ def serve(home: Path) -> None:
     config = read_config(home)
     renew_server_certificate(home, config.server_names, SystemClock(), only_if_due=True)
     preflight(home)
+    AuthorityFiles(home).trust_envelope()  # nobody could join or pull without it
     listener = _bound(config.host, config.port)
     coordinator = build_coordinator(home, config)
     tame_flower_log()

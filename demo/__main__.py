@@ -21,6 +21,7 @@ from rich.text import Text
 from demo import stages
 from demo.processes import CommandFailed, Processes
 from demo.report import folder_note, print_report, write_report
+from shared.console import terminal
 
 Stage = tuple[str, Callable[[stages.Consortium, stages.Tell], None], float]
 BEFORE: tuple[Stage, ...] = (
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         "folder", nargs="?", type=Path, default=Path("demo-out"), help="where it leaves all it made"
     )
     root: Path = parser.parse_args(arguments).folder.absolute()
-    console = Console()
+    console = terminal()
     if not emptied(root):
         console.print(
             f"{root} holds something that no demo made. Nothing was deleted or started. Name another folder, "
@@ -68,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         _walk(demo, console)
         report = write_report(demo)
     except CommandFailed as error:
-        console.print(f"[bold red]A command failed:[/] {error}", markup=True)
+        console.print("A command failed:", style="bold red", end=" ")
+        console.print(error)
         return 1
     finally:
         demo.processes.close()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from participant import cli_heads, cli_peers, cli_redteam
 from participant.allocator import start_again_with_settings
 from participant.home import Home
 from shared import console
+from shared.domain.consortium import MOST_DECLARED
 
 if TYPE_CHECKING:
     from participant.records.dataset import DataSet
@@ -31,7 +31,7 @@ app.command("redteam")(cli_redteam.redteam)
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="COMMONLENS_HOME", help="This member's folder.")]
 Digest = Annotated[str, typer.Argument(help="The plan's digest.")]
-out = Console()
+out = console.terminal()
 
 
 def main() -> None:
@@ -47,6 +47,7 @@ def join(
         int | None,
         typer.Option(
             min=0,
+            max=MOST_DECLARED,
             help="About how many records you will train with; rounded to two digits. 0 to use only. "
             "Left out: asked for.",
         ),
@@ -65,7 +66,7 @@ def join(
     if declared_size is None:
         declared_size = typer.prompt(
             "About how many records will you train with (0 to use releases only; members see it, rounded)",
-            type=click.IntRange(min=0),
+            type=click.IntRange(0, MOST_DECLARED),
         )
     secret = typer.prompt("Invitation secret", hide_input=True) if asks else sys.stdin.readline()
     join_consortium(
@@ -74,7 +75,7 @@ def join(
         ca_fingerprint,
         secret,
         declared_size,
-        lambda phase, found: out.print(f"✓ {phase}: {found}"),
+        lambda phase, found: out.print(f"✓ {phase}: {console.plain(found)}"),
     )
 
 

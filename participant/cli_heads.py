@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from participant.home import Home
+from shared.console import terminal
 
 app = typer.Typer(no_args_is_help=True, help="Private linear heads on released extractors; they stay here.")
 HomeOption = Annotated[Path, typer.Option("--home", envvar="COMMONLENS_HOME", help="This member's folder.")]
-out = Console()
+out = terminal()
 
 
 @app.command()

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from participant.home import Home
+from shared.console import terminal
 from shared.domain.errors import ExceedsClaim, NotFound
 
 if TYPE_CHECKING:
     from participant.consents import AgreedPlan
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="COMMONLENS_HOME", help="This member's folder.")]
-out_console = Console()
+out_console = terminal()
 
 
 def redteam(

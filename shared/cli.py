@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
@@ -16,7 +15,7 @@ from rich.text import Text
 from shared.cli_evaluate import add_evaluate_commands
 from shared.cli_library import add_library_commands
 from shared.cli_verified import AllowExpired, Root, say_if_unpinned, verified
-from shared.console import one_line, plain, run
+from shared.console import one_line, plain, run, terminal
 from shared.domain.clock import SystemClock
 from shared.domain.errors import Invalid
 from shared.release.promise import alone_text, epsilon_text
@@ -111,13 +110,13 @@ def pull(
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
-        console=Console(stderr=True),
+        console=terminal(stderr=True),
         transient=True,
     ) as bar:
         pulled = hub_client.pull(store, name, to, check, clock, _shown_on(bar), token)
     _show_proofs(pulled.verified)
     here = "was here already and still holds" if pulled.downloaded_bytes == 0 else "is now"
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(highlight=False, soft_wrap=True)
     console.print(Text(f"{pulled.entry.id} {here} in {pulled.folder}. Root: {store.state.pinned_root}"))
     if pulled.resumed_bytes:
         console.print(
@@ -193,13 +192,13 @@ def _explain(release: VerifiedExtractor, *, every_round: bool, as_json: bool) ->
     if as_json:
         typer.echo(json.dumps(facts.as_plain(), ensure_ascii=False, allow_nan=False, indent=2))
         return
-    print_explanation(facts, Console(highlight=False), every_round=every_round)
+    print_explanation(facts, terminal(highlight=False), every_round=every_round)
 
 
 def _show_proofs(release: VerifiedExtractor) -> None:
     from shared.verification import VerifiedRelease
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(highlight=False, soft_wrap=True)
     for proof in release.proofs:
         line = Text("✓ ", style="green")
         line.append(proof.name, style="bold default")

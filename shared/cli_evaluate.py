@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from shared.cli_verified import AllowExpired, Root, say_if_unpinned, verified
-from shared.console import one_line
+from shared.console import one_line, terminal
 from shared.domain.errors import Invalid, InvalidWeights, ProofFailed
 from shared.domain.strict import to_plain
 
@@ -49,7 +48,7 @@ def diff(
     if as_json:
         typer.echo(json.dumps(to_plain(found), ensure_ascii=False, allow_nan=False, indent=2))
         return
-    print_difference(found, Console(highlight=False))
+    print_difference(found, terminal(highlight=False))
 
 
 def reproduce(
@@ -86,7 +85,7 @@ class _Lines:
     """Prints a claim a line as it is judged, under the name of its part."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = terminal(highlight=False, soft_wrap=True)
         self._part = ""
 
     def __call__(self, claim: Claim) -> Claim:
@@ -127,7 +126,7 @@ def _conclude(release: VerifiedExtractor, claims: list[Claim]) -> None:
             f"{len(judged)} claims of {name} were measured again, {len(wrong)} {does} not hold: {named}{more}. "
             "Nothing was changed. Do not rely on it; ask whoever published it."
         )
-    Console(highlight=False, soft_wrap=True).print(
+    terminal(highlight=False, soft_wrap=True).print(
         Text(f"\nAll {len(judged)} claims of {name} that can be judged here hold.")
     )
 

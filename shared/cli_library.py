@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from shared.console import one_line, plain
+from shared.console import one_line, plain, terminal
 from shared.domain.clock import SystemClock
 from shared.domain.errors import Invalid
 from shared.domain.files import write_atomically
@@ -96,7 +96,7 @@ def show(
 
     with _library(url, ca_fingerprint, to, token) as library:
         facts = facts_of(library, library.find(name))
-        console = Console(highlight=False)
+        console = terminal(highlight=False)
         console.print(_Drawn(body_of(facts.card)))
         console.print()
         for line in _line_of_releases(library, facts):
@@ -152,7 +152,7 @@ def _library(url: str, fingerprint: str | None, to: Path, token: str | None) -> 
 
 
 def _list(every: list[Facts], nothing: str) -> None:
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     if not every:
         console.print(nothing)
         return
@@ -217,7 +217,7 @@ def _compare(every: list[Facts]) -> None:
         for k, probe in enumerate(known[0].tells):
             cells = ("–" if p is None else f"{100 * p.tells[k].accuracy:.0f} %" for p in profiles)
             table.add_row(f"tells {probe.question} (chance {100 * probe.chance:.0f} %)", *cells)
-    Console(highlight=False).print(table)
+    terminal(highlight=False).print(table)
     typer.echo(
         "Moves: 0 is not at all, 1 as far as to another photograph. Tells: of a linear probe's answers."
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from shared.console import terminal
 from shared.domain.clock import SystemClock
 from shared.domain.errors import Invalid, InvalidWeights, ProofFailed
 
@@ -42,7 +42,7 @@ def verified(directory: Path, root: str | None, allow_expired: bool) -> Verified
 
 def say_if_unpinned(release: VerifiedExtractor, *, on_stderr: bool) -> None:
     """Under which root it was verified; without one, that the folder vouches only for itself."""
-    console = Console(stderr=on_stderr, highlight=False, soft_wrap=True)
+    console = terminal(stderr=on_stderr, highlight=False, soft_wrap=True)
     if release.pinned:
         console.print(Text(f"Verified: {release.manifest.release}, under the root that you gave."))
         return

@@ -7,18 +7,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import math
 import os
 import sys
 import traceback
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from shared.domain.errors import Broken, CommonlensError
+from shared.domain.errors import Broken, CommonlensError, OutOfSpace
 from shared.domain.printable import UNPRINTABLE
 
 DEBUG_VARIABLE: Final = "COMMONLENS_DEBUG"
@@ -66,9 +68,37 @@ def run_arguments(app: typer.Typer, arguments: list[str] | None) -> int:
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
 
+class Between(click.ParamType):
+    """A number of an option, from `low` to `high`: not one of click's own ranges lets NaN pass as one."""
+
+    name = "number"
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`value` as a float. Raises click's BadParameter."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not self._low <= number <= self._high:
+            self.fail(
+                f"{value!r} is not a number from {self._low:g} to {self._high:g}. Nothing was done.",
+                param,
+                ctx,
+            )
+        return number
+
+
+def terminal(**options: Any) -> Console:
+    """What commands print to. Names and paths that somebody chose are text there: never markup, never an emoji."""
+    return Console(markup=False, emoji=False, **options)
+
+
 def tell_error(error: Exception) -> int:
     """Write `error` on stderr and give its exit code. What nobody expected becomes Broken, without detail."""
-    known = error if isinstance(error, CommonlensError) else _broken(error)
+    known = error if isinstance(error, CommonlensError) else _no_space(error) or _broken(error)
     family = known.code.partition(".")[0]
     _tell(_TITLES.get(family, "Broken"), known.message, known.code)
     if isinstance(known, Broken) and os.environ.get(DEBUG_VARIABLE) == "1":
@@ -86,6 +116,15 @@ def one_line(text: str) -> str:
     return " ".join(plain(text).split())
 
 
+def _no_space(error: Exception) -> OutOfSpace | None:
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return OutOfSpace(
+        f"The disk that holds {error.filename or 'what this command prints or writes'} is full. What it was writing is "
+        "not whole. Free some space and run the command again."
+    )
+
+
 def _broken(error: Exception) -> Broken:
     what = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
@@ -96,7 +135,7 @@ def _broken(error: Exception) -> Broken:
 
 
 def _tell(title: str, message: str, code: str) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = terminal(stderr=True, highlight=False, soft_wrap=True)
     line = Text(f"{title}: ", style="bold red")
     line.append(plain(message), style="not bold default")
     if code:

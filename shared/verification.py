@@ -301,7 +301,10 @@ def _files(folder: Path, manifest: AnyManifest) -> tuple[None, str]:
 
 def _no_extra_file(folder: Path, expected: Collection[str]) -> None:
     folders = {str(PurePosixPath(name).parent) for name in expected} - {"."}
-    for place in ("", *sorted(folders)):
+    for place in (
+        "",
+        *sorted(name for name in folders if (folder / name).is_dir()),
+    ):  # a missing one: see _files
         with os.scandir(folder / place) as entries:
             for entry in entries:
                 name = f"{place}/{entry.name}" if place else entry.name

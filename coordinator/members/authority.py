@@ -167,12 +167,15 @@ def renew_server_certificate(
 def _still_good(files: AuthorityFiles, names: Sequence[str], clock: Clock) -> bool:
     if not files.server.exists() or not files.server_key.exists():
         return False
-    certificate = files.server.read_text(encoding="ascii")
-    return (
-        set(names_of(certificate)) == set(names)
-        and not needs_renewal(certificate, clock.now())
-        and belong_together(certificate, files.server_key.read_text(encoding="ascii"))
-    )
+    try:
+        certificate = files.server.read_text(encoding="ascii")
+        return (
+            set(names_of(certificate)) == set(names)
+            and not needs_renewal(certificate, clock.now())
+            and belong_together(certificate, files.server_key.read_text(encoding="ascii"))
+        )
+    except ValueError:  # neither is what it was
+        return False
 
 
 def _fill(folder: Path, consortium: str, names: Sequence[str], clock: Clock) -> dict[str, Any]:

@@ -169,5 +169,6 @@ def require_quorum(plan: Plan, record: RoundRecord, present: int, verb: str) -> 
     if present < plan.quorum:
         raise QuorumMissed(
             f"Round {record.number}: {present} of {len(plan.members)} members {verb}, the plan needs "
-            f"{plan.quorum}. Nothing was averaged. Start the round again, or lower the quorum in a new plan."
+            f"{plan.quorum}. Nothing was averaged. `run show` names who is missing and why: mend that, or lower the "
+            "quorum in a new plan."
         )

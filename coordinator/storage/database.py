@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
-from shared.domain.errors import InvalidConfig, OutOfSpace, Unreachable, VersionMismatch
+from shared.domain.errors import Invalid, InvalidConfig, OutOfSpace, Unreachable, VersionMismatch
 
 BUSY_TIMEOUT_MS = 15_000
 _READ_ONLY = "commonlens_read_only"
@@ -46,7 +46,8 @@ def open_database(url: str) -> sa.Engine:
 def migrate(engine: sa.Engine) -> None:
     """Run every migration that this database has not seen, in one transaction.
 
-    Raises VersionMismatch where a newer Commonlens has changed it already, Unreachable where nothing answers.
+    Raises VersionMismatch where a newer Commonlens has changed it already, Unreachable where nothing answers,
+    Invalid where the file is damaged.
     """
     config = alembic.config.Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
@@ -62,6 +63,10 @@ def migrate(engine: sa.Engine) -> None:
     except sa.exc.OperationalError as error:
         raise Unreachable(
             "The database did not answer. Nothing was changed. Check database_url and that the server runs."
+        ) from error
+    except sa.exc.DatabaseError as error:
+        raise Invalid(
+            f"The database is damaged: {error.orig}. Nothing was changed. Put back a whole copy from your backup."
         ) from error
 
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
+from shared.domain.errors import InvalidMessage
 from shared.domain.ids import MemberId
+
+MEMBER_NAME = r"^[\w .&'()+,-]+$"
+"""And 1 to 100 characters."""
+MOST_DECLARED = 10**12
+MOST_INVITATION_S = 30.0 * 86400
 
 
 class Role(enum.Enum):
@@ -103,3 +110,12 @@ def round_declared_size(count: int) -> int:
         return count
     scale = int(10 ** (len(str(count)) - 2))
     return ((count + scale // 2) // scale) * scale
+
+
+def check_member_name(name: str) -> None:
+    """Raise InvalidMessage, in words, for a name that no member can have."""
+    if not 1 <= len(name) <= 100 or not re.fullmatch(MEMBER_NAME, name):
+        raise InvalidMessage(
+            "A member's name has 1 to 100 letters, digits, spaces and the signs . & ' ( ) + , - _, and this is "
+            f"{name[:100]!r}. Nobody was invited. Choose another name."
+        )

@@ -104,7 +104,7 @@ def read_json(path: Path) -> Any:
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise Invalid(
-            f"{path.name} is not JSON: {error}. Nothing was read. Put back a whole copy."
+            f"{path.parent.name}/{path.name} is not JSON: {error}. Nothing was read. Put back a whole copy."
         ) from error
 
 

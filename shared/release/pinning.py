@@ -194,8 +194,8 @@ def check_status(response: httpx.Response, what: str) -> None:
         )
     if status == httpx.codes.UNAUTHORIZED:
         raise NotAllowed(
-            f"{what}: the coordinator does not take this token: it is not valid or its time is over. "
-            "Nothing was kept. Ask the operator for another."
+            f"{what}: the coordinator does not take this token: it is not valid, its time is over, or its owner is "
+            "suspended or revoked. Nothing was kept. Ask the operator."
         )
     if status == httpx.codes.FORBIDDEN:
         raise NotAllowed(

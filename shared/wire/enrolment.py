@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from shared.domain.consortium import MEMBER_NAME, MOST_DECLARED, MOST_INVITATION_S
 from shared.release.signing import SigningKey, verify_value
 
 LEAST_CLOCK_OFFSET_S = -5.0
@@ -20,7 +21,7 @@ PublicKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SignatureHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
 Secret = Annotated[str, StringConstraints(min_length=8, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
 Pem = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\w .&'()+,-]+$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=MEMBER_NAME)]
 ShortText = Annotated[str, StringConstraints(max_length=100, pattern=r"^[ -~]*$")]
 Version = Annotated[str, StringConstraints(max_length=50, pattern=r"^[ -~]*$")]
 Moment = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
@@ -40,7 +41,7 @@ class EnrolmentRequest(Body):
     node_public_key_pem: Pem
     device: ShortText
     software_version: Version
-    declared_size: Annotated[int, Field(ge=0, le=10**12, strict=True)]
+    declared_size: Annotated[int, Field(ge=0, le=MOST_DECLARED, strict=True)]
     proof: SignatureHex
 
     def signed_part(self) -> dict[str, Any]:
@@ -130,7 +131,7 @@ class InvitationRequest(Body):
 
     member_name: Name
     purpose: Literal["contribute", "use"] = "contribute"
-    lifetime_s: Annotated[float, Field(gt=0, le=30 * 86400, strict=True)] | None = None
+    lifetime_s: Annotated[float, Field(gt=0, le=MOST_INVITATION_S, strict=True)] | None = None
     needs_approval: Annotated[bool, Field(strict=True)] = False
 
 

@@ -101,6 +101,7 @@ def propose(admin: Person) -> str:
         "training.learning_rate": 0.5,
         "training.head_learning_rate": 0.5,
         "privacy.target_epsilon": 4,
+        "privacy.evaluation_noise_multiplier": 4,
         "privacy.sampling_rate": 0.3,
     }.items():
         admin.page.fill(f'input[name="{field}"]', str(value))

@@ -292,7 +292,7 @@ def test_registry_that_is_not_public_asks_for_a_token_or_for_another(hub: PullHu
     with pytest.raises(NotAllowed, match=r"without a token, and none was sent.+COMMONLENS_TOKEN"):
         hub.pull()
     hub.lie("releases", 401)
-    with pytest.raises(NotAllowed, match=r"does not take this token.+Ask the operator for another"):
+    with pytest.raises(NotAllowed, match=r"does not take this token.+suspended or revoked.+Ask the operator"):
         hub.pull(token="clt_over")
 
 

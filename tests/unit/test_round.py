@@ -67,7 +67,7 @@ def test_below_the_quorum_nothing_is_averaged(sim: ConsortiumSimulator) -> None:
         sim.one_round(plan)
     assert caught.value.message == (
         "Round 1: 2 of 3 members contributed by the deadline, the plan needs 3. Nothing was averaged. "
-        "Start the round again, or lower the quorum in a new plan."
+        "`run show` names who is missing and why: mend that, or lower the quorum in a new plan."
     )
     assert len(sim.record.contributions) == 2
 
