@@ -25,7 +25,10 @@ def pull(
     """Pull a release into releases/ and verify it under the root key pinned when joining."""
     from participant.releases import pull_release
 
-    verified = pull_release(Home(home), release)
+    pulled = pull_release(Home(home), release)
+    verified = pulled.verified
+    if pulled.warning:
+        typer.echo(f"! {pulled.warning}", err=True)
     typer.echo(f"{verified.manifest.release}: {len(verified.proofs)} proofs hold, {verified.manifest_digest}")
 
 

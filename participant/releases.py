@@ -15,12 +15,14 @@ from shared.privacy.ledger import Ledger
 from shared.release import limits
 from shared.release.certificate import group_events, spends
 from shared.release.envelope import read_document
-from shared.release.hub_client import Progress, connect, pull
+from shared.release.hub_client import Progress, Pulled, connect, pull
 from shared.release.manifest import parse_manifest
 from shared.verification import VerifiedExtractor, VerifiedRelease, verify_extractor
 
 
-def pull_release(home: Home, wanted: str | None, progress: Progress = lambda *_: None) -> VerifiedExtractor:
+def pull_release(
+    home: Home, wanted: str | None, progress: Progress = lambda *_: None
+) -> Pulled[VerifiedExtractor]:
     """Bring a release into releases/<id>/, verified under the root key that this member pinned when it joined."""
     link = read_link(home.root)
     clock = SystemClock()
@@ -36,7 +38,7 @@ def pull_release(home: Home, wanted: str | None, progress: Progress = lambda *_:
     )
     crash_point("14")
     _check(home, pulled.verified)
-    return pulled.verified
+    return pulled
 
 
 def check_against_ledger(home: Home, release: VerifiedRelease) -> None:
@@ -80,7 +82,7 @@ def open_release(home: Home, name: str) -> VerifiedExtractor:
     """
     folder = home.releases / name
     if not folder.is_dir():
-        return pull_release(home, name)
+        return pull_release(home, name).verified
     # It was verified here while its trust document was in date, so a later expiry takes nothing from it.
     root = read_link(home.root).root_public_key
     release = verify_extractor(folder, pinned_root=root, clock=SystemClock(), allow_expired=True)

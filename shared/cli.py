@@ -118,6 +118,8 @@ def pull(
     here = "was here already and still holds" if pulled.downloaded_bytes == 0 else "is now"
     console = terminal(highlight=False, soft_wrap=True)
     console.print(Text(f"{pulled.entry.id} {here} in {pulled.folder}. Root: {store.state.pinned_root}"))
+    if pulled.warning:
+        terminal(stderr=True, soft_wrap=True).print(Text(f"! {pulled.warning}", style="bold"))
     if pulled.resumed_bytes:
         console.print(
             Text(

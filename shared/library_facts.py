@@ -128,8 +128,20 @@ def newest(library: Library) -> list[Facts]:
     return [facts_of(library, entry) for entry in found if entry is not None]
 
 
+_WORD = re.compile(r"\w+")
+_ALIKE = ("Size and speed", "Energy", "Check it, use it", "Made again", "For other programs")
+"""Headings of a card under which an extractor says what the others say, too."""
+
+
+def _words_of(facts: Facts) -> set[str]:
+    first, *sections = re.split(r"^## ", facts.card, flags=re.MULTILINE)
+    own = [section for section in sections if not section.startswith(_ALIKE)]
+    return set(_WORD.findall(" ".join((facts.kind, first, *own)).casefold()))
+
+
 def matching(every: Iterable[Facts], words: Iterable[str]) -> list[Facts]:
-    """Those whose name, kind or card has every one of `words`, whatever their capitals.
+    """Those whose name has every one of `words` as a part, or whose kind or card has it as a word, whatever their
+    capitals. What every card says alike, of seconds, joules and checks, is not looked at.
 
     Where words are questions of the lens profile, such as texture, those that answer them best come first: every card
     with a profile has the word, blind or not.
@@ -138,6 +150,7 @@ def matching(every: Iterable[Facts], words: Iterable[str]) -> list[Facts]:
     found = (
         facts
         for facts in every
-        if all(word in f"{facts.entry.id} {facts.kind} {facts.card}".casefold() for word in wanted)
+        for known in (_words_of(facts),)
+        if all(word in facts.entry.id.casefold() or set(_WORD.findall(word)) <= known for word in wanted)
     )
     return sorted(found, key=lambda facts: facts.tells(wanted), reverse=True)

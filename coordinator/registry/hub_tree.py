@@ -48,7 +48,7 @@ def last_commit(facts: Facts) -> Json:
 
 
 def file_line(name: str, file: ReleaseFile) -> Json:
-    """A file as Git LFS would keep it: clients then check its bytes by SHA-256, which the manifest has."""
+    """A file as Git LFS would keep it: clients name it by its SHA-256, which the manifest has."""
     sha256 = file.digest.removeprefix("sha256:")
     pointer = _pointer(file)
     return {

@@ -34,7 +34,7 @@ from shared.wire.problems import CONTENT_TYPE, to_problem
 log = logging.getLogger("commonlens.coordinator")
 _DISK_BLOCK_BYTES: Final = 512 * 1024
 """Over TLS, blocks of 64 KiB cost about twice the processor time; larger ones than this cost memory alone."""
-_RANGE: Final = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})\Z", re.IGNORECASE)
+_RANGE: Final = re.compile(r"bytes=([0-9]{0,40})-([0-9]{0,40})\Z", re.IGNORECASE)
 Part = tuple[int, int]
 """Bytes [first, end)."""
 
@@ -166,12 +166,19 @@ def download(
 ) -> Response:
     """The answer to `request` for a release's file; `promised` is None for what stands beside the promise.
 
-    A single range gives its bytes, unless If-Range names other ones; whatever else a Range header may hold is passed
-    over, as RFC 9110, section 14.2 allows. Raises StoreUnreachable, and Broken where the file is nowhere or is not of
-    the promised size.
+    Whoever has these very bytes already (If-None-Match) is told so with 304, and whoever asks for others (If-Match)
+    with 412. A single range gives its bytes, unless If-Range names other ones; whatever else a Range header may hold
+    is passed over, as RFC 9110, section 14.2 allows. Raises StoreUnreachable, and Broken where the file is nowhere or
+    is not of the promised size.
     """
     disk = _opened(path, promised)
     size_bytes, etag = _facts(disk, path, promised)
+    told = {"accept-ranges": "bytes", "etag": etag, **(headers or {})}
+    at_hand = _at_hand(request.headers, etag, told)
+    if at_hand is not None:
+        if disk is not None:
+            disk.close()
+        return at_hand
     whole = (0, size_bytes)
     part = _part(request.headers, size_bytes, etag)
     outside = part is not None and part[0] >= part[1]
@@ -179,7 +186,6 @@ def download(
         disk.close()
     if outside:
         return _outside(size_bytes)
-    told = {"accept-ranges": "bytes", "etag": etag, **(headers or {})}
     if part is not None:
         told["content-range"] = f"bytes {part[0]}-{part[1] - 1}/{size_bytes}"
     source: _Source | None = None
@@ -230,6 +236,16 @@ def _from_store(large: LargeFiles, path: Path, promised: ReleaseFile, part: Part
             f"The coordinator's store of large files does not answer, and {path.name} is there. Nothing was sent; "
             "smaller files are. Try again later."
         ) from error
+
+
+def _at_hand(headers: Headers, etag: str, told: Mapping[str, str]) -> Response | None:
+    """The answer where the file is not wanted: RFC 9110, section 13.2.2, of which a release's file has ETags alone."""
+    wanted, known = headers.get("if-match", "*"), headers.get("if-none-match", "")
+    if not {"*", etag} & {tag.strip() for tag in wanted.split(",")}:
+        return Response(status_code=412, headers=dict(told))
+    if {"*", etag} & {tag.strip().removeprefix("W/") for tag in known.split(",")}:
+        return Response(status_code=304, headers=dict(told))
+    return None
 
 
 def _part(headers: Headers, size_bytes: int, etag: str) -> Part | None:

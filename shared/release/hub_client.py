@@ -83,6 +83,8 @@ class Pulled(Generic[V]):
     """0 where it stood there already."""
     resumed_bytes: int = 0
     """What an earlier pull had brought that was cut, and that was not fetched again."""
+    warning: str = ""
+    """That it was withdrawn, and what to take in its place."""
 
 
 def connect(url: str, destination: Path, fingerprint: str | None, clock: Clock) -> TrustStore:
@@ -138,21 +140,25 @@ def pull(
     """Bring release `wanted` (an id such as `digits-3`, an extractor's name for its newest, `digits@stable` for a
     channel, or None where one extractor is there, or one that was trained) into `destination/<id>/`, verified.
 
-    `token` is for registries that are not public. Raises Unreachable, NotFound, OutOfSpace, NotAllowed (for a yanked
-    one too): called again it goes on where it was. Raises RolledBack, Invalid and NotTrusted leaves: nothing is gone on
-    with. Either way nothing new is visible in `destination`. Raises Conflict while another pull is at work there.
+    `token` is for registries that are not public. Raises Unreachable, NotFound, OutOfSpace, NotAllowed (where all of it
+    was withdrawn): called again it goes on where it was. Raises RolledBack, Invalid and NotTrusted leaves: nothing is
+    gone on with. Either way nothing new is visible in `destination`. Raises Conflict while another pull works there.
     """
     with verified_client(store.state.url, store.state.ca_pem, token) as client, _alone(destination):
         data = read_limited(client, "/api/v1/releases", limits.CATALOGUE_BYTES, "Catalogue")
         catalogue = store.accept_catalogue(parse_document(data, "catalogue"), clock)
         entry = choose(catalogue, wanted or _only_trained(client, catalogue))
-        _tidy(destination, catalogue)
-        folder, staging = destination / entry.id, _staging(destination, entry)
+        _tidy(destination, catalogue, entry)
+        folder, staging, warning = (
+            destination / entry.id,
+            _staging(destination, entry),
+            _warning(catalogue, entry),
+        )
         pinned_root = store.trust.root.fingerprint
         standing = _standing(folder, entry, store, verify)
         if standing is not None:
             shutil.rmtree(staging, ignore_errors=True)
-            return Pulled(folder, entry, standing, 0)
+            return Pulled(folder, entry, standing, 0, warning=warning)
         staging.mkdir(exist_ok=True)
         try:
             came, resumed = _download(client, entry, staging, progress)
@@ -168,7 +174,7 @@ def pull(
             shutil.rmtree(staging, ignore_errors=True)
             raise
         _show(staging, folder)
-        return Pulled(folder, entry, verified, came, resumed)
+        return Pulled(folder, entry, verified, came, resumed, warning)
 
 
 def _check_behind(entry: CatalogueEntry, verified: Proven, catalogue: Catalogue) -> None:
@@ -194,7 +200,10 @@ def _only_trained(client: httpx.Client, catalogue: Catalogue) -> str | None:
 
 
 def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
-    """The catalogue's line for `wanted`. Raises NotFound, or NotAllowed where all of it was withdrawn."""
+    """The catalogue's line for `wanted`: a withdrawn one by its own id only, for those who pinned it.
+
+    Raises NotFound, or NotAllowed where all of it was withdrawn.
+    """
     every = sorted({entry.extractor_name for entry in catalogue.releases})
     names = [name for name in every if catalogue.newest(name) is not None]
     if wanted is None:
@@ -205,7 +214,7 @@ def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
             )
         wanted = names[0]
     entry = catalogue.find(wanted)
-    if entry is not None and not entry.yanked:
+    if entry is not None and (not entry.yanked or wanted == entry.id):
         return entry
     name = wanted if entry is None else entry.extractor_name
     newest = catalogue.newest(name)
@@ -214,14 +223,28 @@ def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
             f"The catalogue has no release {wanted[:80]!r}; it offers {', '.join(names[:10]) or 'none yet'}. "
             f"Nothing was downloaded. {'Name one of them.' if names else 'Ask the consortium when there will be one.'}"
         )
+    withdrawn = "every release of " + name if entry is None else entry.id
     raise NotAllowed(
-        f"The consortium withdrew {'every release of ' + name if entry is None else entry.id}. Nothing was downloaded. "
-        + (
-            f"Take {newest.id}, its newest."
-            if newest
-            else f"It offers {', '.join(names[:10]) or 'nothing now'}."
-        )
+        f"The consortium withdrew {withdrawn}. Nothing was downloaded. {_in_its_place(catalogue, name)} Whoever relies "
+        "on a withdrawn one still gets it by its own id."
     )
+
+
+def _warning(catalogue: Catalogue, entry: CatalogueEntry) -> str:
+    if not entry.yanked:
+        return ""
+    return (
+        f"{entry.id} was withdrawn by the consortium, which says why on its page. It is still given to those who rely "
+        f"on it. {_in_its_place(catalogue, entry.extractor_name)}"
+    )
+
+
+def _in_its_place(catalogue: Catalogue, name: str) -> str:
+    newest = catalogue.newest(name)
+    if newest is not None:
+        return f"Take {newest.id}, its newest."
+    offered = sorted({e.extractor_name for e in catalogue.releases if catalogue.newest(e.extractor_name)})
+    return f"It offers {', '.join(offered[:10]) or 'nothing now'}."
 
 
 def _download(
@@ -300,9 +323,9 @@ def _staging(destination: Path, entry: CatalogueEntry) -> Path:
     return destination / STATE_FOLDER / f"{_STAGED}{entry.id}-{entry.manifest_digest[_DIGITS]}"
 
 
-def _tidy(destination: Path, catalogue: Catalogue) -> None:
-    """Remove what cut pulls left of releases that are not offered as they were."""
-    offered = {_staging(destination, entry) for entry in catalogue.releases if not entry.yanked}
+def _tidy(destination: Path, catalogue: Catalogue, wanted: CatalogueEntry) -> None:
+    """Remove what cut pulls left of releases that are not offered as they were, and not wanted now."""
+    offered = {_staging(destination, e) for e in catalogue.releases if not e.yanked or e == wanted}
     for left in (destination / STATE_FOLDER).glob(f"{_STAGED}*"):
         if left not in offered:
             shutil.rmtree(left, ignore_errors=True)

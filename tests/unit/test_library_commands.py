@@ -75,6 +75,11 @@ def test_search_wants_all_words_whatever_their_capitals(ask) -> None:
     assert "No extractor has all these words" in ask("search", "which", "spectrogram")[1]
 
 
+@pytest.mark.parametrize("word", ["hich", "joules", "verify"])
+def test_search_looks_for_words_and_not_in_what_every_card_says(ask, word: str) -> None:
+    assert "No extractor has all these words" in ask("search", word)[1]
+
+
 @pytest.mark.parametrize(("question", "first"), [("colour", "colours-1"), ("layout", "thumbnails-1")])
 def test_a_search_for_what_profiles_ask_begins_with_who_answers_it(ask, question: str, first: str) -> None:
     _, out = ask("search", question.capitalize())

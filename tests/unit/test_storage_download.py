@@ -99,7 +99,7 @@ def test_a_range_gives_exactly_its_bytes(path: Path, asked: str, first: int, end
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=0-1,3-4", "bytes=-", "lines=0-4", "bytes=a-", "bytes=" + "9" * 40 + "-"]
+    "asked", ["bytes=0-1,3-4", "bytes=-", "lines=0-4", "bytes=a-", "bytes=" + "9" * 41 + "-"]
 )
 def test_what_is_no_single_range_gives_the_whole_file(path: Path, asked: str) -> None:
     scope = scope_of(range=asked)
@@ -107,12 +107,29 @@ def test_what_is_no_single_range_gives_the_whole_file(path: Path, asked: str) ->
     assert (status, got) == (200, path.read_bytes()) and "content-range" not in headers
 
 
-@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", "bytes=5-3", "bytes=-0"])
+@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", "bytes=5-3", "bytes=-0", "bytes=" + "9" * 40 + "-"])
 def test_a_range_outside_of_the_file_is_refused_with_the_files_size(path: Path, asked: str) -> None:
     scope = scope_of(range=asked)
     status, headers, _ = play(answer(path, scope, promise(path), []), scope)
     assert (status, headers["content-range"]) == (416, f"bytes */{SIZE}")
     assert headers["content-type"] == "application/problem+json"
+
+
+def test_whoever_has_the_bytes_is_told_so_and_whoever_wants_others_too(path: Path) -> None:
+    etag = f'"{promise(path).digest.removeprefix("sha256:")}"'
+    other = '"' + "0" * 64 + '"'
+    for conditions, expected in (
+        ({"if_none_match": f"{other}, W/{etag}"}, 304),
+        ({"if_none_match": "*"}, 304),
+        ({"if_none_match": other}, 200),
+        ({"if_match": other}, 412),
+        ({"if_match": f"{other}, {etag}"}, 200),
+        ({"if_match": f"W/{etag}"}, 412),
+    ):
+        scope = scope_of(**conditions)
+        status, headers, got = play(answer(path, scope, promise(path), []), scope)
+        assert (status, headers["etag"]) == (expected, etag)
+        assert got == (path.read_bytes() if expected == 200 else b"")
 
 
 def test_a_part_of_other_bytes_is_never_joined_to_these(path: Path) -> None:
