@@ -32,6 +32,7 @@ Sections = Mapping[str, str]
 LIBRARY = "commonlens"
 PIPELINES = {RecordKind.IMAGE: "image-feature-extraction", RecordKind.TEXT: "feature-extraction"}
 """What hubs call the use of an extractor of each kind."""
+_MOST_CLASSES = 24
 _KIND_WORDS = {RecordKind.IMAGE: "pictures", RecordKind.TEXT: "short texts"}
 
 
@@ -199,11 +200,19 @@ def _rounds(plan: Plan, certificate: Certificate) -> str:
 
 
 def _head(plan: Plan) -> str:
-    """Which head the extractor was trained under; no release holds one."""
+    """What the extractor was trained to tell apart, and under which head; no release holds one."""
     if plan.shared_head is None:
-        return "Each member trained under a head of its own over its own classes, which stayed there."
-    classes = len(plan.shared_head.classes)
-    return f"All members trained under one head over {classes} classes, which the plan lists and nobody released."
+        return "Each member trained it to tell its own classes apart, under a head of its own; both stayed there."
+    classes = plan.shared_head.classes
+    named = ", ".join(map(_escape, classes[:_MOST_CLASSES]))
+    more = (
+        f" and {len(classes) - _MOST_CLASSES} more, which the plan lists"
+        if len(classes) > _MOST_CLASSES
+        else ""
+    )
+    return (
+        f"Trained to tell {len(classes)} classes apart: {named}{more}; under one head, which nobody released."
+    )
 
 
 def _changes(about: About) -> str:

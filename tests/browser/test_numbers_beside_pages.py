@@ -42,7 +42,7 @@ def test_accuracy_at_this_epsilon_is_a_band_where_several_runs_had_it(full: Full
     assert "lie between" not in words(full.browser("Ada").get(page))
     _measured(runs, full.plan, Validation(60.0, 40.0, 5.0))
     found = words(full.browser("Ada").get(page))
-    assert "at target ε 8 . The 2 runs at it lie between 0.564 and 0.738, each with its ±." in found
+    assert "at target ε 8 . The 2 runs at it lie between 56.4 % and 73.8 %, each with its ±." in found
 
 
 def test_scale_of_epsilon_is_the_formula_that_stands_above_it(full: FullBoard) -> None:

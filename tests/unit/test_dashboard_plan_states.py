@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.audit.log import about
+from coordinator.audit.log import entries
 from coordinator.runs.service import RunService
 from coordinator.storage.database import reading
 from shared.domain.consortium import Purpose
@@ -115,7 +115,7 @@ def test_plan_is_withdrawn_once_its_extractors_name_is_typed(board: PlanBoard) -
         assert gone not in page.text
     assert "plan withdrawn; consented" in words(page)
     with reading(board.room.engine) as connection:
-        (line,) = [e for e in about(connection, str(board.plan.digest)) if e.action == "plan.withdraw"]
+        (line,) = [e for e in entries(connection) if e.action == "plan.withdraw"]
     assert line.actor == "account:Ada"
 
 

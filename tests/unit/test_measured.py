@@ -101,11 +101,11 @@ def measured_words(found: list[Measured], epsilon: float) -> str:
 
 def test_page_says_what_a_plan_between_two_measured_ones_may_reach() -> None:
     found = [of(1.0), of(4.0)]
-    assert "Between the two, this plan is expected at <strong>0.400 to 0.600" in measured_words(found, 2.0)
+    assert "Between the two, this plan is expected at <strong>40.0 % to 60.0 %" in measured_words(found, 2.0)
     assert "No run above it bounds this plan's." in measured_words(found, 8.0)
     assert "No run below it bounds this plan's." in measured_words(found, 0.5)
     assert "expected at" not in measured_words(found, 4.0)
-    assert "The 2 runs at it lie between 0.400 and 0.600" in measured_words([of(4.0), of(4.0, "b")], 4.0)
+    assert "The 2 runs at it lie between 40.0 % and 60.0 %" in measured_words([of(4.0), of(4.0, "b")], 4.0)
 
 
 def test_table_shows_the_nearest_and_says_of_how_many() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.audit.log import about
+from coordinator.audit.search import of_member
 from coordinator.members.invitations import InvitationLine
 from coordinator.members.status import PresenceWatch
 from coordinator.storage.database import reading
@@ -52,7 +52,7 @@ def test_approved_member_is_let_in_with_the_token_it_has(desk: Desk) -> None:
     assert set(desk.nodes.allowed) == {reply.member_id}
     assert desk.client(reply.token).get("/roll").status_code == 200
     with reading(desk.room.engine) as connection:
-        lines = about(connection, reply.member_id)
+        lines = of_member(connection, reply.member_id, 100)
     assert [(line.action, line.actor) for line in lines] == [
         ("member.approved", "account:the admin"),
         ("member.enrolled", f"member:{reply.member_id}"),

@@ -9,13 +9,15 @@ import pytest
 
 from coordinator.dashboard.waiting import waited
 from coordinator.dashboard.words import odds
+from coordinator.runs.epsilon_book import BOOK
+from coordinator.runs.round import RoundRecord
 from coordinator.runs.service import RunService
 from coordinator.storage import tables
 from coordinator.storage.database import writing
 from shared.domain.clock import to_text
 from shared.domain.consortium import BudgetLeft, Purpose
 from shared.domain.plan import PlanMember
-from shared.domain.run import RunState
+from shared.domain.run import RoundState, RunState
 from tests.dashboard_kit import Board, Browser, board, words
 from tests.desk import enrolment
 from tests.plans import small_plan
@@ -168,7 +170,12 @@ def test_second_running_run_waits_for_the_one_that_is_driven(board: Board) -> No
 def test_epsilon_on_the_overview_stands_beside_its_odds(board: Board) -> None:
     north = board.member.member_id
     digest = propose(board, "x0", 1, north)
-    run = services(board).store.create_run(digest, "operator")
+    store = services(board).store
+    run = store.create_run(digest, "operator")
+    assert "Nothing is charged yet" in words(board.browser("Ada").get("/"))
+    store.move_round(run.id, 1, store.open_round(run.id, RoundRecord(1, (north,), {})), RoundState.ASKED)
+    board.browser("Ada").get("/")
+    BOOK.wait()
     page = words(board.browser("Ada").get("/"))
     assert "a guess right at most" in page and run.id in board.browser("Ada").get("/").text
     assert "whoever guesses, from an even bet, whether one record was in the data" in page

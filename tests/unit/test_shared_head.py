@@ -73,9 +73,7 @@ def test_run_with_a_shared_head_ends_in_a_release_of_the_extractor_alone_that_ve
         weights[:extractor],
     )
     said = (folder / CARD_FILE).read_text("utf-8")
-    assert (
-        "All members trained under one head over 4 classes, which the plan lists and nobody released." in said
-    )
+    assert f"Trained to tell 4 classes apart: {', '.join(plan.shared_head.classes)}; under one head" in said
 
 
 def trained(release) -> list:
@@ -129,7 +127,7 @@ def test_head_starts_at_zero_and_is_moved_by_its_own_learning_rate(
     sim.consent(plan)
     _, moved = sim.one_round(plan)
     extractor, head = np.split(moved.weights - start, [plan.extractor_coordinates])
-    assert 0.45 < head.std() / extractor.std() < 0.55
+    assert 0.42 < head.std() / extractor.std() < 0.58  # 0.5, by 1600 and 800 numbers: five standard errors
 
 
 def test_class_that_the_plan_does_not_list_is_refused_at_consent_and_nothing_is_signed(
