@@ -92,6 +92,8 @@ class PublishRequest:
     validation: NoisedAccuracy | None = None
     predecessor: Predecessor | None = None
     """What the plan's starting release cost; None where it starts from none."""
+    starting_seed: int | None = None
+    """As in About."""
 
     @property
     def extractor_name(self) -> str:
@@ -165,6 +167,7 @@ def _build_trained(
         validation=request.validation,
         summary=summarise(certificate, plan.privacy.delta),
         software=software_version(),
+        starting_seed=request.starting_seed,
     )
     layout, origin = _write_weights(folder / WEIGHTS_FILE, request)
     sections = dict(export(folder, release))

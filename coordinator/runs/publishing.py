@@ -19,6 +19,7 @@ from coordinator.runs.driver import RunDriver
 from coordinator.runs.predecessors import Predecessors
 from coordinator.runs.publish_jobs import PublishJob, PublishJobs
 from coordinator.runs.store import RunRow, RunStore
+from coordinator.workers.kept_probes import KeptProbes
 from coordinator.workers.redteam import require_gate
 from shared.domain.clock import Clock
 from shared.domain.consortium import Member
@@ -216,13 +217,15 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
     rounds = cohort_rounds(rows)
     contributors = _contributors(plan, rounds, members)
     named = {contributor.member_id for contributor in contributors}
+    starting = store.starting_weights(run.plan_digest)
+    probe = KeptProbes(driver.starting_folder).about(starting)
     weights = driver.server_state(run, plan).released_weights[: plan.extractor_coordinates]
     return PublishRequest(
         plan=plan,
         run_id=run.id,
         checkpoint_digest=run.checkpoint_digest,
         weights_f32=weights.astype("<f4").tobytes(),
-        starting_weights=driver.starting_folder / store.starting_weights(run.plan_digest),
+        starting_weights=driver.starting_folder / starting,
         members=contributors,
         rounds=rounds,
         consents=tuple(
@@ -232,6 +235,7 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
         ),
         validation=last_validation(rows),
         predecessor=Predecessors(driver.starting_folder).of(plan),
+        starting_seed=None if probe is None else probe.seed,
     )
 
 

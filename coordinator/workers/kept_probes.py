@@ -33,7 +33,7 @@ class KeptProbes:
         if known is not None:
             return known
         question = _question(spec, seed, start)
-        found = probe_extractor(spec, seed, self._folder, start)
+        found = replace(probe_extractor(spec, seed, self._folder, start), seed=seed)
         write_json(self._folder / (question + _ENDING), to_plain(found))
         with self._lock:
             self._good.add(question)

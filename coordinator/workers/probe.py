@@ -9,7 +9,7 @@ from coordinator.workers.process import ask_worker
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.release import MANIFEST_FILE, WEIGHTS_FILE, AnyManifest, Manifest
-from shared.domain.strict import build, to_plain
+from shared.domain.strict import build, later, to_plain
 from shared.verification import verify_extractor
 
 WORKER = "coordinator.workers.probe_worker"
@@ -81,6 +81,8 @@ class Probe:
     """Estimate of one per-example gradient on this machine's CPU; members' machines differ."""
     head_inputs: int
     """Numbers of an embedding that a training head sees."""
+    seed: int | None = later(None)
+    """What the random ones of the starting weights were drawn from; None in an answer of before it was kept."""
 
 
 def probe_extractor(spec: ExtractorSpec, seed: int, folder: Path, start: Start | None = None) -> Probe:

@@ -12,6 +12,7 @@ from typing import Final
 from shared.domain.errors import Invalid
 from shared.domain.release import ABOUT_FILE, Certificate
 from shared.domain.run import RoundState
+from shared.domain.strict import later
 from shared.release.envelope import parse_document, read_signed
 from shared.release.licence import OWN_TERMS, Licence
 from shared.release.promise import alone_text, epsilon_text
@@ -63,6 +64,8 @@ class About:
     software: str = ""
     """The version of Commonlens that made the release; empty where there is no about.json."""
     format: str = ABOUT_FORMAT
+    starting_seed: int | None = later(None)
+    """What the random ones of the starting weights were drawn from; None where the coordinator does not know."""
 
 
 def notes_of(text: str) -> tuple[str, ...]:

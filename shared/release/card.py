@@ -269,10 +269,11 @@ def _limits(more: Iterable[str] = ()) -> str:
 
 def _made_again(plan: Plan, run_id: str, certificate: Certificate, about: About) -> str:
     """What everything follows from that is not noise or a record."""
+    seed = "" if about.starting_seed is None else f" (seed {about.starting_seed})"
     return f"""## Made again
 
 Everything that is not noise or a record follows from the plan, which stands beside this card: plan
-{_code(certificate.plan_digest)}, starting weights {_code(plan.starting_weights)}, run {_code(run_id)}, software
+{_code(certificate.plan_digest)}, starting weights {_code(plan.starting_weights)}{seed}, run {_code(run_id)}, software
 {_code(f"commonlens {about.software}")}. Noise and batches are drawn from each member's own cryptographic generator and
 kept by nobody, so the same weights cannot be made twice. {_MEASURES_AGAIN}
 """

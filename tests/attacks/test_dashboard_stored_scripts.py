@@ -108,7 +108,7 @@ def free_text(column: sa.Column[object]) -> bool:
 def _numbered(table: sa.Table, column: sa.Column[object]) -> sa.ColumnElement[str]:
     """EVIL, different in every row, as names are unique; short enough for the column where it has a length."""
     key = next(iter(table.primary_key.columns))
-    return sa.func.substr(sa.cast(key, sa.Text), -3, 3) + sa.literal(EVIL)
+    return sa.func.substr(sa.cast(key, sa.Text), -8, 8) + sa.literal(EVIL)
 
 
 def look(board: FullBoard, path: str, token: str, parts: int = 1) -> Answer:

@@ -10,6 +10,8 @@ import pytest
 from coordinator.workers.kept_probes import KeptProbes
 from coordinator.workers.probe import Probe
 from shared.domain.errors import InvalidConfig
+from shared.extractors.architectures import starting_weights
+from shared.extractors.files import write_weights
 from tests.plans import SPEC
 
 
@@ -30,8 +32,15 @@ def test_second_answer_needs_no_worker_and_survives_a_restart(
 ) -> None:
     found = asked_without_a_worker(folder, monkeypatch)
     assert (folder / found.file_name).is_file() and found.seconds_per_record > 0.0
-    assert KeptProbes(folder).about(found.file_name) == found
+    assert KeptProbes(folder).about(found.file_name) == found and found.seed == 1
     assert KeptProbes(folder).about("other.safetensors") is None
+
+
+def test_weights_can_be_drawn_again_from_the_seed_that_is_kept(folder: Path, tmp_path: Path) -> None:
+    (known,) = (KeptProbes(folder).about(path.name) for path in folder.glob("*.safetensors"))
+    assert known is not None and known.seed is not None
+    tensors, layout = starting_weights(SPEC, seed=known.seed)
+    assert write_weights(tmp_path / "again", tensors, SPEC, layout) == known.starting_weights
 
 
 def test_another_seed_is_another_question(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

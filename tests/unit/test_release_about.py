@@ -55,7 +55,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     kit = make_secure_kit(tmp_path_factory.mktemp("about"))
     own = Licence("other", "northern-terms-1.0", "https://lens.example/terms")
     kit.publish("one", notes=notes_of("\n".join(EVIL)), licence=own, validation=VALIDATION)
-    kit.publish("two", notes=("Ten more rounds.",), licence=Licence("Apache-2.0"))
+    kit.publish("two", notes=("Ten more rounds.",), licence=Licence("Apache-2.0"), starting_seed=7)
     kit.publish("three")
     return kit
 
@@ -251,3 +251,12 @@ def test_one_shared_head_is_named_so(published: Kit, tmp_path: Path) -> None:
     kit.publish("four", validation=VALIDATION)
     assert "the shared training head was right about" in card(kit, 4)
     assert json.loads((kit.folder(4) / "about.json").read_text())["validation"]["round_number"] == 4
+
+
+def test_card_names_the_seed_of_the_starting_weights_where_it_is_known(published: Kit) -> None:
+    start = published.plan.starting_weights
+    for number, said in ((1, f"`{start}`, run"), (2, f"`{start}` (seed 7), run")):
+        assert said in (published.folder(number) / "README.md").read_text("utf-8")
+        about = json.loads((published.folder(number) / "about.json").read_text())
+        assert about.get("starting_seed") == (7 if number == 2 else None)
+        assert ("starting_seed" in about) == (number == 2)
