@@ -21,7 +21,7 @@ PYTEST_ARGS ?=
 COVERAGE ?=
 LEAST_COVERAGE := 90
 DEMO_ARGS ?=
-JOBS ?= 4
+JOBS ?= 3
 SOURCES := shared coordinator participant demo tools tests
 # The suite waits for the disk thousands of times, since what it tests is careful: in memory, where there is room.
 MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 { print "/dev/shm" }')
