@@ -130,6 +130,7 @@ def test_round_closes_without_a_member_that_died_for_good_after_it_contributed(
     digest = shapes.propose(1, quorum=3, deadline_s=SHORT_S)
     dead.node.end(signal.SIGKILL)
     dead.node.start(crash_at(shapes, "a", "10.2"))  # its contribution is in the sum, its shares are asked for
+    wait_for("the node is here again", lambda: "connected" in dead.node.said().rpartition("node starts")[2])
     run = shapes.start_run(digest)
     dead.node.wait_killed()  # nobody starts it again
     shown = shapes.wait_run(run)
