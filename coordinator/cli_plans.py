@@ -73,7 +73,7 @@ def _print_check(checked: dict[str, Any]) -> None:
     plan = checked["plan"]
     terms = plan["privacy"]
     for note in checked["notes"]:
-        out.print(f"Note: {note}", markup=False)
+        out.print(f"Note: {note}")
     out.print(_cost_table(checked))
     out.print(
         f"Noise multiplier {terms['noise_multiplier']:g} at clip {terms['clip_norm_l2']:g}; quorum "
@@ -85,7 +85,6 @@ def _print_check(checked: dict[str, Any]) -> None:
         out.print(
             f"One training head for all members: {len(head['classes'])} classes over {head['inputs']} numbers of the "
             "embedding, summed with the extractor and not released. Its label names become public in this plan.",
-            markup=False,
         )
     noise = checked["noise"]
     out.print(
@@ -99,7 +98,6 @@ def _print_check(checked: dict[str, Any]) -> None:
         out.print(
             f"It starts from {start['release']}. With what that cost its members, the certificate of this plan's "
             f"release will state up to ε {_shown(start['epsilon'])}, ε alone {_shown(start['epsilon_alone'])}.",
-            markup=False,
         )
 
 

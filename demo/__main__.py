@@ -55,7 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(
             f"{root} holds something that no demo made. Nothing was deleted or started. Name another folder, "
             "python -m demo FOLDER, or remove this one yourself.",
-            markup=False,
         )
         return 2
     console.print(

@@ -26,7 +26,7 @@ CEILING = "8"
 
 Tell = Callable[[str], None]
 OnRound = Callable[[int, int, float, float], None]
-"""(round, rounds, ε spent so far)."""
+"""(round, rounds, ε spent so far, the same alone)."""
 
 
 @dataclass

@@ -139,6 +139,11 @@ def _words_of(facts: Facts) -> set[str]:
     return set(_WORD.findall(" ".join((facts.kind, first, *own)).casefold()))
 
 
+def _has_all(facts: Facts, words: Iterable[str]) -> bool:
+    name, known = facts.entry.id.casefold(), _words_of(facts)
+    return all(word in name or set(_WORD.findall(word)) <= known for word in words)
+
+
 def matching(every: Iterable[Facts], words: Iterable[str]) -> list[Facts]:
     """Those whose name has every one of `words` as a part, or whose kind or card has it as a word, whatever their
     capitals. What every card says alike, of seconds, joules and checks, is not looked at.
@@ -147,10 +152,5 @@ def matching(every: Iterable[Facts], words: Iterable[str]) -> list[Facts]:
     with a profile has the word, blind or not.
     """
     wanted = [word.casefold() for word in words]
-    found = (
-        facts
-        for facts in every
-        for known in (_words_of(facts),)
-        if all(word in facts.entry.id.casefold() or set(_WORD.findall(word)) <= known for word in wanted)
-    )
+    found = (facts for facts in every if _has_all(facts, wanted))
     return sorted(found, key=lambda facts: facts.tells(wanted), reverse=True)

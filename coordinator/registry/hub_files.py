@@ -11,7 +11,7 @@ from coordinator.registry.downloads import begins_download
 from coordinator.registry.hub_errors import COMMIT, REPO_NOT_FOUND, HubRefusal, HubRoute
 from coordinator.registry.hub_room import Hub, One, warnings
 from coordinator.registry.routes import may_read
-from coordinator.registry.storage_download import download, part_of
+from coordinator.registry.storage_download import download, part_asked
 from shared.domain.errors import InvalidMessage, NotFound
 
 router = APIRouter(route_class=HubRoute)
@@ -57,9 +57,8 @@ def resolve_without_space(hub: Hub, extractor: str, revision: str, file: str) ->
 
 def _check_range(headers: Headers, etag: str, size_bytes: int) -> None:
     """Raise HubRefusal for a range outside of the file, unless it is for other bytes than these (If-Range)."""
-    part = part_of(headers.get("range", ""), size_bytes)
-    outside = part is not None and part[0] >= part[1]
-    if outside and headers.get("if-range", etag) == etag:
+    part = part_asked(headers, size_bytes, etag)
+    if part is not None and part[0] >= part[1]:
         raise HubRefusal(
             InvalidMessage(
                 f"The file has {size_bytes} bytes and the range is not inside them. Nothing was sent."

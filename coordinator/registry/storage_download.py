@@ -174,18 +174,15 @@ def download(
     disk = _opened(path, promised)
     size_bytes, etag = _facts(disk, path, promised)
     told = {"accept-ranges": "bytes", "etag": etag, **(headers or {})}
-    at_hand = _at_hand(request.headers, etag, told)
-    if at_hand is not None:
-        if disk is not None:
-            disk.close()
-        return at_hand
     whole = (0, size_bytes)
-    part = _part(request.headers, size_bytes, etag)
-    outside = part is not None and part[0] >= part[1]
-    if disk is not None and (outside or request.method == "HEAD"):
+    part = part_asked(request.headers, size_bytes, etag)
+    instead = _not_wanted(request.headers, etag, told)
+    if instead is None and part is not None and part[0] >= part[1]:
+        instead = _outside(size_bytes)
+    if disk is not None and (instead is not None or request.method == "HEAD"):
         disk.close()
-    if outside:
-        return _outside(size_bytes)
+    if instead is not None:
+        return instead
     if part is not None:
         told["content-range"] = f"bytes {part[0]}-{part[1] - 1}/{size_bytes}"
     source: _Source | None = None
@@ -238,7 +235,7 @@ def _from_store(large: LargeFiles, path: Path, promised: ReleaseFile, part: Part
         ) from error
 
 
-def _at_hand(headers: Headers, etag: str, told: Mapping[str, str]) -> Response | None:
+def _not_wanted(headers: Headers, etag: str, told: Mapping[str, str]) -> Response | None:
     """The answer where the file is not wanted: RFC 9110, section 13.2.2, of which a release's file has ETags alone."""
     wanted, known = headers.get("if-match", "*"), headers.get("if-none-match", "")
     if not {"*", etag} & {tag.strip() for tag in wanted.split(",")}:
@@ -248,13 +245,13 @@ def _at_hand(headers: Headers, etag: str, told: Mapping[str, str]) -> Response |
     return None
 
 
-def _part(headers: Headers, size_bytes: int, etag: str) -> Part | None:
+def part_asked(headers: Headers, size_bytes: int, etag: str) -> Part | None:
     """What is asked for, which may lie outside of the file; None for the whole of it."""
-    part = part_of(headers.get("range", ""), size_bytes)
+    part = _part_of(headers.get("range", ""), size_bytes)
     return None if headers.get("if-range", etag) != etag else part
 
 
-def part_of(text: str, size_bytes: int) -> Part | None:
+def _part_of(text: str, size_bytes: int) -> Part | None:
     """What a Range header asks for: empty or turned round where that is outside of the file, None where it is no
     single range of bytes."""
     asked = _RANGE.match(text)

@@ -149,11 +149,8 @@ def pull(
         catalogue = store.accept_catalogue(parse_document(data, "catalogue"), clock)
         entry = choose(catalogue, wanted or _only_trained(client, catalogue))
         _tidy(destination, catalogue, entry)
-        folder, staging, warning = (
-            destination / entry.id,
-            _staging(destination, entry),
-            _warning(catalogue, entry),
-        )
+        folder, staging = destination / entry.id, _staging(destination, entry)
+        warning = _warning(catalogue, entry)
         pinned_root = store.trust.root.fingerprint
         standing = _standing(folder, entry, store, verify)
         if standing is not None:
@@ -204,8 +201,7 @@ def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
 
     Raises NotFound, or NotAllowed where all of it was withdrawn.
     """
-    every = sorted({entry.extractor_name for entry in catalogue.releases})
-    names = [name for name in every if catalogue.newest(name) is not None]
+    names = _offered(catalogue)
     if wanted is None:
         if len(names) != 1:
             raise NotFound(
@@ -218,7 +214,7 @@ def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
         return entry
     name = wanted if entry is None else entry.extractor_name
     newest = catalogue.newest(name)
-    if entry is None and (newest is not None or name not in every):
+    if entry is None and (newest is not None or name not in {e.extractor_name for e in catalogue.releases}):
         raise NotFound(
             f"The catalogue has no release {wanted[:80]!r}; it offers {', '.join(names[:10]) or 'none yet'}. "
             f"Nothing was downloaded. {'Name one of them.' if names else 'Ask the consortium when there will be one.'}"
@@ -243,8 +239,13 @@ def _in_its_place(catalogue: Catalogue, name: str) -> str:
     newest = catalogue.newest(name)
     if newest is not None:
         return f"Take {newest.id}, its newest."
-    offered = sorted({e.extractor_name for e in catalogue.releases if catalogue.newest(e.extractor_name)})
-    return f"It offers {', '.join(offered[:10]) or 'nothing now'}."
+    return f"It offers {', '.join(_offered(catalogue)[:10]) or 'nothing now'}."
+
+
+def _offered(catalogue: Catalogue) -> list[str]:
+    """Names of the extractors that are not withdrawn as a whole."""
+    every = sorted({entry.extractor_name for entry in catalogue.releases})
+    return [name for name in every if catalogue.newest(name) is not None]
 
 
 def _download(
