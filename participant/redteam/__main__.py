@@ -18,6 +18,7 @@ from shared.domain.strict import build
 
 def main(arguments: list[str] | None = None) -> int:
     """Run it and give the exit code. Findings go to stdout, one a line; what went wrong goes to stderr."""
+    console.look_for_cycles_seldom()
     parser = argparse.ArgumentParser(prog="python -m participant.redteam", description=__doc__)
     parser.add_argument("--plan", type=Path, required=True, help="the plan, canonical JSON")
     parser.add_argument("--weights", type=Path, help="its starting weights; left out: drawn from seed 0")

@@ -237,7 +237,9 @@ def _composed(groups: tuple[_Group, ...], grid: float) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _prefix(groups: tuple[_Group, ...], grid: float) -> Any:
-    result = _distributions().identity(value_discretization_interval=grid)
+    from shared.privacy.loss_distribution import nothing
+
+    result = nothing(grid)
     for group in groups:
         result = result.compose(_self_composed(group, grid))
     return result
@@ -250,21 +252,7 @@ def _self_composed(group: _Group, grid: float) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _one_step(noise_multiplier: float, sampling_rate: float, grid: float) -> Any:
-    """Loss distribution of one Poisson-subsampled Gaussian step; both directions of add-or-remove-one."""
-    from dp_accounting import NeighboringRelation
+    # Imported late: the library takes over a second, and most commands compute no ε.
+    from shared.privacy.loss_distribution import subsampled_gaussian
 
-    return _distributions().from_gaussian_mechanism(
-        standard_deviation=noise_multiplier,
-        pessimistic_estimate=True,
-        value_discretization_interval=grid,
-        use_connect_dots=True,
-        sampling_prob=sampling_rate,
-        neighboring_relation=NeighboringRelation.ADD_OR_REMOVE_ONE,
-    )
-
-
-def _distributions() -> Any:
-    """The library, imported late: it takes over a second, and most commands compute no ε."""
-    from dp_accounting.pld import privacy_loss_distribution
-
-    return privacy_loss_distribution
+    return subsampled_gaussian(noise_multiplier, sampling_rate, grid)
