@@ -53,7 +53,7 @@ def serve(home: Path) -> None:
         library: StandardLibrary = coordinator.control.state.library
         library.fill()
     files = AuthorityFiles(home)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             coordinator.asgi,
             ssl_certfile=str(files.server),
@@ -68,6 +68,14 @@ def serve(home: Path) -> None:
         server.run(sockets=[listener])
     if not server.started:
         sys.exit(3)  # the log says why
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            addresses = [f"{one.getsockname()[0]} port {one.getsockname()[1]}" for one in sockets or ()]
+            logging.getLogger(__name__).info("listening on %s", ", ".join(addresses))
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -215,7 +215,9 @@ def data_list(home: HomeOption = Path()) -> None:
     """All data sets of this member."""
     from participant.records.dataset import list_data_sets
 
-    for data_set in list_data_sets(home):
+    if not (data_sets := list_data_sets(home)):
+        typer.echo("There is no data set here yet. Add one: commonlens-participant data add --help", err=True)
+    for data_set in data_sets:
         typer.echo(
             f"{data_set.name}  {data_set.id}  {data_set.findings.records} {data_set.kind.value} records  "
             f"{data_set.unit.value}"

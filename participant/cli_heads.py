@@ -149,7 +149,9 @@ def list_all(home: HomeOption = Path()) -> None:
     """All heads of this member."""
     from participant.heads.store import list_heads, load_head
 
-    for name in list_heads(home):
+    if not (names := list_heads(home)):
+        typer.echo("There is no head here yet. Fit one: commonlens-participant head fit --help", err=True)
+    for name in names:
         head = load_head(home, name)
         typer.echo(f"{name}  {len(head.classes)} classes  on {head.release_digest}")
 

@@ -60,7 +60,7 @@ from shared.release.envelope import read_document
 from shared.release.lineage import Link, links_behind
 from shared.release.manifest import UnverifiedManifest, layout_of, parse_manifest, plan_of
 from shared.release.openssf import verify_folder
-from shared.release.trust import Trust, open_trust
+from shared.release.trust import Trust, check_pin, open_trust
 
 T = TypeVar("T")
 
@@ -159,8 +159,10 @@ def verify_extractor(
     not, or that a catalogue in date still lists.
 
     Raises a NotTrusted leaf whose text names the proof that failed (InvalidWeights where the weights file is
-    not one). Nothing in the folder is changed.
+    not one), and Invalid for a `pinned_root` that can be none. Nothing in the folder is changed.
     """
+    if pinned_root is not None:
+        check_pin(pinned_root)
     folder = Path(directory)
     checks = _Checks(_proofs_of(folder))
     found = _found(checks, folder, pinned_root, clock or SystemClock(), allow_expired)

@@ -8,10 +8,11 @@ A consent counts while its member is active: no round asks another (cohort.py). 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -68,6 +69,8 @@ class Proposal(Proposed):
     """Member id → when it consented."""
     states: Mapping[str, MemberState]
     """Member id → state today, of all members of the consortium."""
+    spent: Mapping[str, str] = field(default_factory=dict)
+    """As `spent_consents`; known where one plan is asked about."""
 
     @property
     def missing(self) -> tuple[PlanMember, ...]:
@@ -99,6 +102,12 @@ class Proposal(Proposed):
     def may_start(self) -> bool:
         """Whether the consents of a quorum of its members count."""
         return self.given >= self.plan.quorum
+
+    @property
+    def may_start_again(self) -> bool:
+        """Whether enough of them are left for a run: nodes refuse one that an earlier run used up."""
+        left = [id_ for id_ in self._signed if id_ not in self.uncounted and id_ not in self.spent]
+        return len(left) >= self.plan.quorum
 
 
 def every_plan(engine: sa.Engine) -> list[Proposed]:
@@ -140,7 +149,24 @@ def one_proposal(engine: sa.Engine, digest: str) -> Proposal:
         if row is None:
             raise no_plan(digest)
         one = _proposed(_plans(db, [digest])[digest], row)
-    return with_consents(engine, [one])[0]
+        spent = spent_consents(db, digest)
+    return dataclasses.replace(with_consents(engine, [one])[0], spent=spent)
+
+
+def spent_consents(db: sa.Connection, digest: str) -> dict[str, str]:
+    """Member id → a run of the plan that its consent paid for: one consent pays for one run.
+
+    What a node was asked and did not answer is not known here: its own ledger says whether it was charged.
+    """
+    given, answered, runs = t.consents.c, t.contributions.c, t.runs.c
+    query = (
+        sa.select(given.member_id, sa.func.max(runs.id))
+        .join(t.runs, runs.plan_digest == given.plan_digest)
+        .join(t.contributions, (answered.run_id == runs.id) & (answered.member_id == given.member_id))
+        .where(given.plan_digest == digest, given.at <= runs.created_at)
+        .group_by(given.member_id)
+    )
+    return {member_id: run_id for member_id, run_id in db.execute(query)}
 
 
 def consent_counts(

@@ -135,6 +135,8 @@ class RunService:
             raise withdrawn_error(digest)
         if not one.may_start:
             raise _too_few(one)
+        if not one.may_start_again:
+            raise _used_up(one)
         self._require_sound(digest)
         # Else the run would cost what no release could state.
         links_behind(one.plan, self._predecessors.of(one.plan))
@@ -167,3 +169,11 @@ def _too_few(one: Proposal) -> ConsentMissing:
     if shut_out:
         said.append(f"What {', '.join(shut_out)} signed does not count.")
     return ConsentMissing(" ".join(said))
+
+
+def _used_up(one: Proposal) -> ConsentMissing:
+    whose = [f"{m.name} ({one.spent[m.member_id]})" for m in one.plan.members if m.member_id in one.spent]
+    return ConsentMissing(
+        f"One consent pays for one run, and earlier runs of this plan used up those of {', '.join(whose)}. No run was "
+        "started. Ask them to consent to the plan again, or propose a new one."
+    )

@@ -13,8 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from coordinator.audit import log as audit
+from coordinator.runs import proposals
 from coordinator.runs.events import ABANDONED, CLOSED, OPENED, Journal, RoundEvent
-from coordinator.runs.proposals import PlanState, Proposal, no_plan, one_proposal, withdrawn_error
 from coordinator.runs.round import RoundRecord
 from coordinator.storage import tables as t
 from coordinator.storage.database import reading, writing
@@ -59,7 +59,7 @@ class RunStore:
                     t.plans.insert().values(
                         digest=str(plan.digest),
                         body=canonical_bytes(to_plain(plan)).decode("utf-8"),
-                        state=PlanState.PROPOSED.value,
+                        state=proposals.PlanState.PROPOSED.value,
                         proposed_by=actor,
                         proposed_at=to_text(self._clock.now()),
                         starting_weights=starting_weights,
@@ -79,12 +79,12 @@ class RunStore:
                     "was changed. Stop the run instead."
                 )
             withdrawn = t.plans.update().where(t.plans.c.digest == digest)
-            db.execute(withdrawn.values(state=PlanState.WITHDRAWN.value))
+            db.execute(withdrawn.values(state=proposals.PlanState.WITHDRAWN.value))
             self._note(db, actor, "plan.withdraw", digest)
 
-    def proposal(self, digest: str) -> Proposal:
+    def proposal(self, digest: str) -> proposals.Proposal:
         """The plan with this digest and the consents to it. Raises NotFound."""
-        return one_proposal(self._engine, digest)
+        return proposals.one_proposal(self._engine, digest)
 
     def plan(self, digest: str) -> Plan:
         """The plan with this digest. Raises NotFound."""
@@ -101,20 +101,23 @@ class RunStore:
         return [(_plan_of(row.body), row.proposed_at) for row in rows]
 
     def add_consent(self, plan_digest: str, member_id: str, signature: str) -> None:
-        """Store a member's signed consent; the same one again changes nothing. Raises as `_open_plan`."""
+        """Store a member's signed consent; the same one again changes nothing, unless a run used it up.
+
+        Raises as `_open_plan`.
+        """
+        given = t.consents.c
+        now = to_text(self._clock.now())
         with writing(self._engine) as db:
             self._open_plan(db, plan_digest)
-            where = (t.consents.c.plan_digest == plan_digest) & (t.consents.c.member_id == member_id)
-            if db.execute(sa.select(t.consents.c.at).where(where)).first() is None:
-                db.execute(
-                    t.consents.insert().values(
-                        plan_digest=plan_digest,
-                        member_id=member_id,
-                        signature=signature,
-                        at=to_text(self._clock.now()),
-                    )
-                )
-                self._note(db, f"member:{member_id}", "plan.consent", plan_digest)
+            where = (given.plan_digest == plan_digest) & (given.member_id == member_id)
+            if db.execute(sa.select(given.at).where(where)).first() is None:
+                whose = {"plan_digest": plan_digest, "member_id": member_id}
+                db.execute(t.consents.insert().values(**whose, signature=signature, at=now))
+            elif member_id in proposals.spent_consents(db, plan_digest):
+                db.execute(t.consents.update().where(where).values(at=now))
+            else:
+                return
+            self._note(db, f"member:{member_id}", "plan.consent", plan_digest)
 
     def consents(self, plan_digest: str) -> dict[str, str]:
         """Member id → signature."""
@@ -350,15 +353,15 @@ class RunStore:
         query = sa.select(t.plans.c.state).where(t.plans.c.digest == digest).with_for_update()
         state = db.execute(query).scalar()
         if state is None:
-            raise no_plan(digest)
-        if PlanState(state) is PlanState.WITHDRAWN:
-            raise withdrawn_error(digest)
+            raise proposals.no_plan(digest)
+        if proposals.PlanState(state) is proposals.PlanState.WITHDRAWN:
+            raise proposals.withdrawn_error(digest)
 
     def _plan_row(self, digest: str) -> sa.Row[Any]:
         with reading(self._engine) as db:
             row = db.execute(sa.select(t.plans).where(t.plans.c.digest == digest)).first()
         if row is None:
-            raise no_plan(digest)
+            raise proposals.no_plan(digest)
         return row
 
 

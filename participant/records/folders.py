@@ -43,6 +43,12 @@ def find_inside(root: Path, ref: str) -> Path:
     return path
 
 
+def _beside(file: Path) -> str:
+    if file.suffix.lower() == ".csv":
+        return f"is no picture; where it names the pictures and their labels, add with --labels {printable(file.name)}"
+    return "lies beside the class folders, so it has no label"
+
+
 class _Files:
     """Shared by both forms: find a record's file again."""
 
@@ -91,7 +97,7 @@ class ClassFolders(_Files):
                     name, "is a symbolic link where a class folder is expected; it was not followed"
                 )
             elif not child.is_dir():
-                yield Rejected(name, "lies beside the class folders, so it has no label")
+                yield Rejected(name, _beside(child))
             elif child.name.startswith("."):
                 yield Rejected(name, "is a hidden folder, not a class")
             else:

@@ -106,7 +106,12 @@ def verified_client(url: str, ca_pem: str, token: str | None = None) -> httpx.Cl
 def checked_url(url: str) -> str:
     """`url` without a trailing slash. Raises Invalid unless it is https:// with a host and nothing secret."""
     parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+    try:
+        parts.port  # noqa: B018  of at most 65535, or it raises
+        whole = parts.scheme == "https" and parts.hostname
+    except ValueError:
+        whole = False
+    if not whole or parts.username or parts.query or parts.fragment:
         raise Invalid(
             f"A coordinator's address looks like https://lens.example.org:8443, not {url[:200]!r}. "
             "Nothing was sent. Copy the address again."
@@ -185,25 +190,25 @@ def check_status(response: httpx.Response, what: str) -> None:
         return
     if status == httpx.codes.NOT_FOUND:
         raise NotFound(
-            f"{what}: the coordinator has nothing there. Nothing was kept. Check the address or name."
+            f"{what}: the coordinator has nothing there. It was not fetched. Check the address or name."
         )
     if status == httpx.codes.UNAUTHORIZED and "authorization" not in response.request.headers:
         raise NotAllowed(
-            f"{what}: the coordinator does not show this without a token, and none was sent. Nothing was kept. "
+            f"{what}: the coordinator does not show this without a token, and none was sent. It was not fetched. "
             "Put a token of yours into COMMONLENS_TOKEN; members use commonlens-participant, which has its own."
         )
     if status == httpx.codes.UNAUTHORIZED:
         raise NotAllowed(
             f"{what}: the coordinator does not take this token: it is not valid, its time is over, or its owner is "
-            "suspended or revoked. Nothing was kept. Ask the operator."
+            "suspended or revoked. It was not fetched. Ask the operator."
         )
     if status == httpx.codes.FORBIDDEN:
         raise NotAllowed(
-            f"{what}: the coordinator does not show this to the owner of this token. Nothing was kept. "
+            f"{what}: the coordinator does not show this to the owner of this token. It was not fetched. "
             "Ask the operator why."
         )
     raise Unreachable(
-        f"{what}: expected status 200, the server answered {status}. Nothing was kept. Try again."
+        f"{what}: expected status 200, the server answered {status}. It was not fetched. Try again."
     )
 
 

@@ -170,7 +170,17 @@ def _require_own_root(envelope: Envelope, trust: Trust) -> None:
     require("trust", envelope, trust.root.keys, trust.root.threshold, "root keys it names")
 
 
+def check_pin(pinned_root: str) -> None:
+    """Raise Invalid for what can be neither a root public key nor the fingerprint of a root set."""
+    if not _FINGERPRINT.match(pinned_root) and not is_public_key(pinned_root):
+        raise Invalid(
+            "A pinned root is a public key of 64 lower-case hex digits, or sha256: and 64 hex digits. "
+            "Nothing was checked. Copy it again from your consortium."
+        )
+
+
 def _check_pin(envelope: Envelope, trust: Trust, pinned_root: str) -> None:
+    check_pin(pinned_root)
     if _FINGERPRINT.match(pinned_root):
         if trust.root.fingerprint != pinned_root:
             raise WrongAuthority(
@@ -179,11 +189,6 @@ def _check_pin(envelope: Envelope, trust: Trust, pinned_root: str) -> None:
                 "fingerprint."
             )
         return
-    if not is_public_key(pinned_root):
-        raise Invalid(
-            "A pinned root is a public key of 64 lower-case hex digits, or sha256: and 64 hex digits. "
-            "Nothing was checked. Copy it again from your consortium."
-        )
     # A pinned key that was rotated away still vouches for the document it signed with its heirs.
     if not signers("trust", envelope, [pinned_root]):
         raise BadSignature(

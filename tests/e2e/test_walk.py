@@ -44,6 +44,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
 @pytest.fixture(scope="module")
 def plan(shapes: Consortium) -> str:
     """The digest of a plan of mode secure with one training head, that goes on without one of its four members."""
+    assert f"listening on 127.0.0.1 port {shapes.port}\n" in shapes.coordinator.said()
     checked = shapes.folder / "check.toml"
     digest = shapes.propose(ROUNDS, quorum=3, training=f"shared_classes = {CLASSES}")
     shutil.copyfile(shapes.folder / "plan.toml", checked)

@@ -89,6 +89,14 @@ def test_verify_without_a_root_says_that_the_folder_vouches_only_for_itself(
     assert "No root was given: the folder vouches only for itself" in out and kit.root in out
 
 
+@pytest.mark.parametrize("root", ["zz", "sha256:ab", "A" * 64])
+def test_verify_with_a_root_that_can_be_none_was_called_wrongly_and_checks_nothing(
+    folder: Path, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("verify", folder, "--root", root) == 2
+    assert "A pinned root is a public key of 64 lower-case hex digits" in capsys.readouterr().err
+
+
 def test_verify_exits_3_and_names_the_proof_that_failed(
     kit: Kit, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

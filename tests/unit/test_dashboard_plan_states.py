@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import pytest
 
 from coordinator.audit.log import entries
 from coordinator.runs.service import RunService
+from coordinator.runs.store import RunStore
 from coordinator.storage.database import reading
+from shared.domain.clock import FixedClock, SystemClock
 from shared.domain.consortium import Purpose
 from shared.domain.plan import Plan, PlanMember
+from shared.domain.run import RunState
 from tests.dashboard_kit import Board, open_board, words
 from tests.desk import enrolment
 from tests.plans import small_plan
+from tests.unit.test_run_store import record
 
 NAMES = ("South", "East")
 
@@ -99,6 +104,27 @@ def test_revoked_member_that_never_consented_is_not_waited_for(board: PlanBoard)
     said = words(board.browser("Ada").get(board.path))
     assert "A run can start when 1 more consents." in said and "Waiting for" not in said
     assert "none revoked" in said
+
+
+def test_second_run_waits_until_who_was_in_the_first_consents_again(board: PlanBoard) -> None:
+    ada, store, digest = board.browser("Ada"), board.runs.store, str(board.plan.digest)
+    run = board.runs.start(digest, "account:Ada")
+    answered = record(1, board.id_of("East"))
+    store.abandon_round(run.id, answered, store.open_round(run.id, answered), "too few")
+    assert "One consent pays for one run" not in words(ada.get(board.path)), "the first is still under way"
+    store.move_run(run.id, RunState.STOPPED, "account:Ada")
+
+    page = ada.get(board.path)
+    assert "Another can start when enough members consent again; used up is that of East" in words(page)
+    assert "start-button" not in page.text
+    refused = ada.post(f"{board.path}/runs")
+    assert refused.status_code == 403 and f"used up those of East ({run.id}). No run was started" in words(
+        refused
+    )
+
+    later = FixedClock(SystemClock().now() + timedelta(minutes=1))
+    RunStore(board.room.engine, later).add_consent(digest, board.id_of("East"), "ab" * 64)
+    assert "start-button" in ada.get(board.path).text
 
 
 def test_plan_is_withdrawn_once_its_extractors_name_is_typed(board: PlanBoard) -> None:

@@ -18,6 +18,7 @@ from shared.console import Between, run_arguments, tell_error, terminal
 from shared.domain.clock import SystemClock
 from shared.domain.errors import Invalid, NotTrusted
 from shared.domain.files import read_json
+from shared.release.pinning import checked_url
 from shared.verification import verify_release
 from tests.release_kit import make_kit
 
@@ -61,6 +62,24 @@ def test_name_that_no_member_can_have_is_refused_in_words(
 ) -> None:
     assert run_arguments(coordinator_app, ["invite", name, "--home", str(tmp_path)]) == 2
     assert "Nobody was invited. Choose another name." in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "address", ["https://lens.example.org:99999", "https://lens.example.org:x", "http://a"]
+)
+def test_address_that_none_can_be_is_refused_in_words(address: str) -> None:
+    with pytest.raises(Invalid, match=r"looks like https://lens\.example\.org:8443, not .+Nothing was sent"):
+        checked_url(address)
+    assert checked_url("https://lens.example.org:65535/") == "https://lens.example.org:65535"
+
+
+@pytest.mark.parametrize("what", ["data", "head"])
+def test_empty_list_says_how_to_begin(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_arguments(participant_app, [what, "list", "--home", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert (
+        said.out == "" and f"There is no {what}" in said.err and f"commonlens-participant {what} " in said.err
+    )
 
 
 def test_size_that_nobody_has_is_a_wrong_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

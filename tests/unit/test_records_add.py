@@ -206,16 +206,18 @@ def test_bad_files_are_skipped_only_when_asked_and_still_listed(tmp_path: Path) 
     (root / "cat" / "bad.png").write_bytes(b"")
     (root / "cat" / "notes.txt").write_text("x")
     (root / "lost.png").write_bytes(picture(50))
+    (root / "labels.csv").write_text("path,label\n")
     (root / "cat" / ".DS_Store").write_bytes(b"x")
     (root / "empty").mkdir()
     added = add_data_set(tmp_path / "home", "pets", root, skip_bad=True)
-    assert added.findings.records == 12 and added.findings.skipped == 4
+    assert added.findings.records == 12 and added.findings.skipped == 5
     listed = (tmp_path / "home/data/pets/rejected.csv").read_text()
     for line in (
         "cat/bad.png,is empty",
         "cat/notes.txt,has no image file's ending",
         '"lies beside the class folders, so it has no label"',
         "empty,is a class folder without a file",
+        "where it names the pictures and their labels, add with --labels labels.csv",
     ):
         assert line in listed
 

@@ -65,6 +65,22 @@ def test_consent_is_kept_once_with_its_signature(store: RunStore, desk: Desk) ->
     assert desk.audit_actions().count("plan.consent") == 1
 
 
+def test_consent_pays_for_one_run_and_given_again_for_one_more(store: RunStore, desk: Desk) -> None:
+    north, south = (desk.member(name).member_id for name in ("North", "South"))
+    for member in (north, south):
+        store.add_consent(DIGEST, member, "ab" * 64)
+    run = store.create_run(DIGEST, "account:admin")
+    attempt = store.open_round(run.id, record(1, north))
+    store.abandon_round(run.id, record(1, north), attempt, "too few")  # what arrived was charged all the same
+    assert store.proposal(DIGEST).spent == {north: run.id}
+
+    desk.clock.advance(1)
+    for member in (north, south):  # South's was not used: again changes nothing
+        store.add_consent(DIGEST, member, "ab" * 64)
+    assert store.proposal(DIGEST).spent == {}
+    assert desk.audit_actions().count("plan.consent") == 3
+
+
 def test_run_moves_only_as_its_table_allows_and_every_move_is_on_record(store: RunStore, desk: Desk) -> None:
     run = store.create_run(DIGEST, "account:admin")
     store.move_run(run.id, RunState.PAUSED, "account:admin", "lunch")
