@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from coordinator.operator import PATIENCE_S, Operator
 from coordinator.runs.draft import PlanDraft
@@ -80,6 +81,8 @@ def _print_check(checked: dict[str, Any]) -> None:
         f"{plan['quorum']} of {len(plan['members'])}; {plan['trainable_coordinates']:,} coordinates, "
         f"{checked['bytes_per_round'] / 1e6:.2f} MB per round in all."
     )
+    if plan.get("purpose"):
+        out.print(Text(f"What it is for: {plan['purpose']}"))
     head = plan.get("shared_head")
     if head is not None:
         out.print(

@@ -289,6 +289,8 @@ def _fetch(home: Home, digest: str) -> Plan:
         f"{terms.clip_norm_l2:g}, noise multiplier {terms.noise_multiplier:g}, {len(plan.members)} members, quorum "
         f"{plan.quorum}"
     )
+    if plan.purpose:
+        typer.echo(f"What it is for, as it says: {console.one_line(plan.purpose)}")
     if plan.shared_head is not None:
         typer.echo(
             "One training head for all members; label names become public in this plan, and yours must be among "

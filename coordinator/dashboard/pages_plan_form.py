@@ -16,6 +16,7 @@ from coordinator.dashboard.plan_fields import (
     LEAST_DIAL,
     MOST_DIAL,
     NAME,
+    PURPOSE,
 )
 from coordinator.dashboard.plan_form import (
     Typed,
@@ -121,6 +122,7 @@ def _form(
 _TABLES: dict[str, Any] = {
     "dial": DIAL,
     "name": NAME,
+    "purpose": PURPOSE,
     "least": LEAST_DIAL,
     "most": MOST_DIAL,
     "steps": DIAL_STEPS,

@@ -72,6 +72,13 @@ NAME = Field(
     Kind.TEXT,
     "features",
 )
+PURPOSE = Field(
+    "purpose",
+    "What it is for",
+    "A sentence or two of plain text, 500 characters at most. Members consent to it; every release has it on its card.",
+    Kind.TEXT,
+    left_out="nothing is said",
+)
 
 GROUPS: tuple[tuple[str, tuple[Field, ...]], ...] = (
     (
@@ -345,4 +352,6 @@ GROUPS: tuple[tuple[str, tuple[Field, ...]], ...] = (
 )
 """Everything behind "All settings"; an architecture's options stand in plan_options.py."""
 
-FIELDS: Mapping[str, Field] = {f.key: f for f in (NAME, DIAL, *(f for _, group in GROUPS for f in group))}
+FIELDS: Mapping[str, Field] = {
+    f.key: f for f in (NAME, PURPOSE, DIAL, *(f for _, group in GROUPS for f in group))
+}

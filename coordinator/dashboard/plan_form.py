@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.dashboard.plan_fields import FIELDS, Field, Kind
+from coordinator.dashboard.plan_fields import FIELDS, PURPOSE, Field, Kind
 from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS, option_key
 from coordinator.runs.draft import PlanDraft
 from shared.domain.errors import InvalidConfig
@@ -97,6 +97,7 @@ def typed_of(plan: Plan, contributors: Sequence[str]) -> Typed:
             _show(typed, f"{table}.{name}", value)
     for key in ("extractor_name", "rounds", "evaluate_every", "deadline_s"):
         _show(typed, key, plain[key])
+    _show(typed, PURPOSE.key, plan.purpose)
     for key, value in _against_the_rules(plan).items():
         _show(typed, key, value)
     if plan.shared_head is not None:

@@ -43,6 +43,7 @@ _PRIVATE = (
 )
 _ORDER = (
     "extractor_name",
+    "purpose",
     "privacy",
     "rounds",
     "evaluate_every",

@@ -62,3 +62,6 @@ class PlanDraft:
     """32, or 16 for half the upload, where sums are small enough (clause 3.4)."""
     members: tuple[str, ...] | None = None
     """Names of contributors; left out: every active contributor."""
+    purpose: str = ""
+    """What the extractor is for: a sentence or two of plain text on one line, 500 characters at most. Members consent
+    to it, and it stands on the card of its releases."""

@@ -131,6 +131,7 @@ def complete(
         secure=_NO_GRID_YET if mode is Mode.SECURE else None,
         shared_head=head,
         starting_release=named(predecessor),
+        purpose=draft.purpose.strip(),
     )
     check_numbers(plan)
     if mode is Mode.SECURE:

@@ -16,6 +16,7 @@ PLAN_FORMAT = "commonlens-plan/1"
 SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("flip", "shift2")
 """Names that a plan may list; what they do is in participant/training/augment.py."""
+MOST_PURPOSE_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ class Plan:
     """None where each member trains a head of its own over its own classes, at home."""
     starting_release: StartingRelease | None = later(None)
     """None where the starting weights saw nobody's records: drawn from a seed, public, or of a library."""
+    purpose: str = later("")
+    """What the extractor is for: a line of plain text of whoever proposed it, which binds nobody."""
 
     @property
     def extractor_coordinates(self) -> int:

@@ -12,7 +12,14 @@ import math
 
 from shared.domain.errors import UnsoundPlan
 from shared.domain.extractor import ExtractorSpec, RecordKind
-from shared.domain.plan import AUGMENTATIONS, SCHEDULES, Plan, ServerOptimizer, SharedHead
+from shared.domain.plan import (
+    AUGMENTATIONS,
+    MOST_PURPOSE_CHARACTERS,
+    SCHEDULES,
+    Plan,
+    ServerOptimizer,
+    SharedHead,
+)
 from shared.domain.privacy import REPORTED_DELTA, Mode
 from shared.privacy.accountant import epsilon, highest_delta
 from shared.privacy.secure_soundness import check_grid, check_parties, secure_numbers
@@ -109,6 +116,10 @@ def check_numbers(plan: Plan) -> None:
         f"evaluate_every must be 0 or more, found {plan.evaluate_every}": plan.evaluate_every >= 0,
         f"colluders must be 0 or more, found {plan.colluders}": plan.colluders >= 0,
         f"deadline_s must be 0.1 to 86400, found {plan.deadline_s:g}": 0.1 <= plan.deadline_s <= 86400.0,
+        f"purpose must be one line of at most {MOST_PURPOSE_CHARACTERS} characters that can be seen, found "
+        f"{len(plan.purpose):,} that begin {plan.purpose[:MOST_SHOWN]!r}": (
+            len(plan.purpose) <= MOST_PURPOSE_CHARACTERS and plan.purpose.isprintable()
+        ),
     }
     rules |= _extractor_numbers(plan.extractor)
     rules |= _training_numbers(plan)

@@ -59,7 +59,7 @@ def write_card(
 A feature extractor for {_KIND_WORDS[spec.kind]}, trained in common by members of {consortium} without their records
 leaving them.
 
-- {_use(spec)}
+{_purpose(plan)}- {_use(spec)}
 - {_rounds(plan, certificate)} Made at {created_at}.
 - Architecture {_code(spec.architecture)}, {plan.extractor_coordinates:,} trained numbers. {_head(plan)}{origin}
 {_changes(about)}
@@ -189,6 +189,11 @@ def _use(spec: ExtractorSpec) -> str:
         f"Turns {takes} into an embedding of {spec.embedding_dim} numbers. Use it as it is and fit a small head on the "
         "embeddings of records that you labelled: twenty are a beginning."
     )
+
+
+def _purpose(plan: Plan) -> str:
+    """What its members consented to train it for, in the words of whoever proposed the plan."""
+    return f"- What it was trained for, as the plan says: {_escape(plan.purpose)}\n" if plan.purpose else ""
 
 
 def _rounds(plan: Plan, certificate: Certificate) -> str:

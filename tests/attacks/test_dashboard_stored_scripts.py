@@ -70,6 +70,7 @@ def poison(board: FullBoard) -> None:
         consortium=EVIL,
         members=tuple(replace(m, name=EVIL) for m in plan.members),
         rounds=7,
+        purpose=EVIL,
     )
     runs.store.add_plan(bad, EVIL, "digits.safetensors")
     for member in plan.members[:1]:
@@ -209,6 +210,12 @@ def _pages_with_forms(board: FullBoard) -> Iterator[tuple[str, Page]]:
             answer = look(board, with_values(path, board.values()), token)
             if answer.header("content-type").startswith("text/html"):
                 yield path, parsed(answer.text, MARK)
+
+
+def test_purpose_of_a_plan_is_on_its_page_as_text(evil: FullBoard) -> None:
+    runs: RunService = evil.coordinator.control.state.runs
+    answer = look(evil, f"/plans/{runs.store.plans()[-1][0].digest}", session_of(evil, Role.ADMIN))
+    assert f"For: <bdi>={MARK}" in answer.text and faults_of(answer) == []
 
 
 def test_errors_say_nothing_that_the_sender_chose(evil: FullBoard) -> None:

@@ -11,6 +11,7 @@ import pytest
 from coordinator.dashboard.pages_plan_form import dial_position
 from coordinator.dashboard.plan_fields import FIELDS
 from coordinator.dashboard.plan_form import draft_of, first_typed, named_in, typed_from, typed_of
+from coordinator.dashboard.plan_lines import plan_lines
 from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS
 from coordinator.runs.draft import PlanDraft
 from shared.domain.errors import InvalidConfig
@@ -79,6 +80,16 @@ def test_copied_plan_keeps_every_digit_of_its_lists() -> None:
     plan = small_plan(extractor=replace(SPEC, channels=3, mean=numbers, std=numbers[::-1]))
     again = draft_of(typed_of(plan, [m.name for m in plan.members]))
     assert (again.extractor.mean, again.extractor.std) == (numbers, numbers[::-1])
+
+
+def test_purpose_is_typed_kept_and_copied() -> None:
+    typed = first_typed()
+    assert draft_of(typed).purpose == ""
+    typed.texts["purpose"] = [" Reads <b>, of scans. "]
+    assert draft_of(typed).purpose == "Reads <b>, of scans."
+    plan = small_plan(purpose="Reads scans.")
+    assert draft_of(typed_of(plan, [m.name for m in plan.members])).purpose == plan.purpose
+    assert ("What it is for", "Reads scans.") in [(line.label, line.text) for line in plan_lines(plan)]
 
 
 def test_copied_plan_names_members_that_cannot_be_ticked() -> None:

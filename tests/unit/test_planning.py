@@ -339,3 +339,21 @@ def test_shared_head_that_does_not_fit_the_coordinates_is_refused() -> None:
     ):
         with pytest.raises(UnsoundPlan, match=rule):
             check_soundness(replace(plan, shared_head=head))
+
+
+def test_purpose_is_part_of_the_digest_and_a_plan_without_one_is_written_as_it_always_was() -> None:
+    told = planned(replace(DRAFT, purpose="  Reads scanned forms.  "))
+    assert told.purpose == "Reads scanned forms." and build(Plan, to_plain(told), "plan") == told
+    assert told.digest != planned().digest
+    assert "purpose" not in to_plain(planned()) and planned(replace(DRAFT, purpose=" ")) == planned()
+
+
+@pytest.mark.parametrize("text", ["x" * 501, "two\nlines", "a\u202eb", "a\x1b[2Jb", "a\u200bb"])
+def test_purpose_that_is_no_line_of_text_is_refused_by_whoever_checks(text: str) -> None:
+    rule = "purpose must be one line of at most 500 characters that can be seen, found "
+    with pytest.raises(UnsoundPlan, match=rule):
+        planned(replace(DRAFT, purpose=text))
+    with pytest.raises(
+        UnsoundPlan, match=rule
+    ):  # a member's own check, of a plan that the coordinator let through
+        check_soundness(replace(planned(), purpose=text))
