@@ -123,7 +123,7 @@ def publish(
 def list_releases(home: Home = Path()) -> None:
     """The catalogue."""
     for entry in Operator(home).client().get("/releases")["signed"]["releases"]:
-        yanked = "  yanked" if entry["yanked"] else ""
+        yanked = f"  yanked: {entry.get('reason', '')}".rstrip(": ") if entry["yanked"] else ""
         typer.echo(f"{entry['id']}  {entry['manifest_digest']}{yanked}")
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from participant.home import Home
 from shared.console import terminal
+
+if TYPE_CHECKING:
+    from shared.verification import VerifiedExtractor
 
 app = typer.Typer(no_args_is_help=True, help="Private linear heads on released extractors; they stay here.")
 HomeOption = Annotated[Path, typer.Option("--home", envvar="COMMONLENS_HOME", help="This member's folder.")]
@@ -46,7 +49,9 @@ def fit(
     from participant.heads.fitting import fit_on_release
     from participant.releases import open_release
 
-    head = fit_on_release(Home(home), open_release(Home(home), release), data, test, name)
+    opened = open_release(Home(home), release)
+    _warn_if_withdrawn(home, opened)
+    head = fit_on_release(Home(home), opened, data, test, name)
     measured = head.accuracy
     shown = (
         "not measured"
@@ -75,6 +80,7 @@ def predict(
 
     head = load_head(home, name)
     release = open_release_of(Home(home), head.release_digest)
+    _warn_if_withdrawn(home, release)
     for what, label, probability in predict_files(Home(home), head, release, files):
         typer.echo(f"{what}\t{label}\t{probability:.3f}")
 
@@ -105,6 +111,7 @@ def compare(
     from shared.verification import VerifiedRelease
 
     opened = open_release(Home(home), release)
+    _warn_if_withdrawn(home, opened)
     found = compare_ways(
         Home(home),
         opened,
@@ -140,20 +147,23 @@ def export(
 
     head = load_head(home, name)
     release = open_release_of(Home(home), head.release_digest)
+    _warn_if_withdrawn(home, release)
     write_head_file(to, head_file(head, release))
     typer.echo(f"{name}: {len(head.classes)} labels on {release.manifest.release}, in {to}")
 
 
 @app.command("list")
 def list_all(home: HomeOption = Path()) -> None:
-    """All heads of this member."""
+    """All heads of this member, and of which the release was withdrawn, as the last pull saw it."""
     from participant.heads.store import list_heads, load_head
+    from participant.releases import withdrawn_mark
 
     if not (names := list_heads(home)):
         typer.echo("There is no head here yet. Fit one: commonlens-participant head fit --help", err=True)
     for name in names:
         head = load_head(home, name)
-        typer.echo(f"{name}  {len(head.classes)} classes  on {head.release_digest}")
+        mark = withdrawn_mark(Home(home), head.release_digest)
+        typer.echo(f"{name}  {len(head.classes)} classes  on {head.release_digest}  {mark}".rstrip())
 
 
 @app.command()
@@ -166,3 +176,15 @@ def remove(
 
     remove_head(home, name)
     typer.echo(f"{name} is removed")
+
+
+def _warn_if_withdrawn(home: Path, release: VerifiedExtractor) -> None:
+    from participant.releases import withdrawn_mark
+
+    mark = withdrawn_mark(Home(home), release.manifest_digest)
+    if mark:
+        typer.echo(
+            f"! {release.manifest.release} was {mark.rstrip('.')}. Heads on it work as before. Pull another release "
+            "and fit the head again.",
+            err=True,
+        )

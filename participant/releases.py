@@ -15,8 +15,9 @@ from shared.privacy.ledger import Ledger
 from shared.release import limits
 from shared.release.certificate import group_events, spends
 from shared.release.envelope import read_document
-from shared.release.hub_client import Progress, Pulled, connect, pull
+from shared.release.hub_client import STATE_FILE, STATE_FOLDER, Progress, Pulled, connect, pull
 from shared.release.manifest import parse_manifest
+from shared.release.store import TrustStore
 from shared.verification import VerifiedExtractor, VerifiedRelease, verify_extractor
 
 
@@ -117,6 +118,25 @@ def _check_behind(home: Home, release: VerifiedRelease) -> None:
                 f"this folder has {str(here)[:23]}…: one name was given to two releases. Keep both as evidence and "
                 "tell the other members."
             )
+
+
+def withdrawn_mark(home: Home, manifest_digest: str) -> str:
+    """ "withdrawn", and why, where the newest catalogue that this folder saw says so of the release; else "".
+
+    Nobody is asked: heads work without a network.
+    """
+    try:
+        store = TrustStore.open_or_none(home.releases / STATE_FOLDER / STATE_FILE)
+    except Invalid:  # a head does not need that file; the next pull says what is wrong with it
+        return ""
+    if store is None:
+        return ""
+    reasons = [
+        reason
+        for release, reason in store.state.withdrawn.items()
+        if store.state.releases.get(release) == manifest_digest
+    ]
+    return ": ".join(["withdrawn", *filter(None, reasons)]) if reasons else ""
 
 
 def pulled_digest(home: Home, release: str) -> str | None:

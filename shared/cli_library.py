@@ -42,6 +42,8 @@ Token = Annotated[
 ]
 RELEASES = Path("releases")
 MOST_COMPARED = 3
+MOST_WITHDRAWN = 12
+"""Named below a list."""
 MOST_DRAWN_CHARACTERS = 256 * 1024
 """Of a card; a longer one is printed as it is, since drawing a wide table takes minutes."""
 
@@ -64,7 +66,8 @@ def list_extractors(
     from shared.library_facts import newest
 
     with _library(url, ca_fingerprint, to, token) as library:
-        _list(newest(library), "The library is empty.")
+        _list(newest(library), "The library offers no extractor.")
+        _list_withdrawn(library)
 
 
 def search(
@@ -96,6 +99,7 @@ def show(
 
     with _library(url, ca_fingerprint, to, token) as library:
         facts = facts_of(library, library.find(name))
+        _warn_of_withdrawn(library, [facts])
         console = terminal(highlight=False)
         console.print(_Drawn(body_of(facts.card)))
         console.print()
@@ -123,6 +127,7 @@ def compare(
         )
     with _library(url, ca_fingerprint, to, token) as library:
         every = [facts_of(library, library.find(name)) for name in names]
+        _warn_of_withdrawn(library, every)
     _compare(every)
     if picture is not None:
         drawn = draw([(facts.entry.id, facts.profile) for facts in every if facts.profile is not None])
@@ -171,6 +176,23 @@ def _list(every: list[Facts], nothing: str) -> None:
     console.print(table)
 
 
+def _list_withdrawn(library: Library) -> None:
+    """What nobody should rely on any more, and why: who has one of them sees it here."""
+    gone = library.catalogue.withdrawn
+    for entry in gone[:MOST_WITHDRAWN]:
+        typer.echo(f"Withdrawn: {entry.id}{entry.because}")
+    if len(gone) > MOST_WITHDRAWN:
+        typer.echo(f"and {len(gone) - MOST_WITHDRAWN} more that were withdrawn; show NAME has them")
+
+
+def _warn_of_withdrawn(library: Library, shown: list[Facts]) -> None:
+    from shared.release.hub_client import withdrawal_warning
+
+    for facts in shown:
+        if facts.entry.yanked:
+            typer.echo(f"! {withdrawal_warning(library.catalogue, facts.entry)}", err=True)
+
+
 def _news(facts: Facts) -> list[str]:
     """The first of its notes, and how many more there are."""
     notes = facts.about.notes
@@ -188,7 +210,7 @@ def _line_of_releases(library: Library, shown: Facts) -> Iterator[str]:
         entry = change.entry
         channels = ", ".join(channel for channel, found in pointing.items() if found.id == entry.id)
         marks = [channels] if channels else []
-        marks += ["withdrawn"] if entry.yanked else []
+        marks += [f"withdrawn{entry.because}"] if entry.yanked else []
         marks += ["this one"] if entry.id == shown.entry.id else []
         yield f"{entry.id}  {change.created_at[:10]}  {entry.manifest_digest[:23]}…  {'; '.join(marks)}".rstrip()
         yield from (f"  - {one_line(what)}" for what in change.what)
@@ -201,7 +223,8 @@ def _compare(every: list[Facts]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for facts in every:
-        table.add_column(Text(facts.entry.id), justify="right")
+        mark = " (withdrawn)" if facts.entry.yanked else ""
+        table.add_column(Text(facts.entry.id + mark), justify="right")
     profiles = [facts.profile for facts in every]
     table.add_row("kind", *(facts.kind for facts in every))
     dims = (facts.embedding_dim for facts in every)

@@ -20,14 +20,20 @@ from coordinator.registry.differences import before, changes
 from coordinator.registry.library_routes import library_of
 from coordinator.registry.release_routes import PATIENCE_S, releases_of
 from coordinator.registry.routes import send_file
-from coordinator.registry.service import MOST_REASON_CHARACTERS, Checked, ReleaseService
+from coordinator.registry.service import Checked, ReleaseService
 from coordinator.registry.shelf import Shelf
 from coordinator.runs.proposals import every_plan
 from coordinator.runs.publishing import Publisher
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.errors import CommonlensError, Invalid, NotFound
-from shared.domain.release import LENS_FILE, LENS_PICTURE_FILE, AnyManifest, CatalogueEntry
+from shared.domain.release import (
+    LENS_FILE,
+    LENS_PICTURE_FILE,
+    MOST_REASON_CHARACTERS,
+    AnyManifest,
+    CatalogueEntry,
+)
 from shared.domain.run import RunState
 from shared.lens.profile_shape import read_profile
 from shared.lens.words import describe

@@ -16,9 +16,9 @@ from coordinator.registry.audiences import audiences
 from coordinator.registry.differences import before, changes
 from coordinator.registry.gate_report import read_picture, read_report
 from coordinator.registry.routes import may_read
-from coordinator.registry.service import MOST_REASON_CHARACTERS, ReleaseService
+from coordinator.registry.service import ReleaseService
 from shared.domain.consortium import Role
-from shared.domain.release import HIGHEST_NUMBER, CatalogueEntry
+from shared.domain.release import HIGHEST_NUMBER, MOST_REASON_CHARACTERS, CatalogueEntry
 from shared.domain.strict import to_plain
 from shared.release.promise import believed, not_promised, promise
 

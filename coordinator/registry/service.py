@@ -30,7 +30,13 @@ from coordinator.storage.tables import audit_events
 from shared.domain.clock import Clock, from_text, to_text
 from shared.domain.errors import CommonlensError, IllegalMove, Invalid, NotFound
 from shared.domain.ids import ReleaseId
-from shared.domain.release import EXTRACTOR_NAME, HIGHEST_NUMBER, Catalogue, CatalogueEntry
+from shared.domain.release import (
+    EXTRACTOR_NAME,
+    HIGHEST_NUMBER,
+    MOST_REASON_CHARACTERS,
+    Catalogue,
+    CatalogueEntry,
+)
 from shared.explanation import Explanation, explain
 from shared.release.envelope import parse_document
 from shared.verification import Proof, VerifiedRelease, verify_extractor
@@ -41,7 +47,6 @@ CHECK_LIFETIME_S: Final = 3600.0
 LEAST_PAUSE_S: Final = 60.0
 """Between two verifications of the same files, whoever asks and however often."""
 YANK_ACTION: Final = "release.yank"
-MOST_REASON_CHARACTERS: Final = 300
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class ReleaseService:
         # Inside the transaction: where the audit log cannot be written to, nothing is withdrawn.
         with writing(self._engine) as connection:
             append(connection, self._clock, actor, YANK_ACTION, release[:120], {"reason": told})
-            yank(self.home, release, self._clock)
+            yank(self.home, release, self._clock, told)
 
     def point(self, extractor_name: str, channel: str, release: str, actor: str) -> None:
         """Move a channel to `release`, or take it away where that is "". Raises as `point_channel`."""
@@ -183,7 +188,10 @@ class ReleaseService:
         return release
 
     def withdrawal(self, entry: CatalogueEntry) -> Withdrawal | None:
-        """When and why it was withdrawn, as the audit log has it; None for what is offered."""
+        """Why it was withdrawn, as the catalogue says, and when, as the audit log has it; None for what is offered.
+
+        Before reasons were signed the log alone had them.
+        """
         if not entry.yanked:
             return None
         table = audit_events
@@ -195,9 +203,9 @@ class ReleaseService:
         with reading(self._engine) as connection:
             row = connection.execute(query).first()
         if row is None:  # the database was restored from before
-            return Withdrawal("", "")
+            return Withdrawal("", entry.reason)
         detail = parse_document(row.detail.encode("utf-8"), "audit line")
-        return Withdrawal(row.at, str(detail.get("reason", "")))
+        return Withdrawal(row.at, entry.reason or str(detail.get("reason", "")))
 
     def _note(self, actor: str, action: str, subject: str, detail: dict[str, str]) -> None:
         with writing(self._engine) as connection:

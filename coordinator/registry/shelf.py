@@ -159,8 +159,8 @@ def current_catalogue(home: Path, clock: Clock) -> Envelope:
         return _if_fresh(shelf, clock) or write_catalogue(shelf, catalogue, clock)
 
 
-def yank(home: Path, release: str, clock: Clock) -> None:
-    """Withdraw a release: it stays listed, and is no longer offered. Raises NotFound."""
+def yank(home: Path, release: str, clock: Clock, reason: str = "") -> None:
+    """Withdraw a release: it stays listed with the reason, and is no longer offered. Raises NotFound."""
     shelf = Shelf(home)
     with shelf.alone():
         catalogue = read_catalogue(shelf, clock)
@@ -168,7 +168,9 @@ def yank(home: Path, release: str, clock: Clock) -> None:
         if entry is None:
             raise NotFound(f"There is no release {release[:80]!r}. Nothing was withdrawn. Check its name.")
         if not entry.yanked:
-            entries = tuple(replace(e, yanked=True) if e.id == release else e for e in catalogue.releases)
+            entries = tuple(
+                replace(e, yanked=True, reason=reason) if e.id == release else e for e in catalogue.releases
+            )
             # A channel offers what it points to, so none points to this any more.
             channels = tuple(pointer for pointer in catalogue.channels if pointer.release != release)
             write_catalogue(shelf, catalogue, clock, releases=entries, channels=channels)

@@ -62,6 +62,8 @@ INERT_SUFFIXES = frozenset((".json", ".md", ".onnx", ".safetensors", ".svg", ".t
 LATEST = "latest"
 """The channel that nobody moves: the highest number that is offered."""
 HIGHEST_NUMBER = 999_999
+MOST_REASON_CHARACTERS = 300
+"""Of why a release was withdrawn."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,14 @@ class CatalogueEntry:
     number: int
     manifest_digest: str
     yanked: bool = False
+    reason: str = later("")
+    """Why it was withdrawn, a line of plain text; empty for what is offered, or was withdrawn before reasons were
+    signed."""
+
+    @property
+    def because(self) -> str:
+        """The reason behind a colon, to go on after "withdrawn"; empty where there is none."""
+        return f": {self.reason.rstrip('.')}" if self.reason else ""
 
 
 @dataclass(frozen=True)
@@ -239,6 +249,13 @@ class Catalogue:
         """The highest number of `extractor_name` that is not yanked, or None."""
         offered = [e for e in self.releases if e.extractor_name == extractor_name and not e.yanked]
         return max(offered, key=lambda e: e.number, default=None)
+
+    @property
+    def withdrawn(self) -> tuple[CatalogueEntry, ...]:
+        """The yanked ones, by extractor, newest first."""
+        return tuple(
+            sorted((e for e in self.releases if e.yanked), key=lambda e: (e.extractor_name, -e.number))
+        )
 
     def find(self, wanted: str) -> CatalogueEntry | None:
         """An extractor's newest (`digits`), a channel of it (`digits@stable`) or a release by its id (`digits-3`).

@@ -84,7 +84,7 @@ class Pulled(Generic[V]):
     resumed_bytes: int = 0
     """What an earlier pull had brought that was cut, and that was not fetched again."""
     warning: str = ""
-    """That it was withdrawn, and what to take in its place."""
+    """That it was withdrawn, why, and what to take in its place."""
 
 
 def connect(url: str, destination: Path, fingerprint: str | None, clock: Clock) -> TrustStore:
@@ -150,7 +150,7 @@ def pull(
         entry = choose(catalogue, wanted or _only_trained(client, catalogue))
         _tidy(destination, catalogue, entry)
         folder, staging = destination / entry.id, _staging(destination, entry)
-        warning = _warning(catalogue, entry)
+        warning = withdrawal_warning(catalogue, entry)
         pinned_root = store.trust.root.fingerprint
         standing = _standing(folder, entry, store, verify)
         if standing is not None:
@@ -219,19 +219,21 @@ def choose(catalogue: Catalogue, wanted: str | None) -> CatalogueEntry:
             f"The catalogue has no release {wanted[:80]!r}; it offers {', '.join(names[:10]) or 'none yet'}. "
             f"Nothing was downloaded. {'Name one of them.' if names else 'Ask the consortium when there will be one.'}"
         )
-    withdrawn = "every release of " + name if entry is None else entry.id
+    gone = entry or next(e for e in catalogue.withdrawn if e.extractor_name == name)
+    withdrawn = f"every release of {name}, the newest of them {gone.id}" if entry is None else gone.id
     raise NotAllowed(
-        f"The consortium withdrew {withdrawn}. Nothing was downloaded. {_in_its_place(catalogue, name)} Whoever relies "
-        "on a withdrawn one still gets it by its own id."
+        f"The consortium withdrew {withdrawn}{gone.because}. Nothing was downloaded. {_in_its_place(catalogue, name)} "
+        "Whoever relies on a withdrawn one still gets it by its own id."
     )
 
 
-def _warning(catalogue: Catalogue, entry: CatalogueEntry) -> str:
+def withdrawal_warning(catalogue: Catalogue, entry: CatalogueEntry) -> str:
+    """That a release was withdrawn, why, and what to take in its place; empty for what is offered."""
     if not entry.yanked:
         return ""
     return (
-        f"{entry.id} was withdrawn by the consortium, which says why on its page. It is still given to those who rely "
-        f"on it. {_in_its_place(catalogue, entry.extractor_name)}"
+        f"{entry.id} was withdrawn by the consortium{entry.because or ', which says why on its page'}. It is still "
+        f"given to those who rely on it. {_in_its_place(catalogue, entry.extractor_name)}"
     )
 
 

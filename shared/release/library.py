@@ -42,6 +42,12 @@ class Library:
     def find(self, wanted: str) -> CatalogueEntry:
         """As `Catalogue.find`. Raises NotFound."""
         found = self.catalogue.find(wanted)
+        gone = next((e for e in self.catalogue.withdrawn if e.extractor_name == wanted), None)
+        if found is None and gone is not None:
+            raise NotFound(
+                f"Every release of {wanted} was withdrawn, the newest of them {gone.id}{gone.because}. Nothing was "
+                f"shown. Name one by its own id, such as {gone.id}."
+            )
         if found is None:
             raise NotFound(
                 f"The library has no {wanted[:80]!r}; it has {', '.join(self.names[:12]) or 'nothing yet'}. Nothing "

@@ -7,7 +7,7 @@ from typing import Final
 from shared.domain.clock import Clock
 from shared.domain.consortium import Roll
 from shared.domain.errors import Invalid, WrongAuthority
-from shared.domain.release import CATALOGUE_FORMAT, Catalogue, release_id
+from shared.domain.release import CATALOGUE_FORMAT, MOST_REASON_CHARACTERS, Catalogue, release_id
 from shared.domain.strict import build, to_plain
 from shared.release.envelope import AGAIN, Envelope, read_signed, require, seal, signed_part
 from shared.release.signing import SigningKey, is_public_key
@@ -65,6 +65,11 @@ def open_catalogue(
         if entry.id != release_id(entry.extractor_name, entry.number):
             raise Invalid(
                 f"The catalogue's line {entry.id[:80]!r} does not fit its own name and number. {AGAIN}"
+            )
+        if len(entry.reason) > MOST_REASON_CHARACTERS or not entry.reason.isprintable():
+            raise Invalid(
+                f"The catalogue's reason why {entry.id} was withdrawn is no line of at most {MOST_REASON_CHARACTERS} "
+                f"characters that can be seen. {AGAIN}"
             )
     if len({entry.id for entry in catalogue.releases}) != len(catalogue.releases):
         raise Invalid("The catalogue lists one release twice. Nothing was read. Tell your consortium.")

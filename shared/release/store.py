@@ -44,6 +44,8 @@ class TrustState:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     releases: Mapping[str, str] = field(default_factory=dict)
     """Release id → manifest digest, for every release ever seen in a catalogue."""
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
+    """Release id → why, for those that the newest catalogue seen here has as withdrawn."""
     format: str = STATE_FORMAT
 
 
@@ -132,19 +134,20 @@ class TrustStore:
                         f"{entry.manifest_digest[:23]}…. The catalogue was not accepted. A release never "
                         "changes: ask the consortium."
                     )
-            shown = {entry.id: entry.manifest_digest for entry in catalogue.releases}
+            shown = replace(
+                self._state,
+                releases={entry.id: entry.manifest_digest for entry in catalogue.releases},
+                withdrawn={entry.id: entry.reason for entry in catalogue.withdrawn},
+            )
             self._advance("catalogue", catalogue.version, envelope_digest(envelope), shown)
         return catalogue
 
-    def _advance(
-        self, kind: str, version: int, digest: Digest, releases: Mapping[str, str] | None = None
-    ) -> None:
+    def _advance(self, kind: str, version: int, digest: Digest, changed: TrustState | None = None) -> None:
         seen = self._state.seen.get(kind)
         if seen is not None:
             check_not_older(kind, seen.version, seen.digest, version, digest)
         now = {**self._state.seen, kind: Seen(version, digest)}
-        shown = self._state.releases if releases is None else releases
-        self._save(replace(self._state, seen=now, releases=shown))
+        self._save(replace(changed or self._state, seen=now))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

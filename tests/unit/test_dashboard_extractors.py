@@ -306,6 +306,8 @@ def test_api_withdraws_too_and_only_for_admins(board: Board) -> None:
     assert done.json() == {"release": "digits-1", "yanked": True}
     shown = api(board, "Otto", "GET", "/releases/digits/1").json()
     assert shown["yanked"] and shown["withdrawal"]["reason"] == "old"
+    signed = api(board, "Otto", "GET", "/releases").json()["signed"]["releases"]
+    assert {e["id"]: e.get("reason", "") for e in signed if e["yanked"]}["digits-1"] == "old"
     assert api(board, "Ada", "POST", "/releases/digits/9/yank", json={"reason": "x"}).status_code == 404
 
 

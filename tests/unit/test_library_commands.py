@@ -145,14 +145,32 @@ def test_a_card_that_was_changed_on_the_server_is_not_shown(kit: Kit, tmp_path: 
     assert "README.md" in captured.err and "the best" not in captured.out
 
 
-def test_a_withdrawn_release_is_named_so(kit: Kit, tmp_path: Path, capsys) -> None:
+def test_a_withdrawn_release_is_named_so_with_the_reason(
+    kit: Kit, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     home = kit.copy(tmp_path / "home").home
-    yank(home, "digits-1", kit.clock)
+    yank(home, "digits-1", kit.clock, "Wrong labels.")
+    yank(home, "thumbnails-1", kit.clock)
+
+    def said(command: str, *words: str) -> tuple[int, str, str]:
+        given = [command, address, *words, "--to", str(tmp_path), "--ca-fingerprint", kit.fingerprint]
+        code, (out, err) = run_arguments(app, given), capsys.readouterr()
+        return code, out, " ".join(err.split())
+
+    warning = (
+        "! digits-1 was withdrawn by the consortium: Wrong labels. It is still given to those who rely on"
+    )
     with serving(registry_app(home, kit.clock), home) as address:
-        given = ["show", address, "digits-1", "--to", str(tmp_path), "--ca-fingerprint", kit.fingerprint]
-        assert run_arguments(app, given) == 0
-    out = capsys.readouterr().out
-    assert "withdrawn; this one" in next(line for line in out.splitlines() if line.startswith("digits-1 "))
+        code, out, err = said("show", "digits-1")
+        line = next(line for line in out.splitlines() if line.startswith("digits-1 "))
+        assert code == 0 and line.endswith("withdrawn: Wrong labels; this one") and warning in err
+        assert said("show", "digits")[2] == ""
+        code, out, err = said("compare", "digits-1", "digits-2")
+        assert code == 0 and "digits-1 (withdrawn)" in out and "digits-2 (" not in out and warning in err
+        assert said("list")[1].endswith("Withdrawn: digits-1: Wrong labels\nWithdrawn: thumbnails-1\n")
+        code, _, err = said("show", "thumbnails")
+        assert code == 2 and "Every release of thumbnails was withdrawn, the newest of them thumb" in err
 
 
 def promise(kit: Kit, **files: bytes) -> None:

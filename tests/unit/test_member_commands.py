@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,25 @@ from PIL import Image
 
 from coordinator.registry.build import KeepRequest, weights_only
 from coordinator.registry.publish import publish
-from coordinator.registry.shelf import Shelf
+from coordinator.registry.shelf import Shelf, read_catalogue
 from participant.cli import app
 from participant.comparison import Task, compare, raw_numbers, raw_words
+from participant.enrol import read_link
 from participant.heads.fitting import fit_on_release, predict_files
 from participant.heads.store import list_heads, load_head
 from participant.home import Home
 from participant.records.add import add_data_set
 from participant.releases import open_release
 from shared.console import run_arguments
+from shared.domain.clock import to_text
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec, RecordKind
-from shared.domain.release import Source, SourceKind
+from shared.domain.release import Catalogue, Source, SourceKind
 from shared.extractors.architectures import starting_weights
 from shared.extractors.files import write_weights
+from shared.release.hub_client import STATE_FILE, STATE_FOLDER
+from shared.release.roles import sign_catalogue
+from shared.release.store import TrustStore
 from tests.joined_home import joined
 from tests.release_kit import Kit, make_used_kit
 
@@ -108,6 +114,34 @@ def test_a_head_is_fitted_used_listed_and_removed(
     assert list_heads(home.root) == [] and (home.releases / "digits-1").is_dir()
     assert run(home, "head", "remove", "mine") == 2
     assert 'There is no head "mine" here. Nothing was removed.' in capsys.readouterr().err
+
+
+def test_a_head_on_a_release_that_the_last_pull_saw_withdrawn_says_so(
+    home: Home, pictures: Path, kit: Kit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(home, "head", "fit", "digits-1", "--data", "halves", "--name", "mine") == 0
+    image = next((pictures / "left").glob("*.png"))
+    assert run(home, "head", "list") == run(home, "head", "predict", "mine", image) == 0
+    seen = capsys.readouterr()
+    assert "withdrawn" not in seen.out + seen.err
+    shown = read_catalogue(Shelf(kit.home), kit.clock).entry("digits-1")
+    assert shown is not None
+    gone = replace(shown, yanked=True, reason="Wrong labels.")
+    store = TrustStore.create(
+        home.releases / STATE_FOLDER / STATE_FILE,
+        url="https://localhost",
+        ca_pem=(kit.home / "keys" / "ca.pem").read_text(),
+        pinned_root=read_link(home.root).root_public_key,
+        trust=Shelf(kit.home).trust_envelope(),
+        clock=kit.clock,
+    )
+    soon = to_text(kit.clock.now() + timedelta(days=1))
+    signed = sign_catalogue(Catalogue(kit.plan.consortium, 99, soon, (gone,)), kit.release_key)
+    store.accept_catalogue(signed, kit.clock)
+    assert run(home, "head", "list") == run(home, "head", "predict", "mine", image) == 0
+    seen = capsys.readouterr()
+    assert seen.out.splitlines()[0].endswith("  withdrawn: Wrong labels.")
+    assert "! digits-1 was withdrawn: Wrong labels. Heads on it work as before." in " ".join(seen.err.split())
 
 
 def test_heads_and_comparison_use_the_device_of_participant_toml(home: Home, pictures: Path) -> None:

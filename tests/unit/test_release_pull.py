@@ -110,22 +110,23 @@ def test_the_one_trained_extractor_is_the_default_beside_those_of_the_library(
 
 def test_withdrawn_release_is_given_by_its_own_id_alone_and_with_a_warning(hub: PullHub) -> None:
     hub.kit.publish("two")
-    yank(hub.kit.home, "digits-2", hub.kit.clock)
+    yank(hub.kit.home, "digits-2", hub.kit.clock, "Wrong labels.")
     newest = hub.pull()
     assert (newest.entry.id, newest.warning) == ("digits-1", "")
     for _ in ("fetched", "was here already"):
         pinned = hub.pull("digits-2")
         assert pinned.entry.id == "digits-2"
         assert (
-            pinned.warning.startswith("digits-2 was withdrawn")
+            pinned.warning.startswith("digits-2 was withdrawn by the consortium: Wrong labels. It is still")
             and "Take digits-1, its newest." in pinned.warning
         )
 
 
 def test_a_line_that_was_withdrawn_as_a_whole_is_not_offered_as_one_to_take(hub: PullHub) -> None:
-    yank(hub.kit.home, "digits-1", hub.kit.clock)
+    yank(hub.kit.home, "digits-1", hub.kit.clock, "Wrong labels.")
     with pytest.raises(
-        NotAllowed, match=r"withdrew every release of digits.*It offers nothing now\. Whoever"
+        NotAllowed,
+        match=r"every release of digits, the newest of them digits-1: Wrong labels\..*It offers nothing now\. Whoever",
     ):
         hub.pull("digits")
     assert "It offers nothing now." in hub.pull("digits-1").warning

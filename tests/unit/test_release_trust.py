@@ -21,8 +21,9 @@ from shared.domain.errors import (
 )
 from shared.domain.ids import MemberId
 from shared.domain.release import Catalogue, CatalogueEntry
+from shared.domain.strict import to_plain
 from shared.release.authority import ca_fingerprint, checked_fingerprint, root_of_ca
-from shared.release.envelope import Envelope
+from shared.release.envelope import Envelope, seal
 from shared.release.roles import open_catalogue, open_roll, sign_catalogue, sign_roll
 from shared.release.signing import SigningKey
 from shared.release.store import TrustStore
@@ -221,6 +222,27 @@ def test_what_another_process_accepted_meanwhile_is_not_forgotten(tmp_path: Path
 def test_catalogue_of_a_wrong_form_is_refused(entries: tuple[CatalogueEntry, ...]) -> None:
     with pytest.raises(Invalid):
         open_catalogue(catalogue(1, *entries), trust(), CLOCK)
+
+
+def test_reason_of_a_withdrawal_is_signed_and_a_catalogue_from_before_reads_as_it_did(tmp_path: Path) -> None:
+    old = to_plain(Catalogue("C", 1, "2027-01-01T00:00:00Z", (replace(ONE, yanked=True),)))
+    assert set(old["releases"][0]) == {"id", "extractor_name", "number", "manifest_digest", "yanked"}
+    client = store(tmp_path)
+    client.accept_catalogue(seal("catalogue", old, [RELEASE_KEY]), CLOCK)
+    assert dict(client.state.withdrawn) == {"digits-1": ""}
+    told = catalogue(2, replace(ONE, yanked=True, reason="Wrong labels."))
+    assert client.accept_catalogue(told, CLOCK).releases[0].because == ": Wrong labels"
+    client.accept_roll(sign_roll(roll(5), ROLL_KEY), CLOCK)
+    assert dict(TrustStore.open(tmp_path / "state.json").state.withdrawn) == {"digits-1": "Wrong labels."}
+    told["signed"]["releases"][0]["reason"] = "Another."
+    with pytest.raises(BadSignature):
+        open_catalogue(told, trust(), CLOCK)
+
+
+@pytest.mark.parametrize("reason", ["two\nlines", "\x1b[2J", "a\u202eb", "x" * 301])
+def test_reason_that_is_no_line_of_text_is_refused(reason: str) -> None:
+    with pytest.raises(Invalid, match="reason why digits-1 was withdrawn is no line of at most 300"):
+        open_catalogue(catalogue(1, replace(ONE, yanked=True, reason=reason)), trust(), CLOCK)
 
 
 def test_expired_catalogue_is_refused() -> None:
