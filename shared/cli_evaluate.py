@@ -57,8 +57,8 @@ def reproduce(
         Path | None,
         typer.Option(
             "--data",
-            help="Also your own records, 20 labels a class: a folder with one folder of pictures (or of files with "
-            "one text a line) for each class; for texts also a CSV with the columns text and label.",
+            help="Also your own records, best more than 20 a class: a folder with one folder of pictures (or of files "
+            "with one text a line) for each class; for texts also a CSV with the columns text and label.",
         ),
     ] = None,
     root: Root = None,
