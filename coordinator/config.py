@@ -94,7 +94,7 @@ class Config:
     database_url: str = ""
     """Empty means SQLite in the coordinator's home."""
     public_releases: bool = False
-    """Whether anybody may pull releases, or only members and people with an account."""
+    """Whether anybody may pull releases and read their pages, or only members and people with an account."""
     exports: bool = True
     """Whether releases hold ONNX files, a lens profile and measurements, which take a minute of one processor each."""
     country: str = ""

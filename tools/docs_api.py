@@ -84,7 +84,8 @@ at most 20 of them open.
 ## Routes
 
 Roles: m a member, u an auditor, a an admin. An auditor sees everything and changes nothing but its own account.
-Where `public_releases` is set in `coordinator.toml`, anybody may read the catalogue, its files and their downloads.
+Where `public_releases` is set in `coordinator.toml`, anybody may read the catalogue, its files and their downloads,
+and in a browser the pages of releases.
 
 """
 _LETTERS = (("member", "m"), ("auditor", "u"), ("admin", "a"))

@@ -14,7 +14,7 @@ from starlette.datastructures import URL
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from coordinator.dashboard import words
-from coordinator.dashboard.rules import may
+from coordinator.dashboard.rules import may, open_to_strangers
 from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, local_path, quiet_viewer
 from coordinator.members.access import room_of
 from shared.domain.errors import InvalidMessage
@@ -98,8 +98,9 @@ def part(request: Request, viewer: Viewer, template: str, **values: Any) -> str:
 
 def _shared(request: Request, viewer: Viewer | None) -> dict[str, Any]:
     room = room_of(request)
+    public = room.config.public_releases
     allowed: Callable[[str, str], bool] = lambda method, path: (  # noqa: E731
-        viewer is not None and may(viewer.caller.role, method, path)
+        open_to_strangers(public, method, path) if viewer is None else may(viewer.caller.role, method, path)
     )
     return {
         "consortium": room.config.consortium,

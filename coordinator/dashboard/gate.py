@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from coordinator.audit.acts import FORM, READING, Act, around
 from coordinator.dashboard.frame import HEADERS
-from coordinator.dashboard.rules import ANYBODY, CALCULATES, roles_of
+from coordinator.dashboard.rules import ANYBODY, CALCULATES, open_to_strangers, roles_of
 from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, check_proof, check_sender, viewer_of
 from coordinator.members.access import room_of
 from shared.domain.errors import InvalidMessage, NotAllowed, SignInFailed
@@ -36,7 +36,14 @@ async def gate(request: Request) -> AsyncIterator[None]:
     if roles == ANYBODY:
         yield
         return
-    viewer = request.state.viewer = await run_in_threadpool(_viewer, request)
+    try:
+        viewer = request.state.viewer = await run_in_threadpool(_viewer, request)
+    except SignInNeeded:
+        if not open_to_strangers(room_of(request).config.public_releases, request.method, path):
+            raise
+        request.state.viewer = None
+        yield
+        return
     if viewer.caller.role not in roles:
         raise NotAllowed(
             f"This needs the role {' or '.join(sorted(role.value for role in roles))}; you have the role "
@@ -89,4 +96,11 @@ def current_viewer(request: Request) -> Viewer:
     return viewer
 
 
+def viewer_or_stranger(request: Request) -> Viewer | None:
+    """The same on a page of PUBLIC_READS; None for a stranger."""
+    viewer: Viewer | None = request.state.viewer
+    return viewer
+
+
 Seeing = Annotated[Viewer, Depends(current_viewer)]
+Passing = Annotated[Viewer | None, Depends(viewer_or_stranger)]

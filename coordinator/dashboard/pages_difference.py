@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from coordinator.dashboard.difference_view import view_of
 from coordinator.dashboard.frame import page, then
-from coordinator.dashboard.gate import Seeing, gate
+from coordinator.dashboard.gate import Passing, Seeing, gate
 from coordinator.dashboard.snippets import diff_line
 from coordinator.registry.behaviour_routes import comparisons_of, release_of
 from coordinator.registry.differences import before as release_before
@@ -26,7 +26,7 @@ AGAIN_S = 4
 
 
 @router.get("/extractors/diff")
-def diff(request: Request, viewer: Seeing, before: str = "", after: str = "") -> Response:
+def diff(request: Request, viewer: Passing, before: str = "", after: str = "") -> Response:
     """Two releases side by side, where that was measured; begins nothing."""
     service = releases_of(request)
     choices = _choices(service)

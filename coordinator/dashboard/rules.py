@@ -95,6 +95,19 @@ RULES: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/privacy/{name}/{number}/pictures/{picture}"): EVERYBODY,
 }
 
+PUBLIC_READS: frozenset[tuple[str, str]] = frozenset(
+    ("GET", path)
+    for path in (
+        "/extractors",
+        "/extractors/diff",
+        "/extractors/{name}/{number}",
+        "/extractors/{name}/{number}/files/{file}",
+        "/extractors/{name}/{number}/lens",
+    )
+)
+"""Also for strangers, who have no session, where `public_releases` is set: they show what the releases' own files say,
+and leave out what is the coordinator's."""
+
 CALCULATES: frozenset[tuple[str, str]] = frozenset(
     {("POST", "/plans/check"), ("POST", "/extractors/{name}/{number}/check"), ("POST", "/extractors/diff")}
 )
@@ -109,6 +122,11 @@ def roles_of(method: str, path: str) -> frozenset[Role]:
 def may(role: Role, method: str, path: str) -> bool:
     """Whether `role` may; for templates, which leave out what it may not. False where there is no such route."""
     return role in RULES.get((method, path), ANYBODY)
+
+
+def open_to_strangers(public_releases: bool, method: str, path: str) -> bool:
+    """Whether somebody without a session may read the route `path`."""
+    return public_releases and ("GET" if method == "HEAD" else method, plain_path(path)) in PUBLIC_READS
 
 
 def require_rules(routes: Iterable[object]) -> None:

@@ -35,14 +35,14 @@ GET     /audit/countersignatures.jsonl                              u a
 GET     /audit/export.csv                                           u a
 GET     /audit/export.jsonl                                         u a
 GET     /audit/verify                                               u a
-GET     /extractors                                                 m u a
-GET     /extractors/diff                                            m u a
+GET     /extractors                                                 m u a p
+GET     /extractors/diff                                            m u a p
 POST    /extractors/diff                                            m u a
-GET     /extractors/{name}/{number}                                 m u a
+GET     /extractors/{name}/{number}                                 m u a p
 POST    /extractors/{name}/{number}/check                           m u a
 POST    /channels/{name}                                            a
-GET     /extractors/{name}/{number}/files/{file}                    m u a
-GET     /extractors/{name}/{number}/lens                            m u a
+GET     /extractors/{name}/{number}/files/{file}                    m u a p
+GET     /extractors/{name}/{number}/lens                            m u a p
 POST    /extractors/{name}/{number}/yank                            a
 GET     /invitations                                                a
 POST    /invitations                                                a
@@ -106,7 +106,7 @@ GET     /api/v1/audit/head                                          m u a
 GET     /api/v1/audit/lines.jsonl                                   u a
 GET     /api/v1/audit/verification                                  u a
 POST    /api/v1/enrolments                                          anybody
-GET     /api/v1/extractors/{extractor}/channels                     m u a
+GET     /api/v1/extractors/{extractor}/channels                     m u a p
 POST    /api/v1/extractors/{extractor}/channels/{channel}           a
 GET     /api/v1/health                                              anybody
 GET     /api/v1/invitations                                         u a
@@ -134,13 +134,13 @@ POST    /api/v1/plans/{digest}/runs                                 a
 GET     /api/v1/plans/{digest}/measured                             m u a
 GET     /api/v1/plans/{digest}/starting-weights                     m u a
 POST    /api/v1/plans/{digest}/withdraw                             a
-GET     /api/v1/releases                                            m u a
-GET     /api/v1/releases/downloads                                  m u a
+GET     /api/v1/releases                                            m u a p
+GET     /api/v1/releases/downloads                                  m u a p
 GET     /api/v1/releases/{extractor}/{number}                       m u a
 GET     /api/v1/releases/{extractor}/{number}/changes               m u a
 GET     /api/v1/releases/{extractor}/{number}/diff                  m u a
 POST    /api/v1/releases/{extractor}/{number}/diff                  m u a
-GET     /api/v1/releases/{extractor}/{number}/files/{name}          m u a
+GET     /api/v1/releases/{extractor}/{number}/files/{name}          m u a p
 GET     /api/v1/releases/{extractor}/{number}/privacy               m u a
 GET     /api/v1/releases/{extractor}/{number}/redteam               m u a
 GET     /api/v1/releases/{extractor}/{number}/redteam/{picture}     m u a
@@ -164,26 +164,27 @@ DELETE  /api/v1/sessions                                            u a
 POST    /api/v1/sessions                                            anybody
 GET     /api/v1/trust                                               anybody
 
-GET     /api/datasets/{rest}                                        m u a
-GET     /api/models                                                 m u a
-GET     /api/models/{rest}                                          m u a
-GET     /api/models/{space}/{extractor}                             m u a
-GET     /api/models/{space}/{extractor}/auth-check                  m u a
-GET     /api/models/{space}/{extractor}/auth-check/write            m u a
-GET     /api/models/{space}/{extractor}/commits/{revision}          m u a
-POST    /api/models/{space}/{extractor}/paths-info/{revision}       m u a
-GET     /api/models/{space}/{extractor}/refs                        m u a
-GET     /api/models/{space}/{extractor}/revision/{revision}         m u a
-GET     /api/models/{space}/{extractor}/tree/{revision}             m u a
-GET     /api/models/{space}/{extractor}/tree/{revision}/{folder}    m u a
-GET     /api/spaces/{rest}                                          m u a
+GET     /api/datasets/{rest}                                        m u a p
+GET     /api/models                                                 m u a p
+GET     /api/models/{rest}                                          m u a p
+GET     /api/models/{space}/{extractor}                             m u a p
+GET     /api/models/{space}/{extractor}/auth-check                  m u a p
+GET     /api/models/{space}/{extractor}/auth-check/write            m u a p
+GET     /api/models/{space}/{extractor}/commits/{revision}          m u a p
+POST    /api/models/{space}/{extractor}/paths-info/{revision}       m u a p
+GET     /api/models/{space}/{extractor}/refs                        m u a p
+GET     /api/models/{space}/{extractor}/revision/{revision}         m u a p
+GET     /api/models/{space}/{extractor}/tree/{revision}             m u a p
+GET     /api/models/{space}/{extractor}/tree/{revision}/{folder}    m u a p
+GET     /api/spaces/{rest}                                          m u a p
 GET     /api/whoami-v2                                              m u a
-GET     /{extractor}/resolve/{revision}/{file}                      m u a
-HEAD    /{extractor}/resolve/{revision}/{file}                      m u a
-GET     /{space}/{extractor}/resolve/{revision}/{file}              m u a
-HEAD    /{space}/{extractor}/resolve/{revision}/{file}              m u a
+GET     /{extractor}/resolve/{revision}/{file}                      m u a p
+HEAD    /{extractor}/resolve/{revision}/{file}                      m u a p
+GET     /{space}/{extractor}/resolve/{revision}/{file}              m u a p
+HEAD    /{space}/{extractor}/resolve/{revision}/{file}              m u a p
 """
-"""Method, path, and who may: m a member, u an auditor, a an admin. The two of /rounds need a round's own ticket."""
+"""Method, path, and who may: m a member, u an auditor, a an admin; p also a stranger, where releases are public
+(test_public_pages.py). The two of /rounds need a round's own ticket."""
 WHAT_TO_DO = (
     "A route is new, gone, or lets others in than tests/attacks/test_dashboard_privileges.py says. Decide who may, "
     "write the line into TABLE, and make coordinator/dashboard/rules.py (pages) or the route's own check "
