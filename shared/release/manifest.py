@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -127,8 +129,22 @@ def _check_files(manifest: AnyManifest) -> None:
             )
         if not 0 <= file.size_bytes <= limits.RELEASE_BYTES:
             raise Invalid(f"The manifest gives {name} a size of {file.size_bytes} bytes. {AGAIN}")
-    if len({name.lower() for name in names}) != len(names):
-        raise Invalid(f"Two files of the manifest differ in capitals only. {AGAIN}")
+    _check_places(names)
     total = sum(file.size_bytes for file in manifest.files.values())
     if total > limits.RELEASE_BYTES:
         raise Invalid(f"A release has at most {limits.RELEASE_BYTES} bytes, this one {total}. {AGAIN}")
+
+
+def _check_places(names: Iterable[str]) -> None:
+    """Raise Invalid where two names cannot stand in one folder, on disks that do not tell capitals apart too."""
+    folders = {folder for name in names for folder in [name.rpartition("/")[0]] if folder}
+    for first, second in itertools.pairwise(
+        sorted([*names, *folders], key=lambda name: (name.lower(), name))
+    ):
+        if first.lower() == second.lower():
+            how = (
+                "is a file and a folder"
+                if first == second
+                else f"and {second[:80]!r} differ in capitals only"
+            )
+            raise Invalid(f"The manifest's {first[:80]!r} {how}, which no disk holds everywhere. {AGAIN}")

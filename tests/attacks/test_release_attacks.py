@@ -170,6 +170,26 @@ WITHOUT_THE_KEY: list[tuple[str, Callable[[Path], None], int, type[CommonlensErr
             "model.h5",
         )
     ),
+    *(
+        (
+            f"the manifest promises {' and '.join(names)}, which some disks hold as one",
+            edit(
+                "manifest.json",
+                lambda m, names=names: m["signed"]["files"].update(
+                    {name: {"digest": "", "size_bytes": 0} for name in names}
+                ),
+            ),
+            2,
+            ProofFailed,
+            text,
+        )
+        for names, text in (
+            (("readme.md",), "differ in capitals only"),
+            (("a.json", "a.json/b.json"), "'a.json' is a file and a folder"),
+            (("A.json", "a.json/b.json"), "differ in capitals only"),
+            (("Sub/a.json", "sub/b.json"), "'Sub' and 'sub' differ in capitals only"),
+        )
+    ),
     (
         "the trust file names the attacker's release key",
         edit("trust.json", lambda t: t["signed"].update(release_key="ab" * 32)),
