@@ -20,7 +20,15 @@ from typing import Any, Final
 
 from coordinator.registry.store import LargeFiles, objects_of
 from shared.domain.clock import Clock, from_text, to_text
-from shared.domain.errors import IllegalMove, Invalid, InvalidConfig, NotFound
+from shared.domain.errors import (
+    CatalogueDamaged,
+    CommonlensError,
+    IllegalMove,
+    Invalid,
+    InvalidConfig,
+    NotFound,
+    NotTrusted,
+)
 from shared.domain.files import write_atomically, write_json
 from shared.domain.locking import held_lock
 from shared.domain.release import (
@@ -127,16 +135,32 @@ class Shelf:
 
 
 def read_catalogue(shelf: Shelf, clock: Clock) -> Catalogue:
-    """What is visible; an empty catalogue of version 0 before the first release."""
+    """What is visible; an empty catalogue of version 0 before the first release. Raises CatalogueDamaged."""
     trust = shelf.trust()
+    with _own_file():
+        try:
+            envelope = read_document(shelf.catalogue, limits.CATALOGUE_BYTES)
+        except NotFound:
+            return Catalogue(trust.consortium, 0, to_text(clock.now()), ())
+        # Signed by the release key of today or, between a rotation and `refresh`, by that of yesterday: this is
+        # the coordinator's own file, and whoever could change it holds the key beside it.
+        keys = [line["key"] for line in envelope["signatures"]]
+        return open_catalogue(envelope, replace(trust, release_key=keys[0]), clock, allow_expired=True)
+
+
+@contextmanager
+def _own_file() -> Iterator[None]:
+    """Whoever asks did nothing wrong where the coordinator's own file is damaged: no 401, no 422."""
     try:
-        envelope = read_document(shelf.catalogue, limits.CATALOGUE_BYTES)
-    except NotFound:
-        return Catalogue(trust.consortium, 0, to_text(clock.now()), ())
-    # Signed by the release key of today or, between a rotation and `refresh`, by that of yesterday: this is
-    # the coordinator's own file, and whoever could change it holds the key beside it.
-    keys = [line["key"] for line in envelope["signatures"]]
-    return open_catalogue(envelope, replace(trust, release_key=keys[0]), clock, allow_expired=True)
+        yield
+    except (NotTrusted, Invalid, LookupError, TypeError, ValueError) as error:
+        why = (
+            error.message.partition(". ")[0] if isinstance(error, CommonlensError) else "it has another form"
+        )
+        raise CatalogueDamaged(
+            f"This coordinator's catalogue of releases is damaged: {why}. Nothing was sent or changed. Its operator "
+            "puts back releases/catalogue.json from a backup."
+        ) from error
 
 
 def write_catalogue(shelf: Shelf, current: Catalogue, clock: Clock, **changes: Any) -> Envelope:
@@ -149,7 +173,10 @@ def write_catalogue(shelf: Shelf, current: Catalogue, clock: Clock, **changes: A
 
 
 def current_catalogue(home: Path, clock: Clock) -> Envelope:
-    """The signed catalogue, signed again when half of its lifetime is over or the release key has changed."""
+    """The signed catalogue, signed again when half of its lifetime is over or the release key has changed.
+
+    Raises CatalogueDamaged.
+    """
     shelf = Shelf(home)
     envelope = _if_fresh(shelf, clock)
     if envelope is not None:
@@ -249,11 +276,13 @@ def visible(home: Path, extractor_name: str, number: int, clock: Clock) -> tuple
 
 
 def _if_fresh(shelf: Shelf, clock: Clock) -> Envelope | None:
-    try:
-        envelope = read_document(shelf.catalogue, limits.CATALOGUE_BYTES)
-    except NotFound:
-        return None
-    if [line["key"] for line in envelope["signatures"]] != [shelf.trust().release_key]:
-        return None
-    expires_at = from_text(envelope["signed"]["expires_at"])
+    key = shelf.trust().release_key
+    with _own_file():
+        try:
+            envelope = read_document(shelf.catalogue, limits.CATALOGUE_BYTES)
+        except NotFound:
+            return None
+        if [line["key"] for line in envelope["signatures"]] != [key]:
+            return None
+        expires_at = from_text(envelope["signed"]["expires_at"])
     return envelope if expires_at - clock.now() > CATALOGUE_LIFETIME / 2 else None

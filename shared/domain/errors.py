@@ -70,9 +70,6 @@ class Broken(CommonlensError):
     exit_code = 5
 
 
-# --- Refused ---------------------------------------------------------------------------------------
-
-
 class BudgetExceeded(Refused):
     """The privacy budget that the member's policy sets would be overspent; nothing was charged."""
 
@@ -181,9 +178,6 @@ class UnmaskRefused(Refused):
     code = "refused.unmask"
 
 
-# --- Invalid ---------------------------------------------------------------------------------------
-
-
 class InvalidConfig(Invalid):
     """A configuration, plan or policy file has an unknown or missing key, a wrong type or a number that cannot be."""
 
@@ -224,9 +218,6 @@ class NotFound(Invalid):
     """What was named does not exist here."""
 
     code = "invalid.not-found"
-
-
-# --- Conflict --------------------------------------------------------------------------------------
 
 
 class IllegalMove(Conflict):
@@ -284,7 +275,10 @@ class StoreUnreachable(Unreachable):
     code = "conflict.store-unreachable"
 
 
-# --- NotTrusted ------------------------------------------------------------------------------------
+class CatalogueDamaged(Conflict):
+    """The coordinator's own list of releases cannot be read, or is not what it signed; it gives none until then."""
+
+    code = "conflict.catalogue-damaged"
 
 
 class WrongAuthority(NotTrusted):
@@ -369,9 +363,6 @@ class SharesRejected(NotTrusted):
     """A member's sealed shares do not open under the keys of the round's roster."""
 
     code = "not-trusted.shares"
-
-
-# --- Abandoned -------------------------------------------------------------------------------------
 
 
 class QuorumMissed(Abandoned):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from shared.domain.errors import (
     Abandoned,
     Broken,
+    CatalogueDamaged,
     CommonlensError,
     Conflict,
     Invalid,
@@ -39,6 +40,7 @@ CLASS_OF_CODE: Mapping[str, type[CommonlensError]] = {kind.code: kind for kind i
 _STATUS: tuple[tuple[type[CommonlensError], int], ...] = (
     (TooManyAttempts, 429),
     (StoreUnreachable, 503),
+    (CatalogueDamaged, 503),
     (NotFound, 404),
     (Refused, 403),
     (Invalid, 422),

@@ -99,3 +99,33 @@ def test_files_beside_the_promise_are_told_as_they_are_today(tmp_path: Path) -> 
     assert knock(coordinator.asgi, "HEAD", path).status == 404
     coordinator.carrier.stop()
     coordinator.engine.dispose()
+
+
+@pytest.mark.parametrize("damage", ["signature", "cut", "form", "none"])
+def test_a_damaged_catalogue_is_the_coordinators_fault_and_said_in_words(tmp_path: Path, damage: str) -> None:
+    """A 401 would have clients ask for another token, and a 422 for another name."""
+    kit = hub_kit(tmp_path, values=100)
+    kit.publish("one")
+    coordinator = build_coordinator(kit.home, Config(CONSORTIUM, public_releases=True), kit.clock)
+    path = kit.home / "releases" / "catalogue.json"
+    envelope = json.loads(path.read_text())
+    key = envelope["signatures"][0]["key"]
+    texts = {
+        "signature": json.dumps(envelope | {"signatures": [{"key": key, "sig": "00" * 64}]}),
+        "cut": path.read_text()[:-10],
+        "form": json.dumps({"signatures": [], "signed": []}),
+        "none": "{}",
+    }
+    path.write_text(texts[damage])
+    for asked in (f"/api/models/{SPACE}/digits", "/api/models", f"/{SPACE}/digits/resolve/main/plan.json"):
+        answer = knock(coordinator.asgi, "GET", asked)
+        assert answer.status == 503
+        assert answer.header("x-error-message").startswith(
+            "This coordinator's catalogue of releases is damaged: "
+        )
+    page = knock(coordinator.asgi, "GET", "/extractors")
+    assert page.status == 503 and "puts back releases/catalogue.json from a backup" in page.text
+    if damage != "signature":  # the signature of what is handed on is for whoever gets it to check
+        assert knock(coordinator.asgi, "GET", "/api/v1/releases").status == 503
+    coordinator.carrier.stop()
+    coordinator.engine.dispose()
