@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.filesize import decimal
 from rich.markdown import Markdown
 from rich.segment import Segment
 from rich.table import Table
@@ -162,15 +163,15 @@ def _list(every: list[Facts], nothing: str) -> None:
         console.print(nothing)
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("release", "kind", "channels", "MB"):
-        table.add_column(heading, justify="right" if heading == "MB" else "left")
+    for heading in ("release", "kind", "channels", "weights"):
+        table.add_column(heading, justify="right" if heading == "weights" else "left")
     table.add_column("what it sees, what is new", ratio=1)
     for facts in every:
         table.add_row(
             Text(facts.entry.id),
             facts.kind,
             Text(", ".join(facts.channels)),
-            f"{facts.weights_bytes / 1e6:.2f}",
+            decimal(facts.weights_bytes),
             Text("\n".join([one_line(facts.sees) or "not measured", *_news(facts)])),
         )
     console.print(table)
@@ -229,7 +230,7 @@ def _compare(every: list[Facts]) -> None:
     table.add_row("kind", *(facts.kind for facts in every))
     dims = (facts.embedding_dim for facts in every)
     table.add_row("numbers in an embedding", *("–" if dim is None else str(dim) for dim in dims))
-    table.add_row("weights, MB", *(f"{facts.weights_bytes / 1e6:.2f}" for facts in every))
+    table.add_row("weights", *(decimal(facts.weights_bytes) for facts in every))
     known = [p for p in profiles if p is not None]
     if known:
         table.add_section()

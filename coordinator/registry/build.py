@@ -40,6 +40,8 @@ from shared.domain.release import (
 )
 from shared.domain.strict import to_plain
 from shared.exports.measured import read_measured
+from shared.exports.sentence_files import MODULES_FILE
+from shared.exports.timm_file import TIMM_FILE
 from shared.exports.training_energy import training_section
 from shared.extractors.files import Origin, read_weights, write_weights
 from shared.extractors.flatten import unflatten
@@ -53,6 +55,7 @@ from shared.release.lineage import composed, links_behind, spends_of
 from shared.wire.enrolment import software_version
 
 _PUBLIC = 0o644
+_LOADED_BY: Mapping[str, str] = {MODULES_FILE: "sentence-transformers", TIMM_FILE: "timm"}
 Export = Callable[[Path, str], Mapping[str, str]]
 """(folder, release) → sections of the card. Adds to a folder that holds the weights what other programs read: ONNX,
 their configuration, a lens profile, measurements."""
@@ -178,7 +181,8 @@ def _build_trained(
     write_json(folder / PLAN_FILE, to_plain(plan), mode=_PUBLIC)
     write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
     card = write_card(
-        release, slot.created_at, plan, request.run_id, certificate, about, _sentence(origin), sections
+        *(release, slot.created_at, plan, request.run_id, certificate, about, _sentence(origin), sections),
+        programs=_programs(folder),
     )
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
     return Manifest(
@@ -197,6 +201,11 @@ def _build_trained(
     )
 
 
+def _programs(folder: Path) -> list[str]:
+    """Those that load the release by its name from a hub, by what stands in its folder: hubs find it by them."""
+    return [program for file, program in _LOADED_BY.items() if (folder / file).is_file()]
+
+
 def _build_kept(
     folder: Path, request: KeepRequest, slot: ReleaseSlot, trust: Mapping[str, Any], export: Export
 ) -> KeptManifest:
@@ -207,7 +216,8 @@ def _build_kept(
     measured = export(folder, release)
     write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
     card = write_kept_card(
-        release, consortium, slot.created_at, request.source, weights.spec, software_version(), measured
+        *(release, consortium, slot.created_at, request.source, weights.spec, software_version(), measured),
+        programs=_programs(folder),
     )
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
     return KeptManifest(

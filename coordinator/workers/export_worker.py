@@ -51,6 +51,7 @@ from shared.exports.speed import (
     records_per_s,
     run_for,
 )
+from shared.exports.timm_file import TIMM_FILE
 from shared.extractors import architectures
 from shared.extractors.files import Weights, read_weights
 from shared.lens.card_section import HEADING, NOT_OF_TEXTS, lens_section
@@ -112,7 +113,6 @@ def export(folder: Path, country: str = "") -> Measured:
     _write_or_remove(folder / ONNX_INT8_FILE, int8)
     write_configuration(folder, weights)
     speed, energy = _speed_and_energy(module, session, int8, spec, country)
-    names = (WEIGHTS_FILE, ONNX_FILE, *([ONNX_INT8_FILE] if int8 else []))
     measured = Measured(
         weights_digest=digest_of_file(folder / WEIGHTS_FILE),
         opset=opset_of(model),
@@ -125,7 +125,7 @@ def export(folder: Path, country: str = "") -> Measured:
         parity=found,
         int8=int8.measured if int8 else None,
         int8_missing=missing,
-        sizes_bytes={name: (folder / name).stat().st_size for name in names},
+        sizes_bytes=sizes_bytes(folder),
         processor=processor_name(),
         threads=THREADS,
         speed=speed,
@@ -133,6 +133,12 @@ def export(folder: Path, country: str = "") -> Measured:
     )
     write_json(folder / MEASURED_FILE, to_plain(measured), _PUBLIC)
     return measured
+
+
+def sizes_bytes(folder: Path) -> dict[str, int]:
+    """Of every file with the network in it, for whichever program."""
+    names = (WEIGHTS_FILE, ONNX_FILE, ONNX_INT8_FILE, TIMM_FILE)
+    return {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
 
 
 def write_configuration(folder: Path, weights: Weights) -> None:

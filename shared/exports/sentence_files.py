@@ -11,7 +11,7 @@ from shared.extractors.bert_shape import NORM_EPSILON, TYPES, shape_of
 from shared.extractors.files import Weights
 from shared.extractors.wordpiece import BEGIN, END, MASKED, PADDING, UNKNOWN, tokenizer_of
 
-VOCABULARY_FILE, TOKENIZER_FILE = "vocab.txt", "tokenizer.json"
+VOCABULARY_FILE, TOKENIZER_FILE, MODULES_FILE = "vocab.txt", "tokenizer.json", "modules.json"
 _TOKENS: Final = {
     "cls_token": BEGIN,
     "mask_token": MASKED,
@@ -54,7 +54,7 @@ def sentence_files(weights: Weights) -> dict[str, bytes]:
             "tokenize_chinese_chars": True,
         },
         "special_tokens_map.json": _TOKENS,
-        "modules.json": [
+        MODULES_FILE: [
             {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
             for place, (path, kind) in enumerate(
                 (("", "Transformer"), (_POOLING, "Pooling"), ("2_Normalize", "Normalize"))

@@ -45,14 +45,16 @@ def write_card(
     about: About,
     started_from: str = "",
     sections: Sections | None = None,
+    programs: Iterable[str] = (),
 ) -> str:
     """Markdown: what this is, the sentence of clause 10, both ε of every member, how to use it.
 
     `started_from`: what the plan's starting weights say of where they came from; a claim of who proposed it.
+    `programs` load it by its name, and are tags.
     """
     spec, consortium = plan.extractor, f"**{_escape(plan.consortium)}**"
     origin = f"\n- Started from {_escape(started_from)}." if started_from else ""
-    tags = ["differential-privacy", "federated-learning", f"{plan.privacy.mode.value}-mode"]
+    tags = ["differential-privacy", "federated-learning", f"{plan.privacy.mode.value}-mode", *programs]
     return f"""{metadata(hub_metadata(about.licence), spec, "trained", tags)}
 # {_escape(release)}
 
@@ -97,12 +99,13 @@ def write_kept_card(
     spec: ExtractorSpec,
     software: str,
     sections: Sections | None = None,
+    programs: Iterable[str] = (),
 ) -> str:
     """The card of an extractor that was not trained here: it saw no member's records.
 
-    `software`: the version that made its files.
+    `software`: the version that made its files. `programs` load it by its name, and are tags.
     """
-    return f"""{metadata(hub_metadata(Licence(source.licence)), spec, source.kind.value, [])}
+    return f"""{metadata(hub_metadata(Licence(source.licence)), spec, source.kind.value, programs)}
 # {_escape(release)}
 
 {_escape(source.about)}

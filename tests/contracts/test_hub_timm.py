@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from coordinator.registry.build import Export, KeepRequest
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
-from coordinator.workers.export_worker import write_configuration
+from coordinator.workers.export_worker import sizes_bytes, write_configuration
 from shared.domain.canonical import digest_of
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.release import CONFIG_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE, Source, SourceKind
@@ -55,6 +55,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lite0") / WEIGHTS_FILE
     write_weights(path, tensors, SPEC, layout)
     return path
+
+
+def test_the_size_of_what_timm_loads_is_told_with_the_others(weights: Path) -> None:
+    write_configuration(weights.parent, read_weights(weights))
+    told = sizes_bytes(weights.parent)
+    assert told[TIMM_FILE] == (weights.parent / TIMM_FILE).stat().st_size
+    assert list(told) == [WEIGHTS_FILE, TIMM_FILE]
 
 
 def test_tensors_get_the_names_and_shapes_that_timm_has(weights: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from coordinator.registry.build import KeepRequest, weights_only
+from coordinator.registry.hub_facts import card_data
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf, read_catalogue
 from shared.cli import app
@@ -91,6 +92,21 @@ def test_a_changed_file_fails_the_same_proof_as_in_a_trained_release(kit: Kit) -
     (folder_of(kit) / "README.md").write_text("better than it is")
     with pytest.raises(DigestMismatch, match="Proof 3 of 5"):
         verify_extractor(folder_of(kit), pinned_root=kit.root, clock=kit.clock)
+
+
+@pytest.mark.parametrize(
+    ("file", "program"),
+    [("modules.json", "sentence-transformers"), ("timm.safetensors", "timm"), ("x.json", "")],
+)
+def test_a_card_is_found_by_the_programs_that_load_the_release(kit: Kit, file: str, program: str) -> None:
+    def export(folder: Path, _release: str) -> dict[str, str]:
+        (folder / file).write_bytes(b"{}")
+        return {}
+
+    request = KeepRequest("loaded", SOURCE, folder_of(kit) / "model.safetensors")
+    publish(kit.home, request, kit.clock, export=export)
+    tags = card_data((Shelf(kit.home).folder("loaded", 1) / "README.md").read_text("utf-8"))["tags"]
+    assert [tag for tag in tags if tag in ("sentence-transformers", "timm")] == ([program] if program else [])
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"signed": 3}', '{"signed": {"format": "commonlens-kept/1"}}'])

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.filesize import decimal
 
 from coordinator.registry.shelf import Shelf, point_channel, read_catalogue, write_catalogue, yank
 from shared.cli import app
@@ -55,7 +56,7 @@ def ask(kit: Kit, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     return run
 
 
-def test_list_shows_every_line_with_its_kind_channels_and_what_it_sees(ask) -> None:
+def test_list_shows_every_line_with_its_kind_channels_and_what_it_sees(ask, kit: Kit) -> None:
     code, out = ask("list")
     assert code == 0
     lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
@@ -66,6 +67,8 @@ def test_list_shows_every_line_with_its_kind_channels_and_what_it_sees(ask) -> N
         and "not measured" in lines["digits-2"]
     )
     assert "digits-1" not in lines
+    weights = Shelf(kit.home).folder("digits", 2) / "model.safetensors"
+    assert f" {decimal(weights.stat().st_size)} " in lines["digits-2"]
     assert "New: Trained for **ten** more rounds. (and 1 more)" in out
 
 
@@ -117,6 +120,7 @@ def test_compare_shows_the_numbers_side_by_side_and_draws_them(ask, tmp_path: Pa
     assert float(turned[-2]) < 0.1 < 0.5 < float(turned[-1])
     assert float(shuffled[-2]) < 0.1 < 0.5 < float(shuffled[-1])
     assert row["numbers in an embedding"][-2:] == ["3", "48"]
+    assert row["weights"][-1] in ("bytes", "kB") and float(row["weights"][-2]) > 0
     assert "colours-1" in (tmp_path / "both.svg").read_text()
     ElementTree.parse(tmp_path / "both.svg")
 
