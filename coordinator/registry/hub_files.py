@@ -15,7 +15,7 @@ from coordinator.registry.storage_download import download, part_asked
 from shared.domain.errors import InvalidMessage, NotFound
 
 router = APIRouter(route_class=HubRoute)
-_FILE = "/{space}/{extractor}/resolve/{revision}/{file:path}"
+_FILE = "/{space}/{extractor}/resolve/{revision:revision}/{file:path}"
 
 
 @router.get(_FILE, dependencies=[Depends(may_read)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
+from starlette.convertors import Convertor, register_url_convertor
 
 from coordinator.registry.hub_errors import header_text
 from coordinator.registry.hub_facts import Facts
@@ -17,6 +18,23 @@ from shared.domain.errors import CommonlensError
 WARNING: Final = "X-Commonlens-Warning"
 CLIENT_WARNING: Final = "X-HF-Warning"
 """`topic; text`: the client prints it, once for each topic."""
+
+
+class _Revision(Convertor[str]):
+    """A revision in an address: clients escape the slashes of `refs/heads/main`, and servers undo that."""
+
+    regex = "refs/[^/]+/[^/]+|(?!refs/)[^/]+"
+
+    def convert(self, value: str) -> str:
+        """As it stands."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it stands."""
+        return value
+
+
+register_url_convertor("revision", _Revision())
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ def model_at(request: Request, hub: Hub, one: One) -> JSONResponse:
     return _model(request, hub, one)
 
 
-@router.get(f"{_MODEL}/tree/{{revision}}", dependencies=READ)
-@router.get(f"{_MODEL}/tree/{{revision}}/{{folder:path}}", dependencies=READ)
+@router.get(f"{_MODEL}/tree/{{revision:revision}}", dependencies=READ)
+@router.get(f"{_MODEL}/tree/{{revision:revision}}/{{folder:path}}", dependencies=READ)
 def tree(request: Request, hub: Hub, one: One, folder: str = "") -> JSONResponse:
     """Files and folders at a revision."""
     query = request.query_params

@@ -27,6 +27,8 @@ from shared.domain.release import BESIDE_THE_PROMISE, Catalogue, CatalogueEntry,
 
 MAIN: Final = "main"
 """The branch that clients ask for unless told otherwise: what the channel `latest` points to."""
+HEADS, TAGS = "refs/heads", "refs/tags"
+"""Before the name of a branch or tag, as Git and the list of refs write them in full."""
 LEAST_COMMIT_DIGITS: Final = 7
 _COMMIT = re.compile(r"[0-9a-f]{7,40}\Z")
 _MOST_SLUG_CHARACTERS = 60
@@ -63,7 +65,9 @@ class HubRepo:
 
         A tag goes before a channel of the same name: what is pinned never moves. Raises HubRefusal.
         """
-        known = self.tags.get(revision) or self.branches.get(revision)
+        kind, _, name = revision.rpartition("/")
+        named = {"": {**self.branches, **self.tags}, HEADS: self.branches, TAGS: self.tags}
+        known = named.get(kind, {}).get(name)
         if known is not None:
             return known
         if _COMMIT.match(revision):

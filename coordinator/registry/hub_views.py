@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from coordinator.registry.hub_facts import Facts, commit_of
-from coordinator.registry.hub_shelf import HubRepo
+from coordinator.registry.hub_shelf import HEADS, TAGS, HubRepo
 from coordinator.registry.hub_tree import Files, Json, file_line, last_commit
 from shared.domain.release import CatalogueEntry, ReleaseFile
 
@@ -98,13 +98,13 @@ def refs_view(repo: HubRepo) -> Json:
 
     def lines(kind: str, names: Mapping[str, CatalogueEntry]) -> list[Json]:
         return [
-            {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit_of(entry)}
+            {"name": name, "ref": f"{kind}/{name}", "targetCommit": commit_of(entry)}
             for name, entry in names.items()
         ]
 
     return {
-        "branches": lines("heads", repo.branches),
-        "tags": lines("tags", repo.tags),
+        "branches": lines(HEADS, repo.branches),
+        "tags": lines(TAGS, repo.tags),
         "converts": [],
         "pullRequests": [],
     }

@@ -53,12 +53,39 @@ def _public_tool(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("revision", "number"), [("main", 3), ("latest", 3), ("stable", 2), ("v1", 1), ("digits-2", 2)]
+    ("revision", "number"),
+    [
+        ("main", 3),
+        ("latest", 3),
+        ("stable", 2),
+        ("v1", 1),
+        ("digits-2", 2),
+        ("refs/heads/main", 3),
+        ("refs/tags/v1", 1),
+    ],
 )
 def test_a_file_comes_by_branch_and_by_tag(hub: Hub, revision: str, number: int) -> None:
     got = hf_hub_download(REPO, "manifest.json", revision=revision, endpoint=hub.url, token=False)
     assert Path(got).read_bytes() == (hub.folder(number) / "manifest.json").read_bytes()
     assert Path(got).parent.name == hub.commit(number)
+
+
+def test_every_ref_that_is_listed_is_a_revision_by_its_name_and_in_full(hub: Hub, tmp_path: Path) -> None:
+    client = api(hub)
+    found = client.list_repo_refs(REPO)
+    assert {"refs/heads/main", "refs/heads/stable"} <= {one.ref for one in found.branches}
+    for one in (*found.branches, *found.tags):
+        for revision in (one.name, one.ref):
+            assert client.model_info(REPO, revision=revision).sha == one.target_commit
+            assert [item.path for item in client.list_repo_tree(REPO, revision=revision)]
+            assert client.list_repo_commits(REPO, revision=revision)[0].commit_id == one.target_commit
+            assert client.get_paths_info(REPO, ["plan.json"], revision=revision)[0].path == "plan.json"
+    folder = snapshot_download(
+        REPO, revision="refs/heads/stable", endpoint=hub.url, local_dir=tmp_path / "got", token=False
+    )
+    assert bytes_of(Path(folder)) == bytes_of(hub.folder(2))
+    for wrong in ("refs/heads/v1", "refs/tags/main", "refs/heads/other", "refs/pr/1", "heads/main"):
+        assert not client.revision_exists(REPO, wrong)
 
 
 def test_a_file_comes_by_commit_and_by_its_beginning(hub: Hub) -> None:
