@@ -55,7 +55,8 @@ from shared.release.lineage import composed, links_behind, spends_of
 from shared.wire.enrolment import software_version
 
 _PUBLIC = 0o644
-_LOADED_BY: Mapping[str, str] = {MODULES_FILE: "sentence-transformers", TIMM_FILE: "timm"}
+LOADED_BY: Mapping[str, str] = {MODULES_FILE: "sentence-transformers", TIMM_FILE: "timm"}
+"""File → the program that loads a release with such a file by its name."""
 Export = Callable[[Path, str], Mapping[str, str]]
 """(folder, release) → sections of the card. Adds to a folder that holds the weights what other programs read: ONNX,
 their configuration, a lens profile, measurements."""
@@ -203,7 +204,7 @@ def _build_trained(
 
 def _programs(folder: Path) -> list[str]:
     """Those that load the release by its name from a hub, by what stands in its folder: hubs find it by them."""
-    return [program for file, program in _LOADED_BY.items() if (folder / file).is_file()]
+    return [program for file, program in LOADED_BY.items() if (folder / file).is_file()]
 
 
 def _build_kept(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from coordinator.registry.build import LOADED_BY
 from coordinator.registry.hub_facts import Facts, commit_of
 from coordinator.registry.hub_shelf import HEADS, TAGS, HubRepo
 from coordinator.registry.hub_tree import Files, Json, file_line, last_commit
@@ -47,7 +48,10 @@ def tags_of(facts: Facts) -> list[str]:
     told = facts.card.get("tags")
     own = [tag for tag in told if isinstance(tag, str)] if isinstance(told, list) else []
     licence = facts.card.get("license")
-    tags = [LIBRARY, _task(facts), facts.modality, facts.architecture, facts.kind, *own]
+    programs = [
+        program for file, program in LOADED_BY.items() if file in facts.promised
+    ]  # older cards lack them
+    tags = [LIBRARY, _task(facts), facts.modality, facts.architecture, facts.kind, *own, *programs]
     tags += [f"license:{licence}"] if isinstance(licence, str) else []
     tags += [YANKED] if facts.entry.yanked else []
     return list(dict.fromkeys(tag for tag in tags if tag))

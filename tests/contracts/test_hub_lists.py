@@ -12,8 +12,9 @@ from huggingface_hub import ModelCard, hf_hub_download
 from huggingface_hub.errors import BadRequestError
 
 from coordinator.registry import hub_list
-from tests.hub_client_kit import LINES, REPO, api, bytes_of, gated, hub, kit, stranger
-from tests.hub_kit import SPACE, Hub
+from tests.hub_client_kit import LINES, REPO, api, bytes_of, gated, hub, kit, serving, stranger
+from tests.hub_kit import SPACE, Hub, put_beside
+from tests.release_kit import Kit
 
 __all__ = ["gated", "hub", "kit", "stranger"]
 
@@ -159,3 +160,13 @@ def test_existence_is_told(hub: Hub) -> None:
     assert client.file_exists(REPO, "plan.json") and not client.file_exists(REPO, "pytorch_model.bin")
     assert not client.file_exists(REPO, "plan.json", revision="v9")
     client.auth_check(REPO)
+
+
+def test_models_are_found_by_the_program_that_loads_them_also_where_the_card_does_not_say_so(
+    kit: Kit, tmp_path: Path
+) -> None:
+    own = kit.copy(tmp_path / "coordinator")
+    put_beside(own, {"modules.json": b"[]"}, number=3)
+    with serving(own) as hub:
+        assert [model.id for model in api(hub).list_models(filter="sentence-transformers")] == [REPO]
+        assert [model.id for model in api(hub).list_models(filter="timm")] == []
