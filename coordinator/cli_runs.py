@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from coordinator.operator import PATIENCE_S, Operator
-from coordinator.runs.noised_counts import accuracy
+from coordinator.runs.noised_counts import accuracy, accuracy_text
 from shared.domain.clock import SystemClock
 from shared.domain.errors import Abandoned, Invalid, QuorumMissed, RunStopped
 from shared.domain.plan import Plan
@@ -222,5 +222,4 @@ def _validation(line: dict[str, Any]) -> str:
     """Accuracy from noised counts with the error bar of one standard deviation (clause 6.2)."""
     if line["validation"] is None:
         return ""
-    found = accuracy(**line["validation"])
-    return "  validation " + ("too noisy to read" if found is None else f"{found[0]:.1%} ± {found[1]:.1%}")
+    return f"  validation {accuracy_text(accuracy(**line['validation']))}"

@@ -18,6 +18,7 @@ from coordinator.dashboard.rules import may, open_to_strangers
 from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, local_path, quiet_viewer
 from coordinator.members.access import room_of
 from shared.domain.errors import InvalidMessage
+from shared.release.about import share_text
 from shared.release.promise import alone_text
 from shared.wire.problems import Problem
 
@@ -64,7 +65,7 @@ def _environment() -> Environment:
         "moment": words.moment,
         "short_digests": words.short_digests,
         "thousands": words.thousands,
-        "share": words.share,
+        "share": share_text,
         "validation": words.validation,
     }
     environment.globals |= {"odds": words.odds, "ago": words.ago, "alone_text": alone_text}

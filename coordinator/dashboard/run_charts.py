@@ -11,6 +11,7 @@ from coordinator.dashboard.charts import Axes, Band, Chart, Line, Table, draw
 from coordinator.dashboard.words import duration, epsilon_words
 from coordinator.runs.epsilon_book import Spent, bound
 from coordinator.runs.history import RoundLine
+from coordinator.runs.noised_counts import accuracy_text
 from coordinator.runs.progress import parts_of_seconds
 from shared.domain.plan import Plan
 from shared.domain.privacy import Mode
@@ -51,7 +52,7 @@ def validation_chart(lines: Sequence[RoundLine], window: Window) -> Chart | None
     return draw(
         "validation",
         "Validation",
-        f"Accuracy on held-out records by round, {len(points)} rounds, the last {last[1]:.1%} ± {last[2]:.1%}. The "
+        f"Accuracy on held-out records by round, {len(points)} rounds, the last {accuracy_text(last[1:])}. The "
         "counts were noised before they left each member, and their noise is charged to its budget.",
         axes,
         [Line("accuracy", [(n, a) for n, a, _ in points])],

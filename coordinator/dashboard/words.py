@@ -7,6 +7,7 @@ import re
 from datetime import datetime
 
 from coordinator.runs.history import RoundLine
+from coordinator.runs.noised_counts import accuracy_text
 from shared.domain.clock import from_text
 from shared.release.promise import epsilon_text, percent_text, right_at_most
 
@@ -79,16 +80,11 @@ def thousands(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def share(number: float) -> str:
-    """`70.0 %` for 0.7."""
-    return f"{100 * number:.1f} %"
-
-
 def validation(line: RoundLine | None) -> str:
     """What a round's noised counts say: an accuracy with one standard error, that they say nothing, or a dash."""
     if line is None or line.correct is None:
         return "–"
-    return "too noisy to read" if line.accuracy is None else " ± ".join(map(share, line.accuracy))
+    return accuracy_text(line.accuracy)
 
 
 def short_digests(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from shared.release.about import validation_text
+
 MOST_NOISE = 0.25
 """Of the counts together, in one standard deviation: beyond it the first order below means nothing any more."""
 
@@ -20,3 +22,8 @@ def accuracy(correct: float, wrong: float, noise_std: float | None) -> tuple[flo
         return None
     share = min(1.0, max(0.0, correct / total))
     return share, noise_std * math.hypot(1.0 - share, share) / total
+
+
+def accuracy_text(found: tuple[float, float] | None) -> str:
+    """What `accuracy` found, as people read it: `70.0 % ± 3.8 %`."""
+    return "too noisy to read" if found is None else validation_text(*found)

@@ -120,7 +120,11 @@ def summarise(certificate: Certificate, delta: float) -> Summary:
 
 def changelog_line(summary: Summary, validation: NoisedAccuracy | None) -> str:
     """The numbers of a release in one line."""
-    measured = f"; validation {validation_text(validation)} (noised)" if validation else ""
+    measured = (
+        f"; validation {validation_text(validation.accuracy, validation.spread)} (noised)"
+        if validation
+        else ""
+    )
     return (
         f"{_many(summary.rounds, 'closed round')}, {_many(summary.members, 'member')}, highest ε "
         f"{epsilon_text(summary.epsilon)} at δ {summary.delta:g} "
@@ -128,9 +132,14 @@ def changelog_line(summary: Summary, validation: NoisedAccuracy | None) -> str:
     )
 
 
-def validation_text(validation: NoisedAccuracy) -> str:
-    """Value and error bar."""
-    return f"{100 * validation.accuracy:.1f} % ± {100 * validation.spread:.1f} %"
+def validation_text(accuracy: float, spread: float) -> str:
+    """Value and error bar, both as parts of 1: `70.0 % ± 3.8 %` on cards, pages and in the terminal."""
+    return f"{share_text(accuracy)} ± {share_text(spread)}"
+
+
+def share_text(share: float) -> str:
+    """`70.0 %` for 0.7."""
+    return f"{100 * share:.1f} %"
 
 
 def _many(number: int, what: str) -> str:

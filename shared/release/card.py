@@ -246,11 +246,12 @@ def _validation(found: NoisedAccuracy | None, plan: Plan) -> str:
     if found is None:
         return ""
     heads = "members' own training heads were" if plan.shared_head is None else "the shared training head was"
+    measured = validation_text(found.accuracy, found.spread)
     return f"""
 ## What the run measured
 
 With the weights that round {found.round_number} began with, {heads} right about
-{validation_text(found)} of the {plan.privacy.unit.value}s that members had held out. The counts were noised before they
+{measured} of the {plan.privacy.unit.value}s that members had held out. The counts were noised before they
 left each member, and that noise is charged in the ε above. The error bar is one standard deviation of the noise and of
 nothing else. The figure is of these members' own classes: compare it with earlier rounds and releases of this line, not
 with other extractors.

@@ -32,5 +32,12 @@ def test_members_that_are_missing_are_named_with_the_reason() -> None:
     ]
 
 
+def test_validation_reads_as_on_the_pages() -> None:
+    counted = row({}) | {"validation": {"correct": 70.0, "wrong": 30.0, "noise_std": 5.0}}
+    assert _round(PLAN, counted)[0].endswith("  validation 70.0 % ± 3.8 %")
+    drowned = row({}) | {"validation": {"correct": 7.0, "wrong": 3.0, "noise_std": 5.0}}
+    assert _round(PLAN, drowned)[0].endswith("  validation too noisy to read")
+
+
 def test_a_round_with_everybody_is_one_line() -> None:
     assert _round(PLAN, row({})) == ["  round    3  closed     1 contributed    1.50 s"]
