@@ -42,7 +42,7 @@ SENTENCES: Mapping[str, str] = {
     "ServerOptimizer.beta1": "FedAdam: decay of the mean.",
     "ServerOptimizer.beta2": "FedAdam: decay of the squares.",
     "ServerOptimizer.epsilon": "FedAdam: added to the root of the squares (not a privacy number).",
-    "PrivacyDraft.target_epsilon": "The dial: ε that a complete run may cost each member.",
+    "PrivacyDraft.target_epsilon": "The dial: ε that a complete run may cost each member; the form opens at 3.",
     "PrivacyDraft.clip_norm_l2": "C: no unit's gradient over extractor and training head is longer (L2).",
     "PrivacyDraft.sampling_rate": "q: the chance of each unit to be drawn into a step.",
     "PrivacyDraft.mode": "secure shares the noise out, local has each member add all of it; see docs/protocol.md.",

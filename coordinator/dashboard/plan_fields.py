@@ -59,9 +59,9 @@ DIAL = Field(
     "privacy.target_epsilon",
     "How private (ε)",
     "What a complete run may cost each member. Smaller is more private, needs more noise, and learns less. "
-    "From about 5 on little is ruled out: a guess whether one record was in may be right 99 % of the time.",
+    "At 3 a guess whether one record was in is right at most 95.3 % of the time; from about 5 on little is ruled out.",
     Kind.NUMBER,
-    "8",
+    "3",
     private=True,
 )
 LEAST_DIAL, MOST_DIAL = 0.5, 10.0

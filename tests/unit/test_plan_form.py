@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coordinator.dashboard.pages_plan_form import dial_position
-from coordinator.dashboard.plan_fields import FIELDS
+from coordinator.dashboard.plan_fields import DIAL, FIELDS
 from coordinator.dashboard.plan_form import draft_of, first_typed, named_in, typed_from, typed_of
 from coordinator.dashboard.plan_lines import plan_lines
 from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS
 from coordinator.runs.draft import PlanDraft
 from shared.domain.errors import InvalidConfig
 from shared.extractors.architectures import TRAINABLE
+from shared.release.promise import percent_text, right_at_most
 from tests.plans import SPEC, members, small_plan
 from tools.docs_architectures import common_options, options_of
 from tools.docs_configuration import settings
@@ -57,6 +59,15 @@ def test_form_as_it_stands_makes_the_drafts_defaults_where_there_are_any() -> No
             value = getattr(holder, name)
             plain = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
             assert json.loads(default.strip("`")) == plain, key
+
+
+def test_dial_opens_where_the_documents_say_and_its_odds_are_theirs() -> None:
+    documents = Path(__file__).parents[2] / "docs"
+    assert f"opens at ε = {DIAL.first}:" in (documents / "privacy.md").read_text(encoding="utf-8")
+    assert f"form opens at {DIAL.first}" in (documents / "configuration.md").read_text(encoding="utf-8")
+    assert f"At {DIAL.first} a guess" in DIAL.hint
+    assert percent_text(right_at_most(float(DIAL.first), 1e-5)) in DIAL.hint
+    assert float(DIAL.first) < 5.0, "from there on little is ruled out"
 
 
 def test_fields_that_the_form_does_not_have_are_not_looked_at() -> None:
