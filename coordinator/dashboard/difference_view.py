@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from coordinator.dashboard.words import epsilon_words, size
+from coordinator.dashboard.words import epsilon_words, one_in, size
 from shared.evaluation.release_shape import MemberSpent, ReleaseDifference, Spent
 from shared.lens.difference_shape import Difference, MovedChange, Neighbours, ToldChange
 from shared.lens.estimate import Estimate
@@ -177,7 +177,7 @@ def _near(behaviour: Difference) -> Iterable[Near]:
 
 def _charged(each: MemberSpent) -> Charged:
     spent = tuple(_epsilons(one) for one in (each.before, each.after, each.together))
-    return Charged(each.name, f"{each.delta:g}", spent)
+    return Charged(each.name, one_in(each.delta), spent)
 
 
 def _epsilons(spent: Spent | None) -> tuple[str, str] | None:

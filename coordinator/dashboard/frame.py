@@ -18,6 +18,7 @@ from coordinator.dashboard.rules import may, open_to_strangers
 from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, local_path, quiet_viewer
 from coordinator.members.access import room_of
 from shared.domain.errors import InvalidMessage
+from shared.domain.privacy import REPORTED_DELTA
 from shared.release.about import share_text
 from shared.release.promise import alone_text
 from shared.wire.problems import Problem
@@ -64,11 +65,13 @@ def _environment() -> Environment:
         "duration": words.duration,
         "moment": words.moment,
         "short_digests": words.short_digests,
+        "one_in": words.one_in,
         "thousands": words.thousands,
         "share": share_text,
         "validation": words.validation,
     }
     environment.globals |= {"odds": words.odds, "ago": words.ago, "alone_text": alone_text}
+    environment.globals["reported_delta"] = REPORTED_DELTA
     return environment
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.dashboard.plan_fields import FIELDS
-from coordinator.dashboard.words import odds
+from coordinator.dashboard.words import odds, one_in, size
 from coordinator.runs.measured import Measured, expected_band, nearest
 from coordinator.runs.planning import PlanCheck
 from shared.domain.plan import Plan
@@ -61,6 +61,8 @@ class Line:
     key: str
     label: str
     text: str
+    exact: str = ""
+    """Where `text` is rounded for reading."""
 
     @property
     def private(self) -> bool:
@@ -84,7 +86,12 @@ class Pair:
     @property
     def differs(self) -> bool:
         """Whether the two are not alike."""
-        return (self.first and self.first.text) != (self.second and self.second.text)
+        return _told(self.first) != _told(self.second)
+
+    @property
+    def alike(self) -> bool:
+        """Whether they differ by less than is shown of them."""
+        return bool(self.differs and self.first and self.second and self.first.text == self.second.text)
 
     @property
     def private(self) -> bool:
@@ -115,11 +122,14 @@ def cost_lines(check: PlanCheck) -> list[Line]:
     """What it comes to: the same for every member, but for the batch."""
     cost, noise, delta = check.costs[0], check.noise, check.plan.privacy.delta
     lines = {
-        "cost.epsilon": (f"ε at δ {delta:g}", epsilon_text(cost.epsilon)),
-        "cost.epsilon.second": (f"ε at δ {REPORTED_DELTA:g}", epsilon_text(cost.epsilon_at_second_delta)),
-        "cost.alone": (f"ε alone at δ {delta:g}", epsilon_text(cost.epsilon_alone)),
+        "cost.epsilon": (f"ε at δ {one_in(delta)}", epsilon_text(cost.epsilon)),
+        "cost.epsilon.second": (
+            f"ε at δ {one_in(REPORTED_DELTA)}",
+            epsilon_text(cost.epsilon_at_second_delta),
+        ),
+        "cost.alone": (f"ε alone at δ {one_in(delta)}", epsilon_text(cost.epsilon_alone)),
         "cost.alone.second": (
-            f"ε alone at δ {REPORTED_DELTA:g}",
+            f"ε alone at δ {one_in(REPORTED_DELTA)}",
             epsilon_text(cost.epsilon_alone_at_second_delta),
         ),
         "cost.epsilon.odds": (
@@ -130,15 +140,26 @@ def cost_lines(check: PlanCheck) -> list[Line]:
             "The same, when everybody else deviates",
             f"{odds(cost.epsilon_alone, delta)} of the time",
         ),
-        "cost.noise": ("Noise in the mean gradient when all answer (C/B)", f"{noise.everybody:.3f}"),
-        "cost.noise.quorum": ("Noise in the mean gradient at quorum (C/B)", f"{noise.at_quorum:.3f}"),
+        "cost.noise": (
+            "Noise when all answer, over that of one party trusted with everybody's data",
+            f"{noise.everybody / noise.curator:.1f} ×",
+        ),
+        "cost.noise.quorum": (
+            "The same when only a quorum answers",
+            f"{noise.at_quorum / noise.curator:.1f} ×",
+        ),
         "cost.batch": (
-            "Expected batch of all members",
+            f"{check.plan.privacy.unit.value.capitalize()}s a step, all members",
             f"{sum(c.expected_batch_size for c in check.costs):,.0f}",
         ),
-        "cost.bytes": ("Bytes per round, all members, up and down", f"{check.bytes_per_round:,}"),
+        "cost.bytes": ("Sent each round, all members, up and down", size(check.bytes_per_round)),
     }
-    return [Line(key, label, text) for key, (label, text) in lines.items()]
+    exact = {
+        "cost.noise": f"{noise.everybody:.3f} C/B",
+        "cost.noise.quorum": f"{noise.at_quorum:.3f} C/B",
+        "cost.bytes": f"{check.bytes_per_round:,} bytes",
+    }
+    return [Line(key, label, text, exact.get(key, "")) for key, (label, text) in lines.items()]
 
 
 def unsound_line(fault: str) -> Line:
@@ -151,6 +172,10 @@ def pairs(first: list[Line], second: list[Line]) -> list[Pair]:
     left, right = ({line.key: line for line in lines} for lines in (first, second))
     keys = [*left, *(key for key in right if key not in left)]
     return [Pair((left.get(key) or right[key]).label, left.get(key), right.get(key)) for key in keys]
+
+
+def _told(line: Line | None) -> str:
+    return "" if line is None else line.exact or line.text
 
 
 def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

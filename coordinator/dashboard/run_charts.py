@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coordinator.dashboard.charts import Axes, Band, Chart, Line, Table, draw
-from coordinator.dashboard.words import duration, epsilon_words
+from coordinator.dashboard.words import duration, epsilon_words, one_in
 from coordinator.runs.epsilon_book import Spent, bound
 from coordinator.runs.history import RoundLine
 from coordinator.runs.noised_counts import accuracy_text
@@ -92,7 +92,7 @@ def epsilon_chart(plan: Plan, curve: Sequence[Spent], charged: int, window: Wind
     return draw(
         "epsilon",
         "ε against the plan",
-        f"ε by charged rounds at δ {plan.privacy.delta:g}, from 0 to {epsilon_words(bound(curve[-1].together))} "
+        f"ε by charged rounds at δ {one_in(plan.privacy.delta)}, from 0 to {epsilon_words(bound(curve[-1].together))} "
         f"after {plan.rounds} rounds; {charged} are charged. The plan allows {ceiling:g}.",
         Axes(_x(window), (0.0, top), "round", "ε"),
         lines,

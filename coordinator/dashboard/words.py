@@ -75,6 +75,13 @@ def ago(text: str, now: datetime) -> str:
     return f"{whole} s ago" if whole < 120 else f"{duration(float(whole))} ago"
 
 
+def one_in(chance: float) -> str:
+    """A δ, as `1 in 100,000`; never a smaller chance than it is."""
+    if not 0.0 < chance <= 1.0:
+        return f"{chance:g}"
+    return f"1 in {math.floor((1.0 + 1e-9) / chance):,}"
+
+
 def thousands(number: float) -> str:
     """`12,345`."""
     return f"{number:,.0f}"

@@ -68,7 +68,7 @@ def ada(window: Person) -> Iterator[Person]:
     for key, text in SMALL.items():
         field(window.page, key).fill(text)
     expect(window.page.locator("#check")).to_contain_text("No run named tiny")
-    checked(window.page, 8.0)
+    checked(window.page, 3.0)
     yield window
     window.page.unroute_all()
 
@@ -81,7 +81,7 @@ def field(page: Page, key: str) -> Locator:
 def says(page: Page, target: float) -> bool:
     """Whether the form says that a plan with this target was checked: what its rounds cost is a little less."""
     found = re.match(
-        r"ε ([\d.]+), alone: [a-z\d. ]+, noise multiplier", page.locator("#check-state").inner_text()
+        r"ε ([\d.]+), alone: [a-z\d. ]+; a guess is right at most", page.locator("#check-state").inner_text()
     )
     return found is not None and 0.9 * target < float(found[1]) <= target
 
@@ -99,7 +99,7 @@ def until(page: Page, happened: Callable[[], bool], what: str) -> None:
 
 
 def noise(page: Page) -> float:
-    found = re.search(r"σ ([\d.]+)", page.locator("#check").inner_text())
+    found = re.search(r"σ ([\d.]+)", page.locator("#in-terms").text_content() or "")
     assert found is not None
     return float(found[1])
 
@@ -115,7 +115,7 @@ def test_dial_and_number_move_together_and_what_it_costs_follows_by_itself(ada: 
     page, before = ada.page, noise(ada.page)
     dial, number = page.locator("#dial"), page.locator("#f-privacy-target_epsilon")
     expect(dial).to_be_visible()
-    assert (number.input_value(), dial.get_attribute("aria-valuetext")) == ("8", "ε 8")
+    assert (number.input_value(), dial.get_attribute("aria-valuetext")) == ("3", "ε 3")
     dial.focus()
     page.keyboard.press("Home")
     expect(number).to_have_value("0.5")
@@ -177,7 +177,7 @@ def test_refusal_marks_its_field_and_leads_there(ada: Person) -> None:
     expect(rounds).to_be_focused()
     assert page.locator("#settings").evaluate("each => each.open"), "it is opened where the field is inside"
     rounds.fill("3")
-    checked(page, 8.0)
+    checked(page, 3.0)
     assert rounds.get_attribute("aria-invalid") is None
 
 
@@ -202,8 +202,33 @@ def test_check_button_stays_on_the_page_and_says_when_nobody_answers(ada: Person
     )
     page.unroute("**/plans/check")
     page.locator("#check-button").click()
-    checked(page, 8.0)
+    checked(page, 3.0)
     assert page.url.endswith("/plans/new")
+
+
+def test_propose_comes_after_the_costs_on_a_phone_and_for_the_keyboard(ada: Person) -> None:
+    page = ada.page
+    propose, costs = page.locator("#plan-form button.primary"), page.locator("#check")
+    before = "(one, other) => Boolean(one.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING)"
+    assert costs.evaluate(before, propose.element_handle())
+    for width, below in ((1280, False), (390, True)):
+        page.set_viewport_size({"width": width, "height": 844})
+        shown, button = costs.bounding_box(), propose.bounding_box()
+        assert shown is not None and button is not None
+        assert (button["y"] >= shown["y"] + shown["height"]) is below, width
+
+
+def test_protocols_terms_stay_unfolded_while_the_dial_moves(ada: Person) -> None:
+    page, unfolded = ada.page, "each => each.open"
+    page.locator("#in-terms > summary").click()
+    page.locator("#f-privacy-target_epsilon").fill("2")
+    checked(page, 2.0)
+    assert page.locator("#in-terms").evaluate(unfolded)
+    assert "C/B" in page.locator("#check").inner_text()
+    page.locator("#in-terms > summary").click()
+    shown = page.locator("#check").inner_text()
+    assert [term for term in ("C/B", "ring", "σ", "1e-0") if term in shown] == []
+    assert "except with a chance of 1 in 100,000" in shown
 
 
 def test_session_that_ended_is_said_and_what_was_typed_stays(
@@ -212,9 +237,9 @@ def test_session_that_ended_is_said_and_what_was_typed_stays(
     board, page = consortium[0], ada.page
     owner = board.room.accounts.id_of("Ada")
     board.room.own_tokens.end_others(owner, "operator", "")
-    page.locator("#f-privacy-target_epsilon").fill("3")
+    page.locator("#f-privacy-target_epsilon").fill("2")
     expect(page.locator("#check-state")).not_to_contain_text("ε")
-    assert page.locator("#f-privacy-target_epsilon").input_value() == "3"
+    assert page.locator("#f-privacy-target_epsilon").input_value() == "2"
 
 
 def test_proposing_leads_to_the_plan_as_it_was_checked(ada: Person, consortium: tuple[Board, str]) -> None:

@@ -14,6 +14,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from coordinator.dashboard.words import one_in
 from coordinator.members.allowance import Allowance
 from coordinator.openapi import description_of
 from coordinator.registry.behaviour import Comparisons, ComparisonState
@@ -137,7 +138,7 @@ def test_page_has_the_epsilons_of_every_member_and_sizes(
     assert len(document["spent"]) == 6
     for each in document["spent"]:
         assert each["together"]["epsilon"] > each["after"]["epsilon"], "two runs"
-        assert f"{each['name']} {each['delta']:g}" in said
+        assert f"{each['name']} {one_in(each['delta'])}" in said
     assert "model.onnx" in said and "Neither release states a speed" in said
     assert "commonlens diff digits-1 digits-2 --root " in said
 
@@ -207,7 +208,7 @@ def test_page_of_texts_of_other_machines_and_of_members_who_left(home: Path, doc
     assert "What moves it" not in said and "Dashed: guessing" not in said
     assert "Not the same machine, so speeds are not to be compared: A, 1 thread; B, 2 threads" in said
     assert "onnx fp32, batch 1 100 records/s 50 records/s –" in said and "model.onnx 2" in said
-    assert f"{MARKUP} 1e-05 no part" in said and "1.000 alone 7.500" in said
+    assert f"{MARKUP} 1 in 100,000 no part" in said and "1.000 alone 7.500" in said
     assert MARKUP not in page.text
     board.coordinator.carrier.stop()
     board.coordinator.engine.dispose()

@@ -16,7 +16,7 @@ import pytest
 from coordinator.dashboard.plan_fields import DIAL
 from coordinator.dashboard.plan_form import draft_of, first_typed, typed_from, typed_of
 from coordinator.dashboard.sessions import COOKIE
-from coordinator.dashboard.words import odds
+from coordinator.dashboard.words import epsilon_words, odds
 from coordinator.members.kept_roll import KEPT_FILE
 from coordinator.members.roll import ENVELOPE_KEY
 from coordinator.runs.measured import measured_before
@@ -151,10 +151,10 @@ def test_a_plans_page_says_every_number_that_plan_check_prints(board: Consortium
     cost, plan = made.costs[0], made.plan
     assert plan.secure is not None
     for number in (
-        f"{cost.epsilon:.3f}"[:-1],
-        f"{cost.epsilon_alone_at_second_delta:.3f}"[:-1],
+        epsilon_words(cost.epsilon),
+        epsilon_words(cost.epsilon_alone_at_second_delta),
         f"{plan.privacy.noise_multiplier:g}",
-        f"quorum {plan.quorum}",
+        f"at least {plan.quorum} of 4 members answer",
         f"{plan.trainable_coordinates:,} coordinates",
         f"{made.noise.everybody:.3f}",
         f"{made.noise.at_quorum:.3f}",
@@ -162,7 +162,7 @@ def test_a_plans_page_says_every_number_that_plan_check_prints(board: Consortium
         f"{made.noise.local:.3f}",
         f"Grid {plan.secure.grid_width:g} in a ring of 32 bits",
         f"masks with {made.neighbours} others",
-        f"at most {plan.colluders} of 4 members deviate",
+        f"at most {plan.colluders} of 4 members works with the coordinator",
         f"any {plan.secure.share_threshold} members unmask",
     ):
         assert number in text, number
@@ -337,7 +337,7 @@ def test_accuracy_is_what_runs_measured_and_nothing_where_none_did(board: Consor
     run = board.runs.start(digest, "account:Ada")
     validate(board, run.id, plan, correct=90.0, wrong=10.0)
     text = words(check(board, evaluate_every="1"))
-    assert f"At this target: 90.0 % ± {2.0 * (0.9**2 + 0.1**2) ** 0.5:.1f} % at target ε 8" in text
+    assert f"At this target: 90.0 % ± {2.0 * (0.9**2 + 0.1**2) ** 0.5:.1f} % at target ε 3" in text
     assert "Nearest above: 90.0 %" in words(check(board, privacy__target_epsilon="2"))
     another = replace(plan, extractor=replace(plan.extractor, width=9))
     found = measured_before(board.room.engine, every_proposal(board.room.engine), another)
@@ -364,7 +364,7 @@ def test_every_epsilon_of_plans_stands_beside_its_odds(board: Consortium) -> Non
     first, second = board.propose(), board.propose(privacy__target_epsilon="1")
     otto = board.browser("Otto")
     listed = words(otto.get("/plans"))
-    assert f" 8 {odds(8.0, 1e-5)} 3 " in listed and f" 1 {odds(1.0, 1e-5)} 3 " in listed
+    assert f" 3 {odds(3.0, 1e-5)} 3 " in listed and f" 1 {odds(1.0, 1e-5)} 3 " in listed
     assert "be right at most that often" in listed
     compared = words(otto.get(f"/plans/compare?a={first}&b={second}"))
     assert "Someone who guesses, from an even bet, whether one record or person was in" in compared

@@ -147,7 +147,7 @@ def test_release_page_shows_every_number_recomputed_beside_the_claim(board: Boar
         asked = sum(member["member_id"] in r["asked"] for r in certificate["rounds"])
         shown = [math.ceil(g["epsilon"] * 1000 - 1e-6) / 1000 for g in member["guarantees"]]
         pair = " ".join(f"{number:.3f}" for number in shown)
-        assert f"{charged} {came} of {asked} 1e-05 1e-06 {pair} {pair}" in said
+        assert f"{charged} {came} of {asked} 1 in 100,000 1 in 1,000,000 {pair} {pair}" in said
     assert "Unit one record Relation add or remove one Accountant pld (dp-accounting 0.6.0)" in said
     assert "4 of 4 planned rounds were closed, 1 abandoned" in said
     assert "an even bet on it is right at most" in said and "a suspicion of 1 % grows at most to" in said

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from coordinator.dashboard.card_text import blocks
 from coordinator.dashboard.frame import TEMPLATES
-from coordinator.dashboard.words import said, target
+from coordinator.dashboard.plan_lines import Line, pairs
+from coordinator.dashboard.words import one_in, said, size, target
 from coordinator.runs.publishing import Publisher
 from coordinator.storage import tables as t
 from coordinator.storage.database import writing
@@ -133,3 +135,31 @@ def test_a_clause_is_named_only_after_what_it_says(full: FullBoard) -> None:
         "as a standard deviation in units of C/B, the clip norm over the expected batch (clause 3.6 of"
         in page
     )
+
+
+def test_a_delta_is_a_chance_in_words_and_never_a_smaller_one() -> None:
+    assert [one_in(delta) for delta in (1e-5, 1e-6, 2e-6, 1.0)] == [
+        *("1 in 100,000", "1 in 1,000,000", "1 in 500,000", "1 in 1")
+    ]
+    assert one_in(3e-6) == "1 in 333,333" and 1 / 333_333 >= 3e-6
+    assert one_in(0.0) == "0"
+
+
+def test_compared_plans_say_sizes_in_the_words_of_a_plans_own_page(full: FullBoard) -> None:
+    runs = full.coordinator.control.state.runs
+    other = replace(runs.plan(full.plan), rounds=5)
+    runs.store.add_plan(other, "account:Ada", "digits.safetensors")
+    bytes_per_round = runs.cost(full.plan).bytes_per_round
+    page = full.browser("Ada").get(f"/plans/compare?a={full.plan}&b={other.digest}")
+    own = words(full.browser("Ada").get(f"/plans/{full.plan}"))
+    assert f"{size(bytes_per_round)} of weights down and updates up" in own
+    assert page.text.count(f'<span title="{bytes_per_round:,} bytes">{size(bytes_per_round)}</span>') == 2
+    assert "C/B" not in words(page) and "at δ 1 in 100,000" in words(page)
+
+
+def test_difference_that_rounding_hides_is_said_in_full() -> None:
+    lines = [Line("cost.bytes", "Sent", "2.0 MB", exact) for exact in ("1,975,296 bytes", "1,975,300 bytes")]
+    (pair,) = pairs(lines[:1], lines[1:])
+    assert pair.differs and pair.alike
+    (same,) = pairs(lines[:1], lines[:1])
+    assert not same.differs and not same.alike

@@ -61,9 +61,9 @@ def test_red_teams_line_on_a_plan_of_mode_secure_names_what_is_left_alone(tmp_pa
     report = report_of(kit, *audit, alone=2.5)
     assert "ε = 0.896 at δ = 1e-05 for its whole run; alone: 2.500." in red_team.page(report)
     said = page_with(report, kit, tmp_path / "board")
-    assert "The plan claims ε 0.896 , alone: 2.500, at δ 1e-05 for its whole run" in said
+    assert "The plan claims ε 0.896 , alone: 2.500, at δ 1 in 100,000 for its whole run" in said
     said = page_with(report, kit, tmp_path / "older", old=True)
-    assert "The plan claims ε 0.896 , alone: 2.500, at δ 1e-05 for its whole run" in said
+    assert "The plan claims ε 0.896 , alone: 2.500, at δ 1 in 100,000 for its whole run" in said
 
 
 def test_red_teams_line_on_a_plan_of_mode_local_says_the_same(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_red_teams_line_on_a_plan_of_mode_local_says_the_same(tmp_path: Path) ->
     assert "for its whole run; alone: the same." in red_team.page(report)
     assert "alone: no bound." in red_team.page(replace(report, epsilon_alone=math.inf))
     said = page_with(report, kit, tmp_path / "board")
-    assert "The plan claims ε 0.896 , alone: the same, at δ 1e-05 for its whole run" in said
+    assert "The plan claims ε 0.896 , alone: the same, at δ 1 in 100,000 for its whole run" in said
 
 
 @pytest.mark.parametrize("path", ["/plans", "/runs", "/plans/{digest}"])

@@ -35,7 +35,9 @@ function put(html) {
     state.textContent = found.querySelector(".problem")?.textContent.trim() ?? "Not checked. Load the page again.";
     return;
   }
+  const unfolded = document.getElementById("in-terms")?.open;
   check.replaceChildren(...fresh.childNodes);
+  if (unfolded) document.getElementById("in-terms")?.setAttribute("open", "");
   for (const each of form.querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
   for (const link of check.querySelectorAll("a[data-wrong]")) form.querySelector(link.getAttribute("href"))?.setAttribute("aria-invalid", "true");
   state.textContent = check.querySelector("[data-said]")?.dataset.said ?? "";
