@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import Request
 
+from coordinator.dashboard.rules import may
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members import views
 from coordinator.members.access import room_of
@@ -20,7 +21,7 @@ from coordinator.runs.proposals import consented_by, every_plan, not_begun, stil
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.clock import from_text
-from shared.domain.consortium import Member, MemberState, Purpose, Role
+from shared.domain.consortium import BudgetLeft, Member, MemberState, Purpose, Role
 from shared.domain.plan import Plan
 
 NEARLY_SPENT = 0.1
@@ -107,7 +108,9 @@ def visible_rows(
     status, differs, rows = room.status.every(), views.differing(room), []
     for member in views.visible_members(room, viewer.caller):
         known, here = status.get(member.id, MemberStatus()), member.id in online
-        step = _step(member, known, here, waiting.get(member.id, ()), differs.get(member.id, ""))
+        step = _step(
+            member, known, here, waiting.get(member.id, ()), differs.get(member.id, ""), viewer.caller.role
+        )
         rows.append(Row(member, known, here, step))
     return sorted(rows, key=lambda row: (_ORDER.index(row.member.state), row.member.name.casefold()))
 
@@ -181,7 +184,7 @@ def member_facts(request: Request, viewer: Viewer, member_id: str) -> dict[str, 
         "online": online,
         "known": status,
         "view": views.member_view(member, status, online, what),
-        "step": _step(member, status, online, missing, what),
+        "step": _step(member, status, online, missing, what, viewer.caller.role),
         "plans": plans,
         "runs": [
             _run_line(request, line.plan, line.run, member.id) for line in plans if line.run is not None
@@ -194,7 +197,7 @@ def member_facts(request: Request, viewer: Viewer, member_id: str) -> dict[str, 
 
 
 def _step(
-    member: Member, status: MemberStatus, online: bool, missing: Sequence[Plan], differs: str
+    member: Member, status: MemberStatus, online: bool, missing: Sequence[Plan], differs: str, role: Role
 ) -> NextStep:
     page = f"/members/{member.id}"
     if differs:
@@ -214,10 +217,18 @@ def _step(
         return NextStep()
     left = status.budget_left
     if left is not None and left.share < NEARLY_SPENT:
-        return NextStep("budget nearly spent", page, pressing=True)
+        return _nearly_spent(left, page, role)
     if not online:
         return NextStep("start its node")
     return NextStep()
+
+
+def _nearly_spent(left: BudgetLeft, page: str, role: Role) -> NextStep:
+    """An admin chooses what the next plan asks for; the ceiling is the member's own to raise."""
+    if role is Role.MEMBER:
+        return NextStep("raise your ceiling, or skip further plans", page, pressing=True)
+    within = f"plan with at most ε {left.epsilon:g}, or without it" if left.epsilon else "plan without it"
+    return NextStep(within, "/plans/new" if may(role, "GET", "/plans/new") else page, pressing=True)
 
 
 def _consents_waiting(request: Request) -> dict[str, list[Plan]]:

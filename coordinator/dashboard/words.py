@@ -30,10 +30,10 @@ def target(epsilon: float) -> str:
 
 
 def said(value: object) -> str:
-    """A value of an audit line as people say it; a dash where there is none."""
+    """A value of an audit line, or a run's reason, as people say it: accounts by name; a dash where there is none."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "–" if value is None or value == "" else str(value)
+    return "–" if value is None or value == "" else str(value).replace(" by account:", " by ")
 
 
 def size(count: float) -> str:

@@ -63,6 +63,17 @@ def test_nobody_yet_says_how_to_invite_by_button_and_by_command(board: Board) ->
     assert 'href="/invitations"' not in board.browser("Otto").get("/members").text
 
 
+def test_spent_budget_names_a_step_that_whoever_looks_can_take(board: Board) -> None:
+    step = "plan with at most ε 0.4, or without it"
+    board.room.status.report(board.member.member_id, "0.2.0", BudgetLeft(0.05, 0.4, 1e-5))
+    assert f'<a href="/plans/new">{step}</a>' in board.browser("Ada").get("/members").text
+    otto = board.browser("Otto").get("/members")
+    assert step in words(otto) and "/plans/new" not in otto.text
+    assert "raise your ceiling, or skip further plans" in words(board.member_browser().get("/members"))
+    board.room.status.report(board.member.member_id, "0.2.0", BudgetLeft(0.0, 0.0, 1e-5))
+    assert ">plan without it</a>" in board.browser("Ada").get("/members").text
+
+
 def test_table_says_who_is_there_and_what_comes_next(board: Board) -> None:
     west, south = join(board, "West", needs_approval=True), join(board, "South", Purpose.USE)
     board.room.members.suspend(join(board, "East"), "operator")
@@ -71,7 +82,10 @@ def test_table_says_who_is_there_and_what_comes_next(board: Board) -> None:
     said = words(board.browser("Otto").get("/members"))
     assert "0 online 2 offline 1 pending 1 suspended" in re.sub(r"\s+", " ", said)
     assert "West contributes pending never seen not declared approve" in said
-    assert "North contributes active never seen 5 % ε 0.4 5 % budget nearly spent cpu: 2 cores 0.2.0" in said
+    assert (
+        "North contributes active never seen 5 % ε 0.4 5 % plan with at most ε 0.4, or without it cpu: 2 cores"
+        in said
+    )
     assert "as declared by the member" in said and "in up to 59.9 % of cases" in said
     assert "South uses releases active offline since 2 Jan" in said
     assert "East contributes suspended never seen not declared resume or revoke" in said

@@ -77,6 +77,8 @@ def test_a_chosen_target_reads_the_same_everywhere(full: FullBoard) -> None:
 
 def test_audit_values_are_said_as_people_say_them(full: FullBoard) -> None:
     assert [said(value) for value in (True, False, None, "", 0, "x")] == ["yes", "no", "–", "–", "0", "x"]
+    assert said("paused by account:Ada") == "paused by Ada" and said("account:Ada") == "account:Ada"
+    assert '<bdi title="paused by account:Ada">paused by Ada</bdi>' in full.browser("Otto").get("/audit").text
     page = words(full.browser("Otto").get("/audit"))
     assert "needs approval no" in page and "False" not in page and "needs_approval" not in page
 
