@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,12 +12,29 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from coordinator.audit.acts import READING
 from shared.domain.errors import CommonlensError, InvalidMessage, NotFound, OutOfSpace
 from shared.wire.problems import CONTENT_TYPE, Problem, to_problem
 
 log = logging.getLogger("commonlens.coordinator")
 MAXIMUM_LISTED_FAULTS = 10
 _NO_PAGES = ("/api/", "/v1/")
+_EXPECTED: Mapping[str, str] = {
+    "string_too_long": "at most {max_length:,} characters",
+    "string_too_short": "at least {min_length:,} characters",
+    "string_pattern_mismatch": "another form of text",
+    "string_type": "text",
+    "missing": "a value, found none",
+    "extra_forbidden": "no such part",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
+    "greater_than_equal": "at least {ge:,}",
+    "less_than_equal": "at most {le:,}",
+    "json_invalid": "JSON",
+}
+"""What pydantic calls a fault → what was expected, with pydantic's own bounds. Others go by their names."""
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -47,22 +65,33 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _wrong_body(request: Request, error: Exception) -> Response:
     faults = error.errors() if isinstance(error, RequestValidationError) else []
-    # `loc` of an unknown key is a text that the sender chose, so only its first 60 characters are named.
-    named = [
-        f"{'.'.join(str(p) for p in f['loc'])[:60]}: {f['type']}" for f in faults[:MAXIMUM_LISTED_FAULTS]
-    ]
-    told = "; ".join(named)
-    if _on_pages(request):
-        words = (
-            f"A part of it is not what the page expects ({told}). Nothing was changed. Go back, or look for it "
-            "from the menu."
-        )
+    on_pages = _on_pages(request)
+    told = "; ".join(_fault(fault, as_field=on_pages) for fault in faults[:MAXIMUM_LISTED_FAULTS])
+    if on_pages:
+        step = "look for it from the menu" if request.method in READING else "correct it"
+        words = f"A part of it is not what the page expects: {told}. Nothing was changed. Go back and {step}."
     else:
         words = (
             f"The request does not have the form that the protocol sets ({told}). "
             "Nothing was changed. Check that both sides run the same version."
         )
     return _shown(request, InvalidMessage(words))
+
+
+def _fault(fault: Mapping[str, Any], as_field: bool) -> str:
+    """What one part should have been: expected before found, and nothing of what was sent but its length.
+
+    `as_field`: named as in the form, without where in the request it stood.
+    `loc` of an unknown key is a text that the sender chose, so only its first 60 characters are named.
+    """
+    parts = fault["loc"][1:] if as_field and len(fault["loc"]) > 1 else fault["loc"]
+    where, bounds = ".".join(map(str, parts))[:60], fault.get("ctx", {})
+    expected = _EXPECTED.get(fault["type"], "")
+    if not expected:
+        return f"{where}: {fault['type'].replace('_', ' ')}"
+    told = f"{where}: expected {expected.format_map(bounds)}"
+    sent = fault.get("input")
+    return f"{told}, found {len(sent):,}" if "characters" in expected and isinstance(sent, str) else told
 
 
 async def _http(request: Request, error: Exception) -> Response:

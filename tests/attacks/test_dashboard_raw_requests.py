@@ -294,5 +294,5 @@ def test_error_page_leads_back_to_pages_of_this_address_only(full: FullBoard, ca
 def test_address_that_cannot_be_read_is_explained_to_whoever_looks_at_pages(full: FullBoard) -> None:
     headers = session(session_of(full, Role.ADMIN))
     answer = knock(full.coordinator.asgi, "GET", "/runs/run_1/rounds/seven", headers)
-    assert answer.status == 422 and "path.number" in answer.text
+    assert answer.status == 422 and "number: expected" in answer.text
     assert "both sides" not in answer.text and "the protocol" not in answer.text

@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.audit.log import entries
 from coordinator.dashboard import room as dashboard
+from coordinator.dashboard.pages_runs import MOST_TYPED_CHARACTERS
 from coordinator.dashboard.rules import RULES, require_rules
 from coordinator.dashboard.sessions import COOKIE, local_path
 from coordinator.storage.database import reading
@@ -113,3 +114,19 @@ def test_errors_are_pages_for_people_and_problems_for_programs(board: Board) -> 
     assert page.status_code == 404 and "There is nothing at this address" in words(page)
     problem = board.browser().get("/api/v1/nothing-here")
     assert problem.headers["content-type"] == "application/problem+json"
+
+
+def test_field_that_is_too_long_is_named_with_its_limit(board: Board) -> None:
+    ada = board.browser("Ada")
+    refused = ada.post("/runs/run_1/releases", notes="x" * (MOST_TYPED_CHARACTERS + 1))
+    assert refused.status_code == 422 and "xx" not in refused.text
+    limit, found = f"{MOST_TYPED_CHARACTERS:,}", f"{MOST_TYPED_CHARACTERS + 1:,}"
+    assert (
+        f"notes: expected at most {limit} characters, found {found}. Nothing was changed. Go back and correct it."
+        in (words(refused))
+    )
+    address = words(ada.get("/runs/run_1/rounds/x"))
+    assert (
+        "number: expected a whole number. Nothing was changed. Go back and look for it from the menu."
+        in address
+    )
