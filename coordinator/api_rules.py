@@ -46,10 +46,10 @@ def takes_tokens(path: str) -> bool:
 
 
 def token_routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[Route, RouteContext]]:
-    """Every such route, also of included routers, once for each of its methods."""
+    """Every such route, also of included routers, once for each of its methods but HEAD, which is GET's (app.py)."""
     for found in iter_route_contexts(list(routes)):
         if isinstance(found.original_route, APIRoute) and takes_tokens(found.path or ""):
-            for method in sorted(found.methods or ()):
+            for method in sorted((found.methods or set()) - {"HEAD"}):
                 yield (method, plain_path(found.path)), found
 
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordinator.api_rules import api_rules
@@ -56,7 +58,10 @@ from coordinator.workers.process import end_workers
 from shared.domain.clock import Clock, SystemClock
 from shared.domain.consortium import Member
 from shared.domain.errors import InvalidMessage
-from shared.wire.rounds import CONTRIBUTION_PATH
+from shared.wire.rounds import CONTRIBUTION_PATH, WEIGHTS_PATH
+
+SPENT_BY_GET = frozenset({WEIGHTS_PATH, "/sign-in/oidc", "/sign-in/oidc/return"})
+"""What GET uses up: a ticket, and a sign-in under way."""
 
 
 @dataclass
@@ -115,6 +120,7 @@ def build_coordinator(home: Path, config: Config, clock: Clock | None = None) ->
     add_dashboard(control, engine, carrier.online)
     control.router.routes.extend(hub_router.routes)  # after the pages, none of whose addresses it takes
     api_rules(control.routes)  # raises for a route that checks nobody
+    _answer_head(control)
     # Fleet bodies too: Flower reads a whole body before it looks at who signed it.
     limited = limit_body(split_by_path(control, fleet), config.limits.max_body_bytes)
     return Coordinator(limited, control, driver, carrier, engine)
@@ -162,6 +168,15 @@ def _add_routes(control: FastAPI, bulk: BulkTransfers) -> None:
     ):
         # As they are: include_router would build every route a second time, half of what a start costs.
         control.router.routes.extend(router.routes)
+
+
+def _answer_head(control: FastAPI) -> None:
+    """HEAD wherever there is GET, with the same checks (RFC 9110, section 9.3.2); the server leaves the body out."""
+    for route in list(control.router.routes):
+        if isinstance(route, APIRoute) and "GET" in route.methods and route.path not in SPENT_BY_GET:
+            head = copy.copy(route)  # the routers' own objects are shared by all coordinators of a process
+            head.methods = {"HEAD"}
+            control.router.routes.append(head)
 
 
 def split_by_path(control: ASGIApp, fleet: ASGIApp) -> ASGIApp:

@@ -78,7 +78,8 @@ progress `spent` is null while a member's ε is computed, and an ε in it where 
 
 What a consortium has few of (members, plans, runs, releases) comes whole. What grows without end (audit lines, events
 of rounds) comes in pages: ask with `limit`, and again with `after` set to the last number that came, until nothing
-comes. `/events/stream` sends the same as server-sent events and goes on after the header `Last-Event-ID`; a token has
+comes. HEAD answers as GET does, without the body, pages too; where GET uses up a ticket or a sign-in it is refused.
+`/events/stream` sends the same as server-sent events and goes on after the header `Last-Event-ID`; a token has
 at most 20 of them open.
 
 ## Routes

@@ -16,7 +16,7 @@ from functools import partial
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from coordinator.dashboard.frame import HEADERS
 from coordinator.dashboard.pulse import Parts, Pulse
@@ -36,13 +36,14 @@ LONGEST_PAUSE_S = 5.0
 """Also without a commit a look is taken: nodes come and go, and time passes. And whether sessions still hold."""
 KEPT_FRAMES = 16
 """Whoever is further behind is sent everything."""
+EVENT_STREAM = "text/event-stream"
 _HEADERS = {**HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _NOTHING_NEW = b": nothing new\n\n"
 
 Draw = Callable[[Request, Viewer], Parts]
 
 
-def stream(request: Request, viewer: Viewer, draw: Draw) -> StreamingResponse:
+def stream(request: Request, viewer: Viewer, draw: Draw) -> Response:
     """The parts that `draw` gives for this viewer, then again those that changed, until the client goes.
 
     `draw` is asked once for everybody who sees the same: overseers of a role all do, a member sees itself. So it may
@@ -50,8 +51,10 @@ def stream(request: Request, viewer: Viewer, draw: Draw) -> StreamingResponse:
     form's proof least of all. What follows the path in the address counts only as far as the route took it into the
     partial: otherwise anybody could have a page drawn as often as there are addresses for it.
     """
+    if request.method == "HEAD":
+        return Response(media_type=EVENT_STREAM, headers=_HEADERS)
     pieces = limited(viewer.caller.token_id, _events(request, viewer, draw))
-    return StreamingResponse(pieces, media_type="text/event-stream", headers=_HEADERS)
+    return StreamingResponse(pieces, media_type=EVENT_STREAM, headers=_HEADERS)
 
 
 class Channel:

@@ -19,7 +19,6 @@ _FILE = "/{space}/{extractor}/resolve/{revision:revision}/{file:path}"
 
 
 @router.get(_FILE, dependencies=[Depends(may_read)])
-@router.head(_FILE, dependencies=[Depends(may_read)])
 def resolve(request: Request, hub: Hub, one: One, file: str) -> Response:
     """One file of a release. Its ETag is the SHA-256 of its bytes, as the manifest promises them."""
     path, promised = hub.shelf.file(one.facts, file)
@@ -44,7 +43,6 @@ def resolve(request: Request, hub: Hub, one: One, file: str) -> Response:
 
 
 @router.get("/{extractor}/resolve/{revision}/{file:path}", dependencies=[Depends(may_read)])
-@router.head("/{extractor}/resolve/{revision}/{file:path}", dependencies=[Depends(may_read)])
 def resolve_without_space(hub: Hub, extractor: str, revision: str, file: str) -> Response:
     """A repository without the first part of its name, which other hubs have and this one has not."""
     raise HubRefusal(

@@ -77,7 +77,7 @@ def send_file(request: Request, home: Path, clock: Clock, release: tuple[str, in
     if name not in (*manifest.claimed.files, *beside):
         raise NotFound("The release has no such file. Nothing was sent. Ask for its manifest.")
     counts: DownloadCounts | None = getattr(request.app.state, "downloads", None)
-    begins = begins_download(request.headers.get("range"))
+    begins = request.method == "GET" and begins_download(request.headers.get("range"))
     counted = BackgroundTask(counts.count, manifest.claimed.release, name) if counts and begins else None
     promised = manifest.claimed.files.get(name)
     return download(request, Shelf(home).large, folder / name, promised, background=counted)

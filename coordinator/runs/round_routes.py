@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from coordinator.members.access import Caller, caller_of, require_anyone, room_of
@@ -76,15 +76,14 @@ def list_events(request: Request, who: Anybody, run_id: Id, after: After = 0, li
 @router.get("/events/stream")
 def follow_events(
     request: Request, who: Anybody, run_id: Id, after: After = 0, last_event_id: LastSeen = ""
-) -> StreamingResponse:
+) -> Response:
     """The same as server-sent events, and then whatever happens; goes on after the header Last-Event-ID."""
     _require_run(request, run_id)
     start = int(last_event_id) if last_event_id else after
-    return StreamingResponse(
-        limited(who.token_id, _stream(request, run_id, start)),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store"},
-    )
+    told: dict[str, Any] = {"media_type": "text/event-stream", "headers": {"Cache-Control": "no-store"}}
+    if request.method == "HEAD":
+        return Response(**told)
+    return StreamingResponse(limited(who.token_id, _stream(request, run_id, start)), **told)
 
 
 async def _stream(request: Request, run_id: str, after: int) -> AsyncGenerator[str, None]:

@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import httpx
 import pytest
 
+from coordinator.api_rules import API, api_rules
+from coordinator.app import SPENT_BY_GET
 from coordinator.dashboard import room as dashboard
 from coordinator.dashboard.rules import ANYBODY, RULES
 from coordinator.dashboard.sessions import form_proof
 from shared.domain.consortium import Role
-from tests.full_board import FullBoard, full_board, rows, session_of, with_values
+from tests.desk import served
+from tests.full_board import FullBoard, ask, full_board, rows, session_of, with_values
 from tests.knock import FORM, Answer, form, knock, session
 
 PAGES = sorted({path for method, path in RULES if method == "GET"})
@@ -36,9 +40,7 @@ def clean(answer: Answer) -> bool:
     return 400 <= answer.status < 500 and told and "Traceback" not in answer.text
 
 
-@pytest.mark.parametrize(
-    "method", ["HEAD", "OPTIONS", "TRACE", "PUT", "PATCH", "DELETE", "CONNECT", "QUERY", "get"]
-)
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PUT", "PATCH", "DELETE", "CONNECT", "QUERY", "get"])
 def test_methods_that_no_page_has_are_refused_and_do_nothing(full: FullBoard, method: str) -> None:
     token = session_of(full, Role.ADMIN)
     before = rows(full)
@@ -51,6 +53,40 @@ def test_methods_that_no_page_has_are_refused_and_do_nothing(full: FullBoard, me
         assert set(answer.header("allow").replace(",", " ").split()) <= allowed | {"HEAD"}, path
         assert answer.header("allow"), f"RFC 9110, 15.5.6: {path} says what it takes"
     assert rows(full) == before
+
+
+def test_head_answers_as_get_does_to_the_same_people(full: FullBoard) -> None:
+    routes = {**RULES, **api_rules(full.coordinator.control.routes)}
+    for method, path in sorted(routes):
+        if method != "GET" or path in SPENT_BY_GET:
+            continue
+        for role in (None, Role.MEMBER, Role.ADMIN):
+            asked = (ask(full, (method, path), role, full.values()) for method in ("HEAD", "GET"))
+            head, got = ((answer.status, answer.header("content-type")) for answer in asked)
+            assert head == got, f"{path} to {role}"
+
+
+def test_head_spends_counts_and_holds_nothing(full: FullBoard) -> None:
+    for path in SPENT_BY_GET:
+        assert knock(full.coordinator.asgi, "HEAD", path).status == 405, path
+    before = rows(full)["release_downloads"]
+    weights = full.values() | {"file": "model.safetensors", "name": "model.safetensors"}
+    for path in (
+        "/extractors/{name}/{number}/files/{file}",
+        f"{API}/releases/{{extractor}}/{{number}}/files/{{name}}",
+    ):
+        assert ask(full, ("HEAD", path), Role.ADMIN, weights).status == 200, path
+    assert rows(full)["release_downloads"] == before
+    live = ask(full, ("HEAD", "/live"), Role.ADMIN)
+    assert live.status == 200 and live.body == b"", "a stream would never end"
+
+
+def test_head_has_no_body_on_the_wire(full: FullBoard) -> None:
+    with served(full.coordinator.asgi, full.home) as base, httpx.Client(verify=False) as client:  # noqa: S501
+        for path in ("/sign-in", f"{API}/health", "/static/style.css"):
+            head, got = client.head(base + path), client.get(base + path)
+            assert (head.status_code, head.content) == (200, b"") and got.content
+            assert head.headers["content-length"] == got.headers["content-length"], path
 
 
 def multipart(parts: int, size: int = 1, filename: str = "") -> tuple[dict[str, str], bytes]:
