@@ -14,6 +14,7 @@ from starlette.datastructures import URL
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from coordinator.dashboard import words
+from coordinator.dashboard.exact_text import pieces
 from coordinator.dashboard.rules import may, open_to_strangers
 from coordinator.dashboard.sessions import PROOF_FIELD, Viewer, local_path, quiet_viewer
 from coordinator.members.access import room_of
@@ -66,6 +67,7 @@ def _environment() -> Environment:
         "moment": words.moment,
         "short_digests": words.short_digests,
         "one_in": words.one_in,
+        "pieces": pieces,
         "thousands": words.thousands,
         "share": share_text,
         "validation": words.validation,

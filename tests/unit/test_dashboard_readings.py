@@ -165,3 +165,12 @@ def test_difference_that_rounding_hides_is_said_in_full() -> None:
     assert pair.differs and pair.alike
     (same,) = pairs(lines[:1], lines[:1])
     assert not same.differs and not same.alike
+
+
+def test_proofs_read_as_other_pages_do_and_are_there_word_for_word(full: FullBoard) -> None:
+    page = full.browser("Otto").get("/extractors/{extractor}/{number}".format(**full.values()))
+    read, _, exact = page.text.partition('<h2 id="proofs">')[2].partition('<details id="proofs-exact">')
+    read = re.sub("<[^>]*>", "", read)
+    assert re.search(r"[0-9a-f]{64}|\d bytes|\d{4}-\d\d-\d\dT|1e-05", read) is None
+    assert f'<code title="{full.plan}">{full.plan[7:15]}</code>' in page.text and full.plan[7:15] in read
+    assert f"plan digest: {full.plan}" in exact and re.search(r"5 files, \d+ bytes", exact)
