@@ -34,10 +34,12 @@ class Published:
 
 @dataclass(frozen=True)
 class Publishing:
-    """What became of a run: its releases, the last one that was begun, and whether another can be begun now."""
+    """What became of a run: its releases, which of them are its weights of now, the last one that was begun, and
+    whether another can be begun now."""
 
     job: PublishJob | None
     releases: tuple[str, ...]
+    released_as: tuple[str, ...]
     may_publish: bool
 
 

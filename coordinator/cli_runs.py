@@ -110,7 +110,11 @@ def publish(
     from shared.release.promise import alone_text, epsilon_text
 
     body = {"notes": _notes(notes, notes_file)}
-    published = Operator(home).client().post(f"/runs/{run}/releases", body, timeout_s=PATIENCE_S)
+    client = Operator(home).client()
+    already = client.get(f"/runs/{run}/publishing")["released_as"]
+    published = client.post(f"/runs/{run}/releases", body, timeout_s=PATIENCE_S)
+    if published["release"] in already:
+        typer.echo(f"The weights of this run are {published['release']} already. Nothing was made anew.")
     for member in published["members"]:
         spent, alone = member["epsilon"], member["epsilon_alone"]
         typer.echo(

@@ -165,10 +165,9 @@ def _publishing(request: Request, run: RunRow) -> dict[str, Any]:
 def publish_facts(request: Request, run_id: str) -> dict[str, Any]:
     """What the page says before a release is made. Raises NotFound."""
     (run, plan), licence = run_and_plan(request, run_id), room_of(request).config.licence
-    return {
+    return _publishing(request, run) | {
         "run": run,
         "plan": plan,
-        "may_publish": _publishing(request, run)["may_publish"],
         "validated": last_validation(request.app.state.runs.store.rounds(run.id)),
         "licence": licence.name or licence.id,
         "problem": "",

@@ -45,11 +45,12 @@ def begin_publishing(publisher: Service, who: Admin, run_id: Id, notes: Notes = 
 
 @router.get("/publishing")
 def show_publishing(request: Request, publisher: Service, who: Anybody, run_id: Id) -> Json:
-    """The releases of a run, the last one that was begun, and whether another can be begun now."""
+    """The releases of a run, which of them are its weights of now, the last begun, and whether one can be begun."""
     runs: RunService = request.app.state.runs
     found = publisher.standing(runs.store.run(run_id))
     return {
         "job": to_plain(found.job),
         "releases": [entry.id for entry in found.releases],
+        "released_as": list(found.released_as),
         "may_publish": found.may_publish,
     }

@@ -54,6 +54,8 @@ class Standing:
     job: PublishJob | None = None
     """The last that was begun while nobody waited for the answer."""
     releases: tuple[CatalogueEntry, ...] = ()
+    released_as: tuple[str, ...] = ()
+    """Those of them that were made of the weights as they are now."""
     may_publish: bool = False
     """Whether another release can be begun now: of a checkpoint that none was made of."""
 
@@ -137,11 +139,9 @@ class Publisher:
         job = self._jobs.last(run.id)
         making = job is not None and not job.over
         free = run.state is not RunState.RUNNING and run.checkpoint_digest is not None and not making
-        return Standing(
-            job=job,
-            releases=tuple(entry for entry, _ in self._made_of(run)),
-            may_publish=free and self._made_of_last_checkpoint(run) is None,
-        )
+        made = tuple(self._made_of(run))
+        of_these = tuple(entry.id for entry, checkpoint in made if checkpoint == run.checkpoint_digest)
+        return Standing(job, tuple(entry for entry, _ in made), of_these, may_publish=free and not of_these)
 
     def _made_of(self, run: RunRow) -> Iterator[tuple[CatalogueEntry, str]]:
         """Each release of the run, and the digest of the checkpoint that it was made of."""

@@ -7,10 +7,14 @@ import json
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from coordinator.audit.log import entries
+from coordinator.cli import app
+from coordinator.config import CONFIG_FILE, Config, config_text
+from coordinator.members.accounts import bootstrap_admin
 from coordinator.runs import publishing
 from coordinator.runs.noised_counts import accuracy
 from coordinator.runs.publish_jobs import PublishJobs
@@ -19,9 +23,11 @@ from coordinator.runs.store import RunRow
 from coordinator.storage import tables
 from coordinator.storage.database import reading, writing
 from coordinator.workers.redteam import Gate
+from shared.console import run_arguments
 from shared.domain.errors import IllegalMove
 from shared.domain.plan import Plan
 from tests.dashboard_kit import words
+from tests.desk import CONSORTIUM, served
 from tests.knock import Answer, knock
 from tests.runs_kit import RunBoard, runs
 
@@ -88,13 +94,13 @@ def actions(runs: RunBoard) -> list[tuple[str, str, Any]]:
 
 def test_release_is_begun_by_the_api_and_its_status_leads_to_it(runs: RunBoard) -> None:
     run = completed(runs)
-    assert status(runs, run) == {"job": None, "releases": [], "may_publish": True}
+    assert status(runs, run) == {"job": None, "releases": [], "released_as": [], "may_publish": True}
     begun = send(runs, "POST", f"/runs/{run.id}/publishing")
     assert begun.status == 202 and json.loads(begun.text)["ended_at"] is None
     wait(runs, run)
     found = status(runs, run)
     assert found["job"]["release"] == "tiny-1" and found["job"]["problem"] == ""
-    assert found["releases"] == ["tiny-1"] and not found["may_publish"]
+    assert found["releases"] == found["released_as"] == ["tiny-1"] and not found["may_publish"]
     assert ("account:Ada", "release.publish", {"run": run.id}) in actions(runs)
     assert "Published as tiny-1" in words(runs.browser().get(f"/runs/{run.id}"))
 
@@ -226,7 +232,30 @@ def test_notes_of_the_form_are_signed_with_the_release_beside_the_last_useful_va
     assert found["validation"] == {"round_number": 2, "accuracy": share, "spread": spread}
     card = (runs.board.home / "releases/tiny/1/README.md").read_text("utf-8")
     assert "With the weights that round 2 began with" in card and "60.0 % ± 3.6 %" in card
-    assert "Nothing can be published now" in words(runs.browser().get(f"/runs/{run.id}/publish"))
+    closed = words(runs.browser().get(f"/runs/{run.id}/publish"))
+    assert (
+        "Nothing can be published now: these weights, after round 3, are tiny-1 already. Back to the run"
+        in closed
+    )
+
+
+def test_paused_run_says_which_release_its_weights_are(runs: RunBoard) -> None:
+    run = completed(runs)
+    publisher(runs).publish(run.id, "account:Ada")
+    move = tables.runs.update().where(tables.runs.c.id == run.id)
+    with writing(runs.board.room.engine) as db:
+        db.execute(move.values(state="paused"))
+    page, form = f"/runs/{run.id}", f"/runs/{run.id}/publish"
+    assert "Published as tiny-1 : the weights as they are now, after round 1." in words(
+        runs.browser().get(page)
+    )
+    told = runs.browser().get(form)
+    assert 'after round 1, are <a href="/extractors/tiny/1">tiny-1</a> already.' in told.text
+    assert "Resume the run: after another closed round there is something new to publish." in words(told)
+    with writing(runs.board.room.engine) as db:
+        db.execute(move.values(checkpoint_digest="sha256:" + "d5" * 32, current_round=2))
+    assert "Published as tiny-1 : the weights after an earlier round." in words(runs.browser().get(page))
+    assert status(runs, run)["released_as"] == [] and status(runs, run)["may_publish"]
 
 
 def test_notes_that_cannot_be_published_come_back_with_the_form(runs: RunBoard) -> None:
@@ -253,3 +282,18 @@ def test_notes_of_the_api_are_optional_and_a_release_keeps_its_own(runs: RunBoar
     assert other.status == 409 and "It was not changed: a release never changes." in other.text
     said = json.loads(send(runs, "GET", "/releases/tiny/1/changes").text)
     assert said["notes"] == ["One."]
+
+
+def test_terminal_says_of_weights_that_they_are_a_release_already(
+    runs: RunBoard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, board = completed(runs), runs.board
+    bootstrap_admin(board.home, board.room.accounts)
+    with served(board.coordinator.asgi, board.home) as url:
+        config = Config(CONSORTIUM, host="127.0.0.1", port=int(urlsplit(url).port or 0))
+        (board.home / CONFIG_FILE).write_text(config_text(config))
+        for already in (False, True):
+            assert run_arguments(app, ["release", "publish", run.id, "--home", str(board.home)]) == 0
+            said = capsys.readouterr().out
+            assert said.endswith("tiny-1\n")
+            assert ("The weights of this run are tiny-1 already. Nothing was made anew." in said) is already
