@@ -139,13 +139,20 @@ class Walk:
     """Of all pages but the last: of one that is not there the browser itself complains."""
 
 
+def settled(admin: Person, path: str) -> None:
+    """Everything is there, also what a script asks for when the page is open, and unfolded."""
+    if path == "/plans/new":
+        admin.page.locator("#check .plan-figures").wait_for()
+    admin.page.evaluate(UNFOLD)
+
+
 def walk(board: FullBoard, admin: Person, *widths: int) -> Walk:
     seen = Walk()
     for path in pages(board):
         seen.complaints = list(admin.complaints)
         admin.page.set_viewport_size({"width": widths[0], "height": 844})
         admin.open(path)
-        admin.page.evaluate(UNFOLD)
+        settled(admin, path)
         if not admin.fits():
             seen.wider.append(path)
         for width in widths:
@@ -178,6 +185,25 @@ def test_no_table_is_cut_off_at_its_edge(on_a_desk: Walk, on_a_phone: Walk) -> N
     """A column behind the edge of a table is one that nobody looks for. What is folded up is unfolded for this."""
     assert on_a_desk.cut == []
     assert [(path, name) for path, _, name in on_a_phone.cut if name not in MAY_SCROLL_ON_A_PHONE] == []
+
+
+SMALL_TARGETS = """() => [...document.querySelectorAll("a[href], button, summary, input, select, textarea")]
+    .filter(one => one.getClientRects().length && !one.matches(".skip"))
+    .filter(one => !one.matches("main p a") || one.closest("p").textContent.trim() === one.textContent.trim())
+    .filter(one => (one.closest("label") ?? one).getBoundingClientRect().height < 31.9)
+    .map(one => `${one.tagName} in ${one.parentElement.tagName}: ${one.textContent.trim()}`)"""
+"""What is lower than 32 px. A link in a sentence is as high as its line."""
+
+
+def test_targets_are_32_pixels_high_on_a_phone(life: tuple[FullBoard, str], browser: Browser) -> None:
+    board, base = life
+    admin = ada(browser, base, has_touch=True, viewport={"width": 390, "height": 844})
+    found = {}
+    for path in (*pages(board), f"/plans/compare?a={board.plan}&b={unstarted(board)}"):
+        admin.open(path)
+        settled(admin, path)
+        found[path] = admin.page.evaluate(SMALL_TARGETS)
+    assert {path: small for path, small in found.items() if small} == {}
 
 
 def test_columns_that_are_no_table_begin_at_the_same_place(
