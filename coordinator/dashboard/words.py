@@ -45,7 +45,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`12 ms`, `0.4 s`, `48 s`, `2 min 10 s`, `3 h 05 min`, `4 d`."""
+    """`12 ms`, `0.4 s`, `48 s`, `2 min`, `2 min 10 s`, `3 h 05 min`, `4 d`."""
     if not math.isfinite(seconds):
         return "unknown"
     if 0.0 < seconds < 0.0995:
@@ -56,7 +56,7 @@ def duration(seconds: float) -> str:
     if whole < 120:
         return f"{whole} s"
     if whole < 7200:
-        return f"{whole // 60} min {whole % 60:02d} s"
+        return f"{whole // 60} min" + (f" {whole % 60:02d} s" if whole % 60 else "")
     if whole < 172_800:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86_400} d"

@@ -98,6 +98,15 @@ def test_consent_of_a_member_that_was_shut_out_is_shown_as_not_counting_and_why(
     assert refused.status_code == 403 and f"What East ({state}) signed does not count" in words(refused)
 
 
+def test_late_consents_are_spoken_of_only_while_one_is_missing(board: PlanBoard) -> None:
+    late = "Whoever has not consented when the run starts can still do so"
+    assert late in words(board.browser("Ada").get(board.path))
+    assert "An admin can start the run." in words(board.browser("Otto").get(board.path))
+    board.runs.store.add_consent(str(board.plan.digest), board.member.member_id, "ab" * 64)
+    said = words(board.browser("Ada").get(board.path))
+    assert "3 of 3 consented" in said and late not in said
+
+
 def test_revoked_member_that_never_consented_is_not_waited_for(board: PlanBoard) -> None:
     board.room.members.revoke(board.id_of("South"), "operator")
     board.room.members.revoke(board.member.member_id, "operator")

@@ -12,7 +12,7 @@ import pytest
 from coordinator.dashboard.card_text import blocks
 from coordinator.dashboard.frame import TEMPLATES
 from coordinator.dashboard.plan_lines import Line, pairs
-from coordinator.dashboard.words import one_in, said, size, target
+from coordinator.dashboard.words import duration, one_in, said, size, target
 from coordinator.runs.publishing import Publisher
 from coordinator.storage import tables as t
 from coordinator.storage.database import writing
@@ -79,6 +79,8 @@ def test_audit_values_are_said_as_people_say_them(full: FullBoard) -> None:
     assert [said(value) for value in (True, False, None, "", 0, "x")] == ["yes", "no", "–", "–", "0", "x"]
     assert said("paused by account:Ada") == "paused by Ada" and said("account:Ada") == "account:Ada"
     assert '<bdi title="paused by account:Ada">paused by Ada</bdi>' in full.browser("Otto").get("/audit").text
+    log = re.sub("<[^>]*>", "", full.browser("Otto").get("/audit").text)
+    assert re.search(r"[0-9a-f]{64}|\d{4}-\d\d-\d\dT", log) is None
     page = words(full.browser("Otto").get("/audit"))
     assert "needs approval no" in page and "False" not in page and "needs_approval" not in page
 
@@ -145,6 +147,12 @@ def test_a_delta_is_a_chance_in_words_and_never_a_smaller_one() -> None:
     ]
     assert one_in(3e-6) == "1 in 333,333" and 1 / 333_333 >= 3e-6
     assert one_in(0.0) == "0"
+
+
+def test_whole_minutes_are_said_without_seconds() -> None:
+    assert [duration(seconds) for seconds in (119.0, 120.0, 130.0, 7199.0, 7200.0)] == [
+        *("119 s", "2 min", "2 min 10 s", "119 min 59 s", "2 h 00 min")
+    ]
 
 
 def test_compared_plans_say_sizes_in_the_words_of_a_plans_own_page(full: FullBoard) -> None:
