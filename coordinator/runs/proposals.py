@@ -156,14 +156,15 @@ def one_proposal(engine: sa.Engine, digest: str) -> Proposal:
 def spent_consents(db: sa.Connection, digest: str) -> dict[str, str]:
     """Member id → a run of the plan that its consent paid for: one consent pays for one run.
 
-    What a node was asked and did not answer is not known here: its own ledger says whether it was charged.
+    What a node was asked and did not answer is not known here: its own ledger says whether it was charged. A consent of
+    the second in which the run began may be an older or a newer one, and is let pass.
     """
     given, answered, runs = t.consents.c, t.contributions.c, t.runs.c
     query = (
         sa.select(given.member_id, sa.func.max(runs.id))
         .join(t.runs, runs.plan_digest == given.plan_digest)
         .join(t.contributions, (answered.run_id == runs.id) & (answered.member_id == given.member_id))
-        .where(given.plan_digest == digest, given.at <= runs.created_at)
+        .where(given.plan_digest == digest, given.at < runs.created_at)
         .group_by(given.member_id)
     )
     return {member_id: run_id for member_id, run_id in db.execute(query)}

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +115,10 @@ def test_revoked_member_that_never_consented_is_not_waited_for(board: PlanBoard)
 
 
 def test_second_run_waits_until_who_was_in_the_first_consents_again(board: PlanBoard) -> None:
-    ada, store, digest = board.browser("Ada"), board.runs.store, str(board.plan.digest)
-    run = board.runs.start(digest, "account:Ada")
+    ada, digest, clock = board.browser("Ada"), str(board.plan.digest), FixedClock(SystemClock().now())
+    store = RunStore(board.room.engine, clock)
+    clock.advance(60)
+    run = store.create_run(digest, "account:Ada")
     answered = record(1, board.id_of("East"))
     store.abandon_round(run.id, answered, store.open_round(run.id, answered), "too few")
     assert "One consent pays for one run" not in words(ada.get(board.path)), "the first is still under way"
@@ -131,8 +132,8 @@ def test_second_run_waits_until_who_was_in_the_first_consents_again(board: PlanB
         refused
     )
 
-    later = FixedClock(SystemClock().now() + timedelta(minutes=1))
-    RunStore(board.room.engine, later).add_consent(digest, board.id_of("East"), "ab" * 64)
+    clock.advance(60)
+    store.add_consent(digest, board.id_of("East"), "ab" * 64)
     assert "start-button" in ada.get(board.path).text
 
 

@@ -69,6 +69,7 @@ def test_consent_pays_for_one_run_and_given_again_for_one_more(store: RunStore, 
     north, south = (desk.member(name).member_id for name in ("North", "South"))
     for member in (north, south):
         store.add_consent(DIGEST, member, "ab" * 64)
+    desk.clock.advance(1)
     run = store.create_run(DIGEST, "account:admin")
     attempt = store.open_round(run.id, record(1, north))
     store.abandon_round(run.id, record(1, north), attempt, "too few")  # what arrived was charged all the same
