@@ -88,9 +88,10 @@ def not_promised(plan: Plan) -> tuple[str, ...]:
     return (
         "The heads: what a member predicts or publishes with its own head is outside of every number here.",
         "The names of the labels, the declared sizes, that a member took part, and when it was missing.",
-        f"A {one} that two members hold: each protects it by itself, both together by about the sum of their ε.",
+        f"A {one} that two members hold: each protects it by itself, both together by the sum of their ε with "
+        "1 + e^ε times the δ.",
         f"What many {one}s have in common: facts about a whole data set may be learned; hidden is the part of one "
-        f"{one}. For what one {one} shows, against something else in its place, count ε twice.",
+        f"{one}. For what one {one} shows, against something else in its place, count ε twice and δ 1 + e^ε times.",
         f"Other releases trained with the same {one}s: each has its own numbers, and together they cost more. Only one "
         "that this one started from is composed here. The member's own ledger composes them all.",
     )

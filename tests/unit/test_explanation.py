@@ -161,6 +161,9 @@ def test_sentence_of_clause_10_carries_the_plans_own_numbers(
     assert "If all others deviate, the bound is ε_alone." in out
     for said in ("heads", "names of the labels", "declared sizes", "two members hold", "the rounds happened"):
         assert said in out
+    # Two records are a group of two, whose δ grows too: tests/oracles/test_groups.py.
+    assert "by the sum of their ε with 1 + e^ε times the δ" in out
+    assert "count ε twice and δ 1 + e^ε times" in out
 
 
 def test_mode_local_says_alone_the_same_and_prints_no_number_twice(
