@@ -312,3 +312,11 @@ def test_a_grid_too_fine_for_any_number_is_refused_in_words() -> None:
     assert math.isinf(grid_variance(plan))
     with pytest.raises(UnsoundPlan):
         check_soundness(plan)
+
+
+@pytest.mark.parametrize(("members", "said"), [(4, 25), (10, 70), (50, 460), (200, 2000)])
+def test_epsilon_alone_at_a_target_of_8_is_what_the_sharp_edges_say(members: int, said: int) -> None:
+    many = [member(f"m{n:03}", 2000) for n in range(members)]
+    draft = replace(DRAFT, privacy=PrivacyDraft(8.0, 1.0, 0.1), rounds=150)
+    cost = complete(draft, "Testing", many, Probe("sha256:00", "start", 1000, 0.01, 4)).costs[0]
+    assert cost.epsilon_alone == pytest.approx(said, rel=0.02)
