@@ -30,6 +30,7 @@ from shared.secagg.messages import Deal, UnmaskShares, bundle_bytes, decode, enc
 from shared.secagg.parameters import Ring, RoundTerms
 from shared.secagg.roster import Roster
 from shared.secagg.server import ServerRound
+from tests.attacks.test_secagg_roster_attacks import attack_with_two_cohorts
 from tests.secagg_attacker import (
     ALL,
     VICTIM,
@@ -245,6 +246,27 @@ def test_wrong_dealt_shares_end_in_the_right_sum_or_none(answering: list[int]) -
         return
     with pytest.raises((UnmaskFailed, QuorumMissed), match=r"A mask of mem_0 is rebuilt|3 came"):
         server.finish(everybody, answers)
+
+
+class AsksAQuorumOnly(MemberRound):
+    """Unprotected: content with a quorum's signatures under its cohort, whoever's is left out."""
+
+    def unmask(self, survivors: Sequence[str], told: Any, listed: Any, verify: Any) -> UnmaskShares:
+        def of_the_others(key: str, *signed: Any) -> None:
+            if key != identity(VICTIM).public_hex:
+                verify(key, *signed)
+
+        return super().unmask(survivors, {VICTIM: "0" * 128, **told}, listed, of_the_others)
+
+
+def test_a_quorum_of_signatures_leaves_out_that_of_whom_was_told_another_cohort() -> None:
+    """Four of five survivors are the quorum; the fifth masked, and noised, for another cohort (clause 5.4)."""
+    seen, right = attack_with_two_cohorts(AsksAQuorumOnly, WITHOUT_VICTIM)
+    assert np.array_equal(seen, right)
+    with pytest.raises(
+        UnmaskRefused, match="all 5 survivors under the cohort were expected, those of 4 came"
+    ):
+        attack_with_two_cohorts(MemberRound, WITHOUT_VICTIM)
 
 
 class BelievesEveryShare(ServerRound):
