@@ -336,6 +336,27 @@ def test_one_run_bound_is_that_of_the_paper_for_perfect_guesses():
     assert one_run.epsilon_refuted(1000, 1000, 1000, 1e-5, 0.05) < -math.log(0.05 ** (-1 / 1000) - 1)
 
 
+@pytest.mark.parametrize(
+    ("canaries", "guesses", "right", "claim", "delta"),
+    [
+        (1000, 100, 95, 2.0, 1e-5),
+        (1000, 500, 400, 1.0, 1e-4),
+        (320, 64, 60, 3.0, 1e-3),
+        (50, 10, 0, 1.0, 1e-3),
+    ],
+)
+def test_p_value_is_that_of_the_papers_own_program(canaries, guesses, right, claim, delta):
+    """Its appendix D, line by line and without our arrays: δ counts 2·m times, at the worst of all distances."""
+    chance = 1 / (1 + math.exp(-claim))
+    mass = [math.comb(guesses, k) * chance**k * (1 - chance) ** (guesses - k) for k in range(guesses + 1)]
+    alpha, below = 0.0, 0.0
+    for distance in range(1, right + 1):
+        below += mass[right - distance]
+        alpha = max(alpha, below / distance)
+    expected = min(1.0, math.fsum(mass[right:]) + alpha * delta * 2 * canaries)
+    assert one_run.p_value(canaries, guesses, right, claim, delta) == pytest.approx(expected, rel=1e-9)
+
+
 def test_one_run_bound_holds_on_randomised_response_and_is_not_idle():
     """The worst mechanism that is exactly ε-DP: each canary's presence is told truly with e^ε/(1 + e^ε)."""
     generator, above = np.random.Generator(np.random.PCG64(7)), []
