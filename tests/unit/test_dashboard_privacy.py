@@ -89,6 +89,7 @@ def test_without_a_release_the_page_still_says_what_epsilon_means(
     said = words(open_board(prepared_home, tmp_path / "empty").browser("Otto").get("/privacy"))
     assert "Nothing was released yet" in said and "commonlens-coordinator plan check FILE" in said
     assert "an even bet is right at most" in said
+    assert re.search(r"to replace one is two such changes, twice the ε with 1 \+ e ?ε times the δ", said)
 
 
 def test_epsilon_alone_bounds_exactly_those_who_may_keep_their_noise_back(kit: Kit) -> None:
