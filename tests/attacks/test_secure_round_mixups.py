@@ -5,6 +5,7 @@ off since, or not at all. Each is first seen to work on the variant without its 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from participant.approvals import forget
+from participant.redteam.dishonest_node import NeverSeals
 from participant.secure import KEPT_HOURS, SecureRounds
 from shared.domain.canonical import digest_of_file
 from shared.domain.clock import FixedClock, SystemClock
@@ -69,10 +71,14 @@ def two_plans(sim: ConsortiumSimulator) -> tuple[Plan, Plan]:
 
 def ask_under_another_plan(sim: ConsortiumSimulator) -> dict[str, RoundReply]:
     """Keys and shares under the plan of six, contributions under that of five; each of the five's answer."""
-    six, five = two_plans(sim)
+    return ask_all_of_it(sim, *two_plans(sim), RUN)
+
+
+def ask_all_of_it(sim: ConsortiumSimulator, six: Plan, five: Plan, run_id: str) -> dict[str, RoundReply]:
+    """Round 1 of a run from its keys on, those under plan `six`; each answer of a member of `five` under that one."""
 
     def step(member: SimulatedMember, which: Step, **content: object) -> RoundReply:
-        return member.answer(StepRequest(PROTOCOL_VERSION, which, RUN, 1, str(six.digest), **content))  # type: ignore[arg-type]
+        return member.answer(StepRequest(PROTOCOL_VERSION, which, run_id, 1, str(six.digest), **content))  # type: ignore[arg-type]
 
     offers = tuple(sorted((step(m, Step.OFFER).offer for m in sim.members), key=lambda o: o.member_id))
     deals = [step(m, Step.DEAL, roster=offers).deal for m in sim.members]
@@ -89,7 +95,7 @@ def ask_under_another_plan(sim: ConsortiumSimulator) -> dict[str, RoundReply]:
         masked = MaskedAsk(roster_digest(offers), cohort, addressed_to(member.id, deals))
         size, digest = weights.stat().st_size, digest_of_file(weights)
         request = RoundRequest(
-            PROTOCOL_VERSION, RUN, 1, str(five.digest), digest, size, 20.0, down, up, masked
+            PROTOCOL_VERSION, run_id, 1, str(five.digest), digest, size, 20.0, down, up, masked
         )
         replies[member.id] = member.answer(request)
     return replies
@@ -140,7 +146,7 @@ def test_approval_that_is_taken_back_counts_in_the_round_that_was_already_dealt(
 
 
 def test_secrets_of_a_round_that_was_never_unmasked_are_deleted_after_a_day(sim: ConsortiumSimulator) -> None:
-    plan, member = sim.secure_plan(rounds=1, quorum=4), sim.members[0]
+    plan, member = sim.secure_plan(rounds=1), sim.members[0]
     sim.carrier.gone_at.add((member.id, "unmask"))  # the coordinator asks everybody but this one
     run = sim.drive(sim.start(plan))
 
@@ -160,7 +166,26 @@ def test_secrets_of_a_round_that_was_never_unmasked_are_deleted_after_a_day(sim:
     member.node.tidy()
     assert secrets() == []
     assert list(member.home.round_keys.iterdir()) == []
-    # Its round stays closed: other keys for it would not bring a second contribution.
-    offered = member.answer(StepRequest(PROTOCOL_VERSION, Step.OFFER, run.id, 1, str(plan.digest)))
-    assert offered.offer is not None
-    assert len(member.transfers.uploads) == 1
+
+
+def test_round_whose_secrets_are_gone_brings_no_second_contribution_under_other_keys(
+    sim: ConsortiumSimulator,
+) -> None:
+    """The sum was never opened; a day later everybody makes new keys, but for the round that ledger and outbox know."""
+    plan, (bare, *others) = sim.secure_plan(rounds=1), sim.members
+    bare.node._ledger = NeverSeals(bare.home.ledger)
+    sim.carrier.gone_at |= {(member.id, "unmask") for member in sim.members}
+    run = sim.drive(sim.start(plan))
+    for member in sim.members:
+        shutil.rmtree(member.home.round_keys)
+        member.restart()
+    shutil.rmtree(bare.home.outbox)
+    bare.node._ledger = NeverSeals(bare.home.ledger)
+    first = [member.transfers.uploads[-1] for member in sim.members]
+    replies = ask_all_of_it(sim, plan, plan, run.id)
+    # Without either it answers anew, with other noise for the one that it paid for.
+    assert replies[bare.id].endorsement and bare.charges() == 1
+    assert bare.transfers.uploads[-1] != first[0]
+    for member, sealed in zip(others, first[1:], strict=True):
+        assert replies[member.id].refusal_code == "refused.already-released"
+        assert set(member.transfers.uploads) == {sealed}
