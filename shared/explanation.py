@@ -158,7 +158,11 @@ def explain(release: VerifiedRelease) -> Explanation:
 
 
 def belief_at_most(epsilon: float, prior: float) -> float:
-    """What a belief of `prior` about one unit can become: its odds times e^ε, except with chance about δ."""
+    """What a belief of `prior` about one unit can become: its odds times e^ε, but for what δ allows.
+
+    They can be more than that: beyond twice as much with a chance of at most 2δ, because δ is the mean of
+    (1 - e^(ε - loss)) over losses above ε, and at least half the chance of one above ε + ln 2.
+    """
     return 1.0 / (1.0 + math.exp(-min(epsilon, 700.0)) * (1.0 - prior) / prior)
 
 

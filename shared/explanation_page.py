@@ -202,9 +202,9 @@ def _meaning(facts: Explanation, console: Console) -> None:
         console,
         f"Take one {one}, and anything that somebody could conclude from the release and all that it was made from. "
         f"With the {one} in the data, the chance of that conclusion is at most e^ε times what it is without the "
-        f"{one}, and not below 1/e^ε of it, except with a chance of about δ = {spent.delta:g}. So the odds that the "
-        f"{one} was there can grow only so far, whatever else is known. For the highest ε here "
-        f"({one_line(highest.name)}):",
+        f"{one}, plus δ = {spent.delta:g}, and the other way round. So the odds that the {one} was there can grow only "
+        "so far, whatever else is known; beyond twice the factor below with a chance of at most 2δ. For the highest ε "
+        f"here ({one_line(highest.name)}):",
     )
     numbers = [("ε", spent.epsilon)] + ([("ε alone", spent.alone)] if facts.mode is Mode.SECURE else [])
     table = _table(("", "left"), *((f"{name} {epsilon_text(value)}", "right") for name, value in numbers))

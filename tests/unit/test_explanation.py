@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from scipy.stats import norm
 
 from participant.peers import Peer, PeerState
 from shared.cli import app
 from shared.console import run_arguments
 from shared.domain.plan import PlanMember
+from shared.domain.privacy import GaussianEvent
 from shared.domain.release import CohortRound
 from shared.domain.run import RoundState
 from shared.explanation import belief_at_most, explain
@@ -241,6 +243,24 @@ def test_odds_are_those_of_the_definition() -> None:
     odds = belief_at_most(2.0, 0.01) / (1 - belief_at_most(2.0, 0.01))
     assert odds == pytest.approx(math.exp(2.0) * 0.01 / 0.99)
     assert right_at_most(1e6, 1e-5) == belief_at_most(1e6, 0.01) == 1.0
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.5, 8.0])
+def test_odds_beyond_twice_the_factor_have_a_chance_of_twice_delta_and_those_beyond_it_more(
+    sigma: float, kit: Kit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loss of one Gaussian step is itself Gaussian, with mean μ²/2 and std μ = 1/σ."""
+    mu, delta = 1 / sigma, 1e-5
+    found = accountant.epsilon([GaussianEvent(sigma, 1.0, 1)], delta)
+
+    def beyond(loss: float) -> float:
+        return float(norm.sf((loss - mu * mu / 2) / mu))
+
+    assert beyond(found) > 3 * delta
+    assert beyond(found + math.log(2)) <= 2 * delta
+    out = words(page(kit, capsys, "--explain"))
+    assert "plus δ = 1e-05, and the other way round" in out
+    assert "beyond twice the factor below with a chance of at most 2δ" in out
 
 
 def test_a_bound_is_never_shown_smaller_than_it_is() -> None:
