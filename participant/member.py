@@ -163,7 +163,7 @@ class MemberNode:
         reply = RoundReply(header=sealed.header, signature=sealed.signature)
         if request.masked is None:
             return reply
-        endorsement, offer = self._secure.sealed(request.plan_digest, request.run_id, request.round_number)
+        endorsement, offer = self._secure.sealed(sealed.header)
         return replace(reply, endorsement=endorsement, offer=offer)
 
     def _train(self, request: RoundRequest) -> tuple[Sealed, float]:

@@ -29,7 +29,7 @@ from shared.domain.errors import (
     UnsafeCohort,
 )
 from shared.domain.plan import Plan
-from shared.domain.update import NoisyGridSum
+from shared.domain.update import ContributionHeader, NoisyGridSum
 from shared.privacy.ledger import LedgerView
 from shared.privacy.noise_shares import vector_length
 from shared.release.signing import SigningKey, verify_value
@@ -116,13 +116,14 @@ class SecureRounds:
         masked = current.mask(np.asarray(noisy.ring))
         return memoryview(np.ascontiguousarray(masked, dtype=masked.dtype.newbyteorder("<"))).cast("B")
 
-    def sealed(self, plan_digest: str, run_id: str, round_number: int) -> tuple[str, KeyOffer | None]:
+    def sealed(self, header: ContributionHeader) -> tuple[str, KeyOffer | None]:
         """What goes beside a contribution that is in the outbox: its endorsement, and the next round's keys."""
-        plan = self._plan(plan_digest)
+        plan, run_id, round_number = self._plan(header.plan_digest), header.run_id, header.round_number
         with self._step(plan, run_id, round_number) as current:
             # First the next keys: the endorsement covers them.
             following = self._following(plan, run_id, round_number + 1)
-            endorsement = current.contributed(following.offer_digest if following else "")
+            next_offer = following.offer_digest if following else ""
+            endorsement = current.contributed(next_offer, header.weights_digest)
         self._states.delete_before(run_id, round_number - KEPT_ROUNDS + 1)
         return endorsement, following.offer if following else None
 

@@ -96,7 +96,7 @@ def run_secure_round(
 
     # Step 9, inwards: masked contributions one at a time into one sum modulo 2³² (clause 5.3). Once the
     # survivors were fixed in an earlier try, nobody else can come into it any more.
-    server = ServerRound(terms, keys.roster, cohort)
+    server = ServerRound(terms, keys.roster, cohort, digest)
     endorsements, next_offers = _masked_sum(tools, ask, keys.survivors or cohort, weights, server, cohort)
     note_missing(plan, record)
     record.bytes_down = weights.stat().st_size * len(cohort)

@@ -229,7 +229,7 @@ class NodePlay:
             if name in honest:
                 noise += base_share(plan, ROUND, len(names), covered)
             server.add(name, peer.mask(to_ring(noise, terms.ring_bits)))
-            told[name] = peer.contributed()
+            told[name] = peer.contributed(weights_digest=digest_of_bytes(self.wire.weights))
         answers = [peer.unmask(names, told, {}, verify_value) for peer in peers.values()]
         if len(answers) < terms.quorum:
             shares = self.step(Step.UNMASK, plan, survivors=tuple(names), endorsements=told).shares

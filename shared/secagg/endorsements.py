@@ -37,15 +37,18 @@ def check_endorsement(
     public_hex: str,
     endorsement: str,
     verify: Verify,
+    weights: str = "",
 ) -> None:
     """Whether `endorsement` by `public_hex` is under `named`: the whole cohort or a smaller list, both sorted.
 
     Raises InvalidMessage for its form, and what `verify` raises (BadSignature).
     """
     if needs_endorsed_list(cohort, named):
-        _check_list(survivors_statement(terms, roster.digest, cohort, named), public_hex, endorsement, verify)
+        statement = survivors_statement(terms, roster.digest, cohort, named, weights)
+        _check_list(statement, public_hex, endorsement, verify)
     else:
-        _check_cohort(cohort_statement(terms, roster.digest, cohort), public_hex, endorsement, verify)
+        statement = cohort_statement(terms, roster.digest, cohort, weights)
+        _check_cohort(statement, public_hex, endorsement, verify)
 
 
 def check_endorsements(
@@ -57,8 +60,10 @@ def check_endorsements(
     listed: Mapping[str, str],
     identity_keys: Mapping[str, str],
     verify: Verify,
+    weights: str = "",
 ) -> frozenset[Vouched]:
-    """Whether `chosen` may be unmasked: every survivor masked for this cohort, and a quorum fixed a smaller list.
+    """Whether `chosen` may be unmasked: every survivor masked for this cohort, trained from the weights of this
+    digest, and a quorum fixed a smaller list.
 
     `told`: survivor → endorsement of the cohort. `listed`: survivor → signature under `chosen`, needed
     where that is not the whole cohort. Returns the offers for the next round that the survivors signed with it.
@@ -69,7 +74,7 @@ def check_endorsements(
             f"The signatures of all {len(chosen)} survivors under the cohort were expected, those of "
             f"{len(set(told) & set(chosen))} came. Nothing was unmasked. The coordinator must send each."
         )
-    statement = cohort_statement(terms, roster.digest, cohort)
+    statement = cohort_statement(terms, roster.digest, cohort, weights)
     vouched = {
         (identity_keys[member], _check_cohort(statement, identity_keys[member], told[member], verify))
         for member in sorted(told)
@@ -81,7 +86,7 @@ def check_endorsements(
                 f"quorum), {len(set(listed) & set(chosen))} came. Nothing was unmasked. The coordinator must "
                 "collect more."
             )
-        statement = survivors_statement(terms, roster.digest, cohort, chosen)
+        statement = survivors_statement(terms, roster.digest, cohort, chosen, weights)
         for member in sorted(listed):
             _check_list(statement, identity_keys[member], listed[member], verify)
     return frozenset(vouched)

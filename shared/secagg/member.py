@@ -232,18 +232,21 @@ class MemberRound:
         masks.apply_masks(ring, added, subtracted)
         return ring
 
-    def contributed(self, next_offer: str = "") -> str:
+    def contributed(self, next_offer: str = "", weights_digest: str = "") -> str:
         """Call when the masked bytes are in the outbox: the endorsement that goes with them (clause 5.4).
 
-        It says for which roster and cohort they were masked; without it no honest member unmasks them. It also
-        covers `next_offer`, the `offer_digest` of this member's keys for the next round if there are any: those
-        of the first call, whatever a later one names.
+        It says for which roster and cohort they were masked, and what was trained from; without it no honest member
+        unmasks them. It also covers `next_offer`, the `offer_digest` of this member's keys for the next round if
+        there are any: those of the first call, whatever a later one names.
         """
         self._expect(Stage.ACCEPTED, Stage.CONTRIBUTED, Stage.ANSWERED)
         if self.stage is Stage.ACCEPTED:
-            statement = cohort_statement(self.terms, self._roster().digest, self._state.cohort)
+            statement = cohort_statement(
+                self.terms, self._roster().digest, self._state.cohort, weights_digest
+            )
             signature = self._sign(KIND_SURVIVORS, with_next_offer(statement, next_offer))
-            self._move(stage=Stage.CONTRIBUTED, endorsement=signature + next_offer)
+            endorsement = signature + next_offer
+            self._move(stage=Stage.CONTRIBUTED, weights_digest=weights_digest, endorsement=endorsement)
         return self._state.endorsement
 
     def endorse(self, survivors: Sequence[str]) -> str:
@@ -257,7 +260,9 @@ class MemberRound:
         if not needs_endorsed_list(state.cohort, chosen):
             return state.endorsement
         if state.stage is Stage.CONTRIBUTED and not state.endorsed_list:
-            statement = survivors_statement(self.terms, self._roster().digest, state.cohort, chosen)
+            statement = survivors_statement(
+                self.terms, self._roster().digest, state.cohort, chosen, state.weights_digest
+            )
             self._move(endorsed_list=chosen, list_signature=self._sign(KIND_SURVIVORS, statement))
         elif chosen != state.endorsed_list:
             raise self._second("list")
@@ -295,6 +300,7 @@ class MemberRound:
             list_endorsements,
             state.identity_keys,
             verify,
+            state.weights_digest,
         )
         answer = shares_for(self.terms, state.member_id, state.cohort, chosen, state.bundles)
         self._move(

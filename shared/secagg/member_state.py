@@ -65,6 +65,8 @@ class RoundState:
     cohort: tuple[str, ...] = ()
     bundles: Mapping[str, str] = field(default_factory=dict)
     """Owner → base64 of the shares that this member holds of the owner's secrets; its own among them."""
+    weights_digest: str = ""
+    """Of the weights that it trained from, which its signatures cover."""
     endorsement: str = ""
     endorsed_list: tuple[str, ...] = ()
     list_signature: str = ""

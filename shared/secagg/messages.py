@@ -111,8 +111,13 @@ def roster_digest(offers: Iterable[KeyOffer]) -> Digest:
     return digest_of([vars(offer) for offer in sorted(offers, key=lambda offer: offer.member_id)])
 
 
-def cohort_statement(terms: RoundTerms, roster: Digest, cohort: Sequence[str]) -> dict[str, Any]:
+def cohort_statement(
+    terms: RoundTerms, roster: Digest, cohort: Sequence[str], weights: str = ""
+) -> dict[str, Any]:
     """What a member signs with its contribution: "I masked for exactly this roster and cohort".
+
+    And trained from the weights of this digest, if there are any: a coordinator that sends the others weights from
+    which nothing is learned would read one member's part off the sum (Pasquini, Francati, Ateniese, CCS 2022).
 
     Under KIND_SURVIVORS, for it is also its signature on the list of survivors that names the whole cohort:
     a round without drop-outs needs no exchange of signatures (clause 5.4).
@@ -123,6 +128,7 @@ def cohort_statement(terms: RoundTerms, roster: Digest, cohort: Sequence[str]) -
         "plan_digest": terms.plan_digest,
         "roster_digest": roster,
         "cohort_digest": digest_of(sorted(cohort)),
+        **({"weights_digest": weights} if weights else {}),
     }
 
 
@@ -137,10 +143,13 @@ def offer_digest(statement: Mapping[str, Any], signature: str) -> str:
 
 
 def survivors_statement(
-    terms: RoundTerms, roster: Digest, cohort: Sequence[str], survivors: Sequence[str]
+    terms: RoundTerms, roster: Digest, cohort: Sequence[str], survivors: Sequence[str], weights: str = ""
 ) -> dict[str, Any]:
     """What a member signs, for one list at most, in the extra exchange: "unmask these or nothing"."""
-    return {**cohort_statement(terms, roster, cohort), "survivors_digest": digest_of(sorted(survivors))}
+    return {
+        **cohort_statement(terms, roster, cohort, weights),
+        "survivors_digest": digest_of(sorted(survivors)),
+    }
 
 
 def needs_endorsed_list(cohort: Sequence[str], survivors: Sequence[str]) -> bool:

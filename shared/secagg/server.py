@@ -28,8 +28,15 @@ class ServerRound:
     QuorumMissed for a cohort that no member would accept.
     """
 
-    def __init__(self, terms: RoundTerms, roster: Sequence[KeyOffer], cohort: Sequence[str]) -> None:
+    def __init__(
+        self,
+        terms: RoundTerms,
+        roster: Sequence[KeyOffer],
+        cohort: Sequence[str],
+        weights_digest: str = "",
+    ) -> None:
         self._terms = terms
+        self._weights_digest = weights_digest
         self._roster = Roster.of(roster)
         self._cohort = check_list(terms, cohort, self._roster.members, "cohort")
         self._graph = neighbours(terms, self._cohort)
@@ -74,6 +81,7 @@ class ServerRound:
             identity_keys[member_id],
             signature,
             verify,
+            self._weights_digest,
         )
         return signature
 

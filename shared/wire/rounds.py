@@ -22,7 +22,7 @@ from shared.domain.strict import build, later, to_plain
 from shared.domain.update import ContributionHeader
 from shared.secagg.messages import Deal, KeyOffer, UnmaskShares
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAXIMUM_BODY_BYTES = 1024 * 1024
 """The largest are the shares of one member for 200 others (clause 5.2)."""
 MAXIMUM_PAYLOAD_BYTES = 2**31

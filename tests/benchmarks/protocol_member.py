@@ -145,10 +145,11 @@ class Bench:
         header, signature = laps.add("seal", lambda: self._signed(payload, digest))
         laps.add("outbox", lambda: self._outbox.put(Sealed(header, signature), payload))
         laps.add("charge", lambda: self._ledger.seal(DATA_SET, RUN, number, header.payload_digest))
-        endorsement, offer = laps.add("keys", lambda: rounds.sealed(header.plan_digest, RUN, number))
+        endorsement, offer = laps.add("keys", lambda: rounds.sealed(header))
 
         self.world = world.next_round()
-        told = world.endorsements(offers=offers, following=self.world) | {world.me: endorsement}
+        peers = world.endorsements(offers=offers, following=self.world, weights=header.weights_digest)
+        told = peers | {world.me: endorsement}
         self._offers = self._roster(offer)
         unmask = self._request(
             Step.UNMASK, number, roster=self._offers, survivors=world.members, endorsements=told

@@ -143,16 +143,17 @@ class World:
         survivors: Sequence[str] | None = None,
         offers: Sequence[KeyOffer] | None = None,
         following: World | None = None,
+        weights: str = "",
     ) -> dict[str, str]:
         """Everybody's endorsement of the whole cohort of a roster, or the survivors' signatures under their list.
 
-        The former name what their members offer for the `following` round, if it is given.
+        The former name what their members offer for the `following` round, and what they trained from, if given.
         """
         digest = roster_digest(offers or self.offers)
         if survivors is not None:
             listed = survivors_statement(self.terms, digest, self.members, survivors)
             return {name: self.identities[name].sign_value(KIND_SURVIVORS, listed) for name in survivors}
-        statement, told = cohort_statement(self.terms, digest, self.members), {}
+        statement, told = cohort_statement(self.terms, digest, self.members, weights), {}
         for name in self.members:
             named = following.rounds[name].offer_digest if following else ""
             signed = with_next_offer(statement, named)

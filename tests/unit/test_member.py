@@ -169,7 +169,7 @@ def test_exhausted_budget_is_refused_and_nothing_is_trained(table: Table) -> Non
 
 
 MISFITS: list[tuple[dict[str, object], str, str]] = [
-    ({"protocol": 1}, "conflict.version-mismatch", "speaks round protocol 2, the coordinator 1"),
+    ({"protocol": 1}, "conflict.version-mismatch", "speaks round protocol 3, the coordinator 1"),
     ({"run_id": "../../etc"}, "invalid.message", "A run's id is run_ and 12 hex digits"),
     ({"run_id": RUN + "\n"}, "invalid.message", "A run's id is run_ and 12 hex digits"),
     ({"plan_digest": "../../../etc/passwd"}, "invalid.message", "A plan is named by sha256:"),
