@@ -58,6 +58,8 @@ class Attempt:
     """How this software refuses; empty where it does what it is asked, to the coordinator's no avail."""
     alone: bool = False
     """Whether all other members take part in it, so that ε_alone is what is accounted for."""
+    whose: bool = False
+    """Whether it is after whose update it sees: ε holds without the rule too, since the sum keeps its noise."""
 
 
 ON_ROUNDS: tuple[tuple[Attempt, _OnRounds], ...] = (
@@ -79,6 +81,16 @@ ON_ROUNDS: tuple[tuple[Attempt, _OnRounds], ...] = (
             (UnmaskRefused, UnmaskFailed),
         ),
         rounds.two_lists,
+    ),
+    (
+        Attempt(
+            "differing weights",
+            "sends all others weights of zero, from which no gradient comes, and has everybody unmask the sum",
+            "members whose signatures leave out what they trained from",
+            (BadSignature,),
+            whose=True,
+        ),
+        rounds.differing_weights,
     ),
     (
         Attempt(
@@ -244,6 +256,11 @@ class Accountant:
         if outcome.refusal:
             gains = f"Nothing ({outcome.refusal}): this attempt fails without the protection too, and shows nothing"
             return AttackRow(PREFIX + attempt.name, tried, gains, 0.0, None)
+        if attempt.whose and abs(outcome.noise_left - 1.0) <= _TOLERANCE:
+            gains = (
+                f"{_upper(_seen(outcome))}: ε = {_text(accounted)} as accounted for, but nobody's hides it"
+            )
+            return AttackRow(PREFIX + attempt.name, tried, gains, accounted, None)
         found = self.epsilon(outcome)
         gains = f"{_upper(_seen(outcome))}: ε = {_text(found)} where {_text(accounted)} was accounted for"
         return AttackRow(PREFIX + attempt.name, tried, gains, found, None)

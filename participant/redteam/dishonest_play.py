@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -115,14 +116,14 @@ class Play:
             for name, member in self.members.items()
         }
 
-    def contribute(self) -> Play:
-        """Everybody masks its noised sum."""
+    def contribute(self, weights: Mapping[str, str] = MappingProxyType({})) -> Play:
+        """Everybody masks its noised sum; `weights`: digest of those that a member trained from, which it signs."""
         deals = self.deal()
         for name, member in self.members.items():
             member.accept(self.roster.digest, self.names, addressed_to(name, deals.values()))
             self.noised[name] = self.exact[name] + self.noise(member.noise_seeds)
             self.masked[name] = member.mask(to_ring(self.noised[name], self.terms.ring_bits))
-            self.told[name] = member.contributed()
+            self.told[name] = member.contributed(weights_digest=weights.get(name, ""))
         return self
 
     def members_as(self, kind: type[MemberRound]) -> dict[str, MemberRound]:

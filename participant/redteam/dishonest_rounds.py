@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from participant.redteam.dishonest_play import MASK, SEEDS, VICTIM_ALONE, Outcome, Play
+from participant.redteam.dishonest_play import MASK, SEEDS, VICTIM_ALONE, Integers, Outcome, Play
 from shared.domain.errors import CommonlensError
 from shared.release.signing import SigningKey, verify_value
 from shared.secagg import keys
@@ -53,15 +53,8 @@ def follows_the_protocol(play: Play) -> Outcome:
     """No attack: the sum of everybody, less everything that the colluders know of it."""
     everybody = play.members_as(MemberRound)
     answers = [member.unmask(play.names, play.told, {}, verify_value) for member in everybody.values()]
-    seen, excess = play.summed(play.names, answers)
-    for name in play.names:
-        if name in excess:
-            seen = play.without_steps(seen, excess[name])
     honest = [name for name in play.names if name not in play.colluders]
-    for name in play.colluders:
-        steps = play.noise(play.members[name].noise_seeds, base=False)
-        seen = seen - (play.noised[name] - steps)
-    return Outcome(play.noise_left(seen, honest))
+    return Outcome(play.noise_left(_left_of_sum(play, answers), honest))
 
 
 def double_unmask(play: Play, protected: bool) -> Outcome:
@@ -104,6 +97,26 @@ def two_lists(play: Play, protected: bool) -> Outcome:
     except CommonlensError as error:
         return Outcome(refusal=error.code)
     return play.seen_alone(play.masked[victim], opened, play.roster)
+
+
+def differing_weights(play: Play, protected: bool) -> Outcome:
+    """Send all others weights of zero, from which no gradient comes: the sum is the victim's, under the sum's noise.
+
+    Pasquini, Francati, Ateniese 2022, "Eluding secure aggregation in federated learning via model inconsistency".
+    """
+    play = Play(play.plan, play.terms)
+    for name in play.others:
+        play.exact[name] = play.exact[name] * 0
+    sent = dict.fromkeys(play.others, "sha256:zeros") | {play.victim: "sha256:the round's"}
+    play.contribute(sent if protected else {})
+    try:
+        everybody = play.members_as(MemberRound).values()
+        answers = [member.unmask(play.names, play.told, {}, verify_value) for member in everybody]
+    except CommonlensError as error:
+        return Outcome(refusal=error.code)
+    return Outcome(
+        play.noise_left(_left_of_sum(play, answers), [play.victim]), "the victim's update and nobody else's"
+    )
 
 
 def swapped_keys(play: Play, protected: bool) -> Outcome:
@@ -159,6 +172,18 @@ def one_share(play: Play, protected: bool) -> Outcome:
     except CommonlensError as error:
         return Outcome(refusal=error.code)
     return play.seen_alone(play.masked[play.victim], opened, play.roster)
+
+
+def _left_of_sum(play: Play, answers: Sequence[UnmaskShares]) -> Integers:
+    """The sum of everybody, less the noise that it has too much and everything that the colluders know of it."""
+    seen, excess = play.summed(play.names, answers)
+    for name in play.names:
+        if name in excess:
+            seen = play.without_steps(seen, excess[name])
+    for name in play.colluders:
+        steps = play.noise(play.members[name].noise_seeds, base=False)
+        seen = seen - (play.noised[name] - steps)
+    return seen
 
 
 def _any_quorum(terms: RoundTerms, quorum: int, colluders: int) -> AnyQuorum:
