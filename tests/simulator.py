@@ -184,11 +184,13 @@ class ConsortiumSimulator:
         self.store.add_plan(plan, "operator", found.file_name)
         return plan
 
-    def secure_plan(self, colluders: int = 1, sigma: float = 2.0, **changes: object) -> Plan:
-        """As `plan`, in mode secure: the quorum is the protocol's default, the grid fine."""
+    def secure_plan(
+        self, colluders: int = 1, sigma: float = 2.0, quorum: int | None = None, **changes: object
+    ) -> Plan:
+        """As `plan`, in mode secure: the quorum is the protocol's default where None, the grid fine."""
         local = self.plan(sigma=sigma, **changes)
         members = len(local.members)
-        quorum = least_quorum(members)
+        quorum = quorum or least_quorum(members)
         plan = replace(
             local,
             privacy=replace(local.privacy, mode=Mode.SECURE),

@@ -71,9 +71,14 @@ def noise_multiplier(epsilon: float, delta: float, rate: float, rounds: int) -> 
 
 
 def make_plan(
-    recipe: Recipe, members: tuple[Records, ...], mode: Mode, epsilon: float, colluders: int | None = None
+    recipe: Recipe,
+    members: tuple[Records, ...],
+    mode: Mode,
+    epsilon: float,
+    colluders: int | None = None,
+    probe: Probe | None = None,
 ) -> Plan:
-    """The plan that `plan propose` would make for members with these records.
+    """The plan that `plan propose` would make for members with these records; `probe` is of the adapter where None.
 
     delta is 1e-5, or less where a member holds more than 10,000 units (clause 7.35).
     """
@@ -102,8 +107,9 @@ def make_plan(
         )
         for place, size in enumerate(sizes)
     ]  # fmt: skip
-    adapter = Adapter(recipe.spec, 0)
-    probe = Probe("sha256:00", "start.safetensors", len(adapter.start), 0.0, adapter.width)
+    if probe is None:
+        adapter = Adapter(recipe.spec, 0)
+        probe = Probe("sha256:00", "start.safetensors", len(adapter.start), 0.0, adapter.width)
     return complete(draft, "utility", enrolled, probe).plan
 
 
