@@ -59,6 +59,7 @@ def example(page_folder: Path, export_once: Export, tmp_path_factory: pytest.Tem
     return made
 
 
+@pytest.mark.slow  # a quarter of a minute in WebAssembly; Node.js does the same in tests/contracts
 def test_the_browser_gives_the_labels_and_embeddings_of_python(
     page_folder: Path, example: Example, browser: Browser
 ) -> None:

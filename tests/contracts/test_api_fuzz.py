@@ -141,7 +141,9 @@ def all_faults(fuzz: Fuzz, examples: int, signed_in: bool) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("signed_in", [True, False], ids=["admin", "nobody"])
+@pytest.mark.parametrize(
+    "signed_in", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["admin", "nobody"]
+)
 def test_every_answer_is_one_that_the_description_gives(fuzz: Fuzz, signed_in: bool) -> None:
     assert all_faults(fuzz, QUICK, signed_in) == []
 

@@ -46,6 +46,7 @@ def check_accounts(pair: Consortium, plan_digest: str, run: str) -> None:
             assert averaged[member.id, seal.round_number] == {seal.payload_digest}
 
 
+@pytest.mark.slow
 def test_run_of_mode_local_survives_a_kill_at_every_step(pair: Consortium) -> None:
     lay_probe(pair.home, EXTRACTOR)
     plan = pair.propose(ROUNDS, quorum=2)
