@@ -182,7 +182,14 @@ def _build_trained(
     write_json(folder / PLAN_FILE, to_plain(plan), mode=_PUBLIC)
     write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
     card = write_card(
-        *(release, slot.created_at, plan, request.run_id, certificate, about, _sentence(origin), sections),
+        release,
+        slot.created_at,
+        plan,
+        request.run_id,
+        certificate,
+        about,
+        _sentence(origin),
+        sections,
         programs=_programs(folder),
     )
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
@@ -217,7 +224,13 @@ def _build_kept(
     measured = export(folder, release)
     write_json(folder / TRUST_FILE, trust, mode=_PUBLIC)
     card = write_kept_card(
-        *(release, consortium, slot.created_at, request.source, weights.spec, software_version(), measured),
+        release,
+        consortium,
+        slot.created_at,
+        request.source,
+        weights.spec,
+        software_version(),
+        measured,
         programs=_programs(folder),
     )
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)

@@ -163,8 +163,9 @@ def spent_consents(db: sa.Connection, digest: str) -> dict[str, str]:
     query = (
         sa.select(given.member_id, sa.func.max(runs.id))
         .join(t.runs, runs.plan_digest == given.plan_digest)
-        .join(t.contributions, (answered.run_id == runs.id) & (answered.member_id == given.member_id))
         .where(given.plan_digest == digest, given.at < runs.created_at)
+        # Not joined: pages ask while they are live, and a run has as many contributions as members times rounds.
+        .where(sa.exists().where(answered.run_id == runs.id, answered.member_id == given.member_id))
         .group_by(given.member_id)
     )
     return {member_id: run_id for member_id, run_id in db.execute(query)}

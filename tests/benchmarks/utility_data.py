@@ -6,6 +6,7 @@ poor in labels. Which classes, who holds what and what joiners label follows fro
 
 from __future__ import annotations
 
+import argparse
 import functools
 import gzip
 from dataclasses import dataclass, replace
@@ -92,6 +93,17 @@ class Consortium:
     held_out: tuple[int, ...]
 
 
+def fashion_options(described: str | None) -> argparse.ArgumentParser:
+    """What every benchmark on Fashion-MNIST alone can be told."""
+    parser = argparse.ArgumentParser(
+        description=described, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--fashion", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("utility-results"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    return parser
+
+
 def load_pool(name: str, path: Path, cache: Path) -> Pool:
     """Features of `fixed-mlp`'s public filters; kept in `cache`. Exits with a word where the data is absent."""
     if not path.exists():
@@ -100,7 +112,7 @@ def load_pool(name: str, path: Path, cache: Path) -> Pool:
     if kept.exists():
         stored = np.load(kept, allow_pickle=False)
         return Pool(name, *(stored[key] for key in ("x", "y", "person", "x_test", "y_test")))
-    raw = _fashion(path) if name == "fashion" else _signs(path)
+    raw = fashion_records(path) if name == "fashion" else _signs(path)
     images, y, person, images_test, y_test = raw
     spec = SPECS[name]
     pool = Pool(name, features(images, spec), y, person, features(images_test, spec), y_test)
@@ -137,7 +149,8 @@ def fashion_images(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _fashion(path: Path) -> tuple[np.ndarray, ...]:
+def fashion_records(path: Path) -> tuple[np.ndarray, ...]:
+    """Pictures uint8 [n, 28, 28, 1], labels and persons of a Pool, then pictures and labels of its test."""
     stored = fashion_images(path)
     y = stored["y_train"].astype(np.int64)
     return (stored["x_train"][..., None], y, np.arange(len(y)), stored["x_test"][..., None],

@@ -11,20 +11,18 @@ seed that is not reported.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from utility import Cell, Rows
 from utility_arms import Recipe, classes_of, make_plan
-from utility_data import FASHION, Consortium, Pool, deal, fashion_images, features
-from utility_report import interval
+from utility_data import FASHION, Consortium, Pool, deal, fashion_options, fashion_records, features
+from utility_report import Row, interval
 from utility_tasks import joiner_scores
 
 from coordinator.runs.averaging import ServerState, apply_average
@@ -165,12 +163,12 @@ def train(
     return state.released_weights[:d], state.weights[:d]
 
 
-def report(rows: list[dict[str, object]]) -> str:
+def report(rows: list[Row]) -> str:
     """Means over seeds, and each arm less the first of its group in pairs."""
     lines = ["| arm | ε | seeds | " + " | ".join(TASKS) + " |", "|" + "---|" * (len(TASKS) + 3)]
     by_arm: dict[tuple[str, float], dict[int, dict[str, float]]] = {}
     for row in rows:
-        by_arm.setdefault((str(row["arm"]), float(row["epsilon"])), {})[int(row["seed"])] = row["scores"]  # type: ignore[arg-type, assignment]
+        by_arm.setdefault((row["arm"], row["epsilon"]), {})[row["seed"]] = row["scores"]
     for (arm, epsilon), found in by_arm.items():
         means = [100.0 * np.mean([scores[task] for scores in found.values()]) for task in TASKS]
         told = f"{epsilon:g}" if epsilon else "–"
@@ -203,12 +201,7 @@ def pairs(by_arm: dict[tuple[str, float], object]) -> Iterator[tuple[tuple[str, 
 
 def main() -> None:
     """Run what is missing, then print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--fashion", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("utility-results"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = fashion_options(__doc__)
     parser.add_argument("--epsilons", type=float, nargs="+", default=[3.0])
     parser.add_argument("--rounds", type=int, help="other than the arms' own")
     parser.add_argument(
@@ -217,40 +210,25 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", help="only these")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    kept = options.out / "network.jsonl"
-    options.out.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    done = {(row["arm"], row["epsilon"], row["seed"]) for row in rows}
-    raw = fashion_images(options.fashion)
-    y = raw["y_train"].astype(np.int64)
-    pool = Pool("fashion", raw["x_train"][..., None], y, np.arange(len(y)), raw["x_test"][..., None],
-                raw["y_test"].astype(np.int64))  # fmt: skip
+    rows = Rows(options.out / "network.jsonl")
+    pool = Pool("fashion", *fashion_records(options.fashion))
     for seed in options.seeds:
+        cell = Cell(pool.name, MEMBERS, SKEW, seed)
         dealt = deal(pool, MEMBERS, SKEW, seed)
-        if ("fixed features", 0.0, seed) not in done:
+        if (row := cell.row("fixed features", 0.0)) not in rows:
             fixed = joiner_scores(lambda x: features(x, FASHION), dealt, seed, FASHION)
-            rows.append(_keep(kept, "fixed features", 0.0, seed, {t: round(fixed[t], 5) for t in TASKS}))
+            rows.add({**row, "scores": {task: round(fixed[task], 5) for task in TASKS}})
         for arm in (*SCOPES, *FROM_SCRATCH):
             for epsilon in options.epsilons if arm.trained else [0.0]:
-                if (arm.name, epsilon, seed) in done or (options.arms and arm.name not in options.arms):
+                if cell.row(arm.name, epsilon) in rows or (options.arms and arm.name not in options.arms):
                     continue
                 began = time.perf_counter()
                 tried = replace(arm, rate=options.rate or arm.rate, rounds=options.rounds or arm.rounds)
                 for name, scores in measure(tried, epsilon, dealt, seed):
-                    rows.append(_keep(kept, name, epsilon, seed, scores))
-                print(
-                    f"{seed} {arm.name} {epsilon:g}: {time.perf_counter() - began:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
-    print(report(rows))
-
-
-def _keep(path: Path, arm: str, epsilon: float, seed: int, scores: dict[str, float]) -> dict[str, object]:
-    row: dict[str, object] = {"arm": arm, "epsilon": epsilon, "seed": seed, "scores": scores}
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    return row
+                    rows.add({**cell.row(name, epsilon), "scores": scores})
+                took = time.perf_counter() - began
+                print(f"{seed} {arm.name} {epsilon:g}: {took:.0f} s", file=sys.stderr, flush=True)
+    print(report(rows.done))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ trained inside the mechanism too and what is scored is the pair (extractor, nois
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from utility_arms import CURATOR, NOT_PRIVATE, RECIPES, Recipe, classes_of, make_plan, train
-from utility_data import Pool, Records, load_pool
+from utility_data import Pool, Records, fashion_options, load_pool
 from utility_model import Adapter
 
 from shared.domain.privacy import Mode
@@ -36,13 +34,7 @@ def accuracy(pool: Pool, recipe: Recipe, arm: str, seed: int) -> float:
 
 def main() -> None:
     """Print one line an arm."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--fashion", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("utility-results"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    options = parser.parse_args()
+    options = fashion_options(__doc__).parse_args()
     torch.set_num_threads(1)
     pool = load_pool("fashion", options.fashion, options.out)
     recipe = replace(RECIPES["fashion"], rounds=ROUNDS, sampling_rate=RATE, schedule="cosine")
