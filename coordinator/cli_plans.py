@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -79,7 +80,7 @@ def _print_check(checked: dict[str, Any]) -> None:
     out.print(
         f"Noise multiplier {terms['noise_multiplier']:g} at clip {terms['clip_norm_l2']:g}; quorum "
         f"{plan['quorum']} of {len(plan['members'])}; {plan['trainable_coordinates']:,} coordinates, "
-        f"{checked['bytes_per_round'] / 1e6:.2f} MB per round in all."
+        f"{decimal(checked['bytes_per_round'])} per round in all."
     )
     if plan.get("purpose"):
         out.print(Text(f"What it is for: {plan['purpose']}"))
@@ -91,8 +92,9 @@ def _print_check(checked: dict[str, Any]) -> None:
         )
     noise = checked["noise"]
     out.print(
-        f"Noise in the mean gradient, in C/B: {noise['everybody']:.3f} when all answer, {noise['at_quorum']:.3f} at "
-        f"quorum; a trusted curator would add {noise['curator']:.3f}, mode local {noise['local']:.3f}."
+        "Noise in the mean gradient, as std in clip norms over the expected batch: "
+        f"{noise['everybody']:.3f} when all answer, {noise['at_quorum']:.3f} at quorum; a trusted curator would add "
+        f"{noise['curator']:.3f}, mode local {noise['local']:.3f}."
     )
     if terms["mode"] == "secure":
         _print_secure(checked)

@@ -29,8 +29,14 @@ KEEP_ALIVE_S = 75
 STOP_WITHIN_S = 5
 """A client that holds an idle connection and does not answer its end would delay a stop by half a minute."""
 
-TRANSPORT: Mapping[str, Any] = {"proxy_headers": False, "access_log": False, "server_header": False}
-"""uvicorn of itself believes X-Forwarded-For from this machine: whoever is on it would be anybody at every limit."""
+TRANSPORT: Mapping[str, Any] = {
+    "proxy_headers": False,
+    "access_log": False,
+    "server_header": False,
+    "ws": "none",
+}
+"""uvicorn of itself believes X-Forwarded-For from this machine: whoever is on it would be anybody at every limit.
+It also loads a server of web sockets, which nothing here speaks."""
 
 _M_ARENA_MAX = -8
 """glibc's name for the setting, from malloc.h."""

@@ -207,7 +207,6 @@ def served(app: ASGIApp, home: Path) -> Iterator[str]:
         ssl_keyfile=str(files.server_key),
         log_config=None,
         **TRANSPORT,
-        ws="none",
         timeout_graceful_shutdown=1,  # some clients hold their idle connection until they are collected
     )
     server = uvicorn.Server(config)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from coordinator.audit.masking import holds_secret
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.predecessors import named
 from coordinator.runs.secure_planning import (
@@ -131,7 +132,7 @@ def complete(
         secure=_NO_GRID_YET if mode is Mode.SECURE else None,
         shared_head=head,
         starting_release=named(predecessor),
-        purpose=draft.purpose.strip(),
+        purpose=_purpose(draft),
     )
     check_numbers(plan)
     if mode is Mode.SECURE:
@@ -174,6 +175,17 @@ def _check_name(name: str) -> None:
             f"{name[:80]!r}, which no release could be called or no hub's client could ask for. Nothing was proposed. "
             "Choose another name."
         )
+
+
+def _purpose(draft: PlanDraft) -> str:
+    """It goes to every member and into public release pages, and stays there."""
+    told = draft.purpose.strip()
+    if holds_secret(told):
+        raise InvalidConfig(
+            "purpose is read by everybody, and this one has an invitation's secret, a token or a private key in it. "
+            "Nothing was proposed. Take it out, and make that secret void."
+        )
+    return told
 
 
 def _shared_head(draft: PlanDraft, probe: Probe) -> SharedHead | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -108,7 +109,7 @@ def _size_and_speed(console: Console, found: ReleaseDifference) -> None:
     sides = found.before, found.after
     _title(console, "Size and speed")
     files = dict.fromkeys(name for side in sides for name in side.sizes_bytes)
-    rows = [[f"{name}, MB", *(_megabytes(side, name) for side in sides)] for name in files]
+    rows = [[name, *(_size(side, name) for side in sides)] for name in files]
     programs = dict.fromkeys((speed.program, speed.batch) for side in sides for speed in side.speed)
     rows += [
         [f"{program}, batch {batch}, records/s", *(_rate(side, program, batch) for side in sides)]
@@ -125,8 +126,8 @@ def _size_and_speed(console: Console, found: ReleaseDifference) -> None:
         _text(console, f"Not the same machine: speeds are not to be compared ({'; '.join(machines)}).")
 
 
-def _megabytes(side: Side, name: str) -> str:
-    return f"{side.sizes_bytes[name] / 1e6:.2f}" if name in side.sizes_bytes else "–"
+def _size(side: Side, name: str) -> str:
+    return decimal(side.sizes_bytes[name]) if name in side.sizes_bytes else "–"
 
 
 def _rate(side: Side, program: str, batch: int) -> str:

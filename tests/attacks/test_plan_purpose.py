@@ -13,12 +13,14 @@ from participant.cli import app as participant_app
 from shared.cli_library import _Drawn
 from shared.console import terminal
 from shared.domain.canonical import digest_of_file
+from shared.domain.errors import InvalidConfig
 from shared.extractors.files import read_weights
 from shared.release.card import body_of
 from tests.dashboard_kit import Board, board
 from tests.plans import small_plan
 from tests.release_kit import make_secure_kit
 from tests.unit.test_plan_commands import Call, call
+from tests.unit.test_planning import DRAFT, planned
 from tests.workers_kit import TINY, lay_probe
 
 assert board and call  # the fixtures
@@ -46,6 +48,16 @@ def test_purpose_is_text_on_the_card_and_in_show_whatever_is_in_it(
     assert not [t for t in tokens if t.type.startswith("html")] and "mit" not in card.split("\n---\n")[0]
     terminal(width=1000).print(_Drawn(body_of(card)))
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "secret", ["clj_" + "A" * 24, "clt_" + "b" * 43, "-----BEGIN PRIVATE KEY-----\nMC4CAQAw"]
+)
+def test_a_secret_pasted_into_the_purpose_goes_to_nobody(secret: str) -> None:
+    assert planned(replace(DRAFT, purpose="Sort pictures.")).purpose == "Sort pictures."
+    with pytest.raises(InvalidConfig, match="purpose is read by everybody") as refused:
+        planned(replace(DRAFT, purpose=f"Sort pictures. {secret}"))
+    assert secret not in refused.value.message
 
 
 def test_purpose_cannot_command_the_terminal_of_whoever_reviews(call: Call, board: Board) -> None:
