@@ -48,6 +48,7 @@ OPTIONS = {
     "byte-transformer": {"width": 24, "depth": 2, "heads": 3},
 }
 SPEC = ExtractorSpec("small-gn", 1, 8, 8, 6, (0.5,), (0.25,), {"width": 8})
+LARGEST = "efficientnet-lite0"
 CLASSES = ("cat", "dog", "owl")
 SIZE, HELD_OUT = 40, 10
 EVERYWHERE = ["cpu", "cuda", "mps"]
@@ -119,8 +120,11 @@ def test_clipped_sum_on_a_gpu_is_that_of_the_cpu(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", EVERYWHERE)
-@pytest.mark.parametrize("portion", [4, 32])
-@pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize(
+    ("name", "portion"),
+    [(name, 4) for name in TRAINABLE]
+    + [pytest.param(name, 32, marks=[pytest.mark.slow] if name == LARGEST else []) for name in TRAINABLE],
+)
 def test_place_of_a_record_changes_no_bit_of_its_gradient_or_logits(
     kind: str, portion: int, name: str
 ) -> None:

@@ -25,9 +25,8 @@ TINY = {
 }
 CPU = torch.device("cpu")
 CLASSES = 3
-MOST = [
-    pytest.param(name, marks=pytest.mark.slow) if name == "efficientnet-lite0" else name for name in TRAINABLE
-]
+LARGEST = ("efficientnet-lite0",)
+MOST = [pytest.param(name, marks=pytest.mark.slow) if name in LARGEST else name for name in TRAINABLE]
 """The largest runs in one test of the default run, and in all of them with `make test-all`."""
 
 
@@ -70,8 +69,14 @@ def clipped_and_summed(gradients, clip_norm_l2):
     return (gradients * np.minimum(1.0, clip_norm_l2 / norms)).sum(axis=0)
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-9)])
+@pytest.mark.parametrize(
+    ("name", "dtype", "tolerance"),
+    [(name, torch.float64, 1e-9) for name in TRAINABLE]
+    + [
+        pytest.param(name, torch.float32, 2e-6, marks=[pytest.mark.slow] if name in LARGEST else [])
+        for name in TRAINABLE
+    ],
+)
 def test_hooks_give_the_sum_of_one_record_at_a_time(name, dtype, tolerance):
     extractor, head = models(name, dtype)
     x, y = batch(7, dtype, name)
