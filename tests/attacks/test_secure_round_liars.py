@@ -34,9 +34,9 @@ def sim(desk: Desk, tmp_path: Path) -> ConsortiumSimulator:
     return ConsortiumSimulator(desk, tmp_path, sizes=(6,) * 6)
 
 
-def consented(sim: ConsortiumSimulator) -> Plan:
+def consented(sim: ConsortiumSimulator, **changes: object) -> Plan:
     """Four of six are a quorum, so that one may lie and another drop out."""
-    base = sim.secure_plan()
+    base = sim.secure_plan(**changes)
     assert base.secure is not None
     plan = replace(base, quorum=4, secure=replace(base.secure, share_threshold=4, tolerance_steps=2))
     sim.store.add_plan(plan, "operator", sim.store.starting_weights(str(base.digest)))
@@ -166,7 +166,7 @@ def test_whoever_is_gone_before_a_round_is_not_in_its_cohort_though_its_keys_are
     sim: ConsortiumSimulator,
 ) -> None:
     """Its absence would use up what the noise tolerates, and the certificate would charge it for the round."""
-    plan = consented(sim)
+    plan = consented(sim, deadline_s=4.0)  # so long whoever is gone is waited for
     run = sim.service.start(str(plan.digest), "operator")
     gone, watched = in_order(sim)[0], in_order(sim)[-1]
 

@@ -188,7 +188,7 @@ def test_round_that_no_cohort_can_finish_is_left_behind_and_the_run_goes_on(sim:
 
 
 def test_member_that_comes_back_is_in_the_next_round_with_fresh_keys(sim: ConsortiumSimulator) -> None:
-    plan = sim.secure_plan(rounds=3)
+    plan = sim.secure_plan(rounds=3, deadline_s=4.0)  # so long it is waited for
     back = sim.members[3].id
     sim.carrier.offline.add(back)
 
