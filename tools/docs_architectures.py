@@ -18,7 +18,7 @@ from participant.training.augment import AUGMENTATIONS
 from shared.domain.extractor import ExtractorSpec, Option
 from shared.extractors.architectures import ARCHITECTURES, CLASSICAL, SENTENCES, TRAINABLE
 from shared.extractors.options import Options
-from shared.extractors.scopes import split_scope
+from shared.extractors.scope_shape import split_scope
 from tools.docs_sentences import OPTIONS
 
 INTRODUCTION = """

@@ -22,7 +22,7 @@ from shared.extractors import architectures
 from shared.extractors.files import TRAINED, Origin, read_weights, write_weights
 from shared.extractors.flatten import Tensors
 from shared.extractors.public_weights import public_weights
-from shared.extractors.scopes import split_scope
+from shared.extractors.scope_shape import split_scope
 
 LEAST_TIMED_RECORDS, MOST_TIMED_RECORDS = 2, 32
 TIMING_S = 5.0

@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from shared.domain.extractor import ExtractorSpec
 from shared.exports.fitting import per_channel
 from shared.extractors.files import Weights
+from shared.extractors.scope_shape import folded
 
 TIMM_FILE: Final = "timm.safetensors"
 OWN_ARCHITECTURE: Final = "commonlens_architecture"
@@ -74,8 +75,8 @@ def timm_config(spec: ExtractorSpec) -> dict[str, Any]:
 
 
 def timm_file(weights: Weights) -> bytes:
-    """TIMM_FILE: safetensors."""
-    tensors = {timm_name(name): tensor for name, tensor in weights.tensors.items()}
+    """TIMM_FILE: safetensors. What was trained as low-rank changes is a part of the weights there."""
+    tensors = {timm_name(name): tensor for name, tensor in folded(weights.tensors).items()}
     return save(tensors, metadata={"format": "pt"})
 
 

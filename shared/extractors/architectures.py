@@ -27,7 +27,8 @@ from shared.extractors.fixed_features import FixedMlp, fixed_mlp
 from shared.extractors.flatten import Tensors
 from shared.extractors.layers import Extractor, check_layers
 from shared.extractors.options import check_size
-from shared.extractors.scopes import LORA_UP, apply_scope, check_no_scope, folded, split_scope
+from shared.extractors.scope_shape import LORA_UP, folded, split_scope
+from shared.extractors.scopes import apply_scope, check_no_scope
 from shared.extractors.text import byte_transformer, ngram_bag
 from shared.extractors.vectors import get_flat, set_flat, tensors_of, trainable_layout
 from shared.extractors.vit import vit_tiny

@@ -1,50 +1,17 @@
 """What of an extractor is trained: all of it, its last block, its channels' scales (film), or low-rank changes (lora).
 
-Fewer trained coordinates mean less noise and fewer bytes. A scope is two options of the spec that every
-architecture understands, `scope` and `lora_rank`; what it does not train lies frozen in the weights file.
+Fewer trained coordinates mean less noise and fewer bytes. What a spec says of it is read by `scope_shape`; what a scope
+does not train lies frozen in the weights file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
-from shared.extractors.flatten import Tensors
 from shared.extractors.layers import ChannelAffine, Extractor, StandardisedConv2d
-from shared.extractors.options import Options
-
-SCOPES = ("all", "last_block", "film", "lora")
-LORA_DOWN, LORA_UP = "lora_a", "lora_b"
-
-
-@dataclass(frozen=True)
-class Scope:
-    """`rank` is that of `lora`, and means nothing elsewhere."""
-
-    kind: str
-    rank: int
-
-
-def split_scope(spec: ExtractorSpec) -> tuple[ExtractorSpec, Scope]:
-    """`spec` without the options of the scope, and the scope. Raises InvalidConfig.
-
-    scope: among SCOPES, default all. lora_rank: 4 by default, only with scope lora.
-    """
-    options = Options(spec)
-    scope = Scope(options.take_one_of("scope", SCOPES), options.take("lora_rank", 4))
-    if "lora_rank" in spec.options and scope.kind != "lora":
-        raise InvalidConfig(
-            f"Expected lora_rank only with scope 'lora', found it with scope {scope.kind!r}. Nothing was built. "
-            "Remove it, or set the scope."
-        )
-    plain = {name: value for name, value in spec.options.items() if name not in ("scope", "lora_rank")}
-    return replace(spec, options=plain), scope
+from shared.extractors.scope_shape import Scope
 
 
 def check_no_scope(spec: ExtractorSpec, scope: Scope) -> None:
@@ -76,18 +43,6 @@ def apply_scope(module: Extractor, scope: Scope) -> None:
     elif scope.kind == "lora":
         module.requires_grad_(False)
         _add_low_rank(module, scope.rank)
-
-
-def folded(tensors: Mapping[str, npt.NDArray[np.float32]]) -> Tensors:
-    """Tensors float32 of a network after `lora` as those of the network without: W + B·A in place of W."""
-    plain = {name: tensor for name, tensor in tensors.items() if not _is_low_rank(name)}
-    for name, down in tensors.items():
-        layer, is_down, _ = name.rpartition(f".{LORA_DOWN}.weight")
-        if is_down:
-            up, weight = tensors[f"{layer}.{LORA_UP}.weight"], plain[f"{layer}.weight"]
-            change = up.reshape(len(up), -1) @ down.reshape(len(down), -1)
-            plain[f"{layer}.weight"] = weight + change.reshape(weight.shape)
-    return plain
 
 
 class LoraLinear(nn.Linear):
@@ -160,7 +115,3 @@ def _gains(layer: nn.Module, rank: int) -> bool:
         return False
     out, fan_in = layer.weight.shape[0], layer.weight[0].numel()
     return rank * (out + fan_in) < out * fan_in
-
-
-def _is_low_rank(name: str) -> bool:
-    return name.endswith((f".{LORA_DOWN}.weight", f".{LORA_UP}.weight"))

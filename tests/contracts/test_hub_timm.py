@@ -6,6 +6,7 @@ import json
 import struct
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,21 @@ def test_tensors_get_the_names_and_shapes_that_timm_has(weights: Path) -> None:
     assert len(found) == 245 and digest_of(found) == NAMES_OF_TIMM
     assert found["blocks.0.0.conv_pw.weight"] == [16, 32, 1, 1]
     assert found["blocks.5.3.conv_pwl.weight"] == [192, 1152, 1, 1]
+
+
+def test_low_rank_changes_are_a_part_of_the_weights_that_timm_reads(tmp_path: Path) -> None:
+    spec = replace(SPEC, options={"scope": "lora"})
+    tensors, layout = starting_weights(spec, seed=1)
+    name = "blocks.1.expand.conv"
+    tensors[f"{name}.lora_b.weight"] += 0.5
+    write_weights(tmp_path / WEIGHTS_FILE, tensors, spec, layout)
+    write_configuration(tmp_path, read_weights(tmp_path / WEIGHTS_FILE))
+    found = load_file(tmp_path / TIMM_FILE)
+    assert digest_of({each: list(tensor.shape) for each, tensor in found.items()}) == NAMES_OF_TIMM
+    change = 0.5 * tensors[f"{name}.lora_a.weight"].sum(axis=0)
+    expected = tensors[f"{name}.weight"] + change
+    np.testing.assert_allclose(found[timm_name(f"{name}.weight")], expected, atol=1e-6)
+    assert np.abs(change).max() > 0.01
 
 
 @pytest.mark.parametrize(

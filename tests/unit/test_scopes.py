@@ -1,5 +1,7 @@
 """What a scope trains, what it leaves alone, and that starting from other weights is what it says."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from shared.extractors.architectures import (
 )
 from shared.extractors.files import read_weights, write_weights
 from shared.extractors.flatten import flatten, unflatten
-from shared.extractors.scopes import SCOPES, folded
+from shared.extractors.scope_shape import SCOPES, folded
 
 TINY = {
     "fixed-mlp": {"hidden": 16, "grid": 2},
@@ -135,6 +137,18 @@ def test_lora_trains_two_thin_matrices_for_each_weight_that_they_are_smaller_tha
             assert down.shape[0] == up.shape[1] == 2
             assert down.coordinates + up.coordinates < weight.coordinates
             assert not weight.trainable
+
+
+def test_low_rank_change_is_folded_into_the_same_bits_on_every_machine() -> None:
+    """Term after term, each product exact: what no library of matrices may order otherwise."""
+    drawn = np.random.default_rng(4)
+    weight, down, up = (drawn.normal(size=shape).astype(np.float32) for shape in ((5, 30), (16, 30), (5, 16)))
+    found = folded({"a.weight": weight, "a.lora_a.weight": down, "a.lora_b.weight": up})
+    by_hand = weight.astype(float).tolist()
+    for k, i, j in itertools.product(range(16), range(5), range(30)):
+        by_hand[i][j] += float(up[i, k]) * float(down[k, j])
+    assert list(found) == ["a.weight"]
+    np.testing.assert_array_equal(found["a.weight"], np.array(by_hand, dtype=np.float32))
 
 
 @pytest.mark.parametrize("name", ["fixed-mlp", "small-gn", "vit-tiny", "resnet18-gn", *TEXT])
