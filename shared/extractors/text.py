@@ -15,16 +15,14 @@ from torch import Tensor, nn
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.extractor import ExtractorSpec
+from shared.extractors.byte_transformer_shape import BYTES, EXPANSION, Shape, shape_of
 from shared.extractors.layers import Extractor
 from shared.extractors.options import Options
 from shared.extractors.vit import Block, sine_positions
 
 LARGEST_TABLE = 2**20
 """Numbers of an n-gram table: each record's gradient holds as many while it is clipped."""
-MOST_TOKENS = 512
-"""Bytes of a text for attention, whose memory grows with their square."""
 LONGEST_NGRAM = 8
-_BYTES = 256
 _SPACE = 32
 _FACTOR, _PRIME = 1_000_003, 2**31 - 1
 """Of the rolling hash; its products stay below 2⁶³, so that every runtime finds the same slots."""
@@ -32,7 +30,7 @@ _FACTOR, _PRIME = 1_000_003, 2**31 - 1
 
 def bytes_of(x: Tensor) -> Tensor:
     """float [B, 1, 1, L] → the bytes, int64 [B, L]."""
-    return x.flatten(1).round().clamp(0, _BYTES - 1).long()
+    return x.flatten(1).round().clamp(0, BYTES - 1).long()
 
 
 class NgramCounts(nn.Module):
@@ -91,11 +89,12 @@ class ByteTransformer(Extractor):
 
     positions: Tensor
 
-    def __init__(self, spec: ExtractorSpec, width: int, depth: int, heads: int) -> None:
+    def __init__(self, spec: ExtractorSpec, shape: Shape) -> None:
         super().__init__()
-        self.embed = nn.Linear(_BYTES, width, bias=False)
+        width = shape.width
+        self.embed = nn.Linear(BYTES, width, bias=False)
         self.register_buffer("positions", torch.from_numpy(sine_positions(1, spec.width, width)))
-        self.blocks = nn.ModuleList(Block(width, heads, expansion=4) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, shape.heads, EXPANSION) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, spec.embedding_dim)
 
@@ -104,9 +103,9 @@ class ByteTransformer(Extractor):
         text = bytes_of(x)
         # Of a text without bytes the first place is attended to: a softmax over nothing is not a number.
         real = (text > 0) | (torch.arange(text.shape[1], device=text.device) == 0)
-        one_hot = (text[..., None] == torch.arange(_BYTES, device=text.device)).to(x.dtype)
+        one_hot = (text[..., None] == torch.arange(BYTES, device=text.device)).to(x.dtype)
         # Started by its fan-in, the table's numbers are 16 times smaller than the positions'.
-        tokens = self.embed(one_hot * math.sqrt(_BYTES)) + self.positions
+        tokens = self.embed(one_hot * math.sqrt(BYTES)) + self.positions
         for block in self.blocks:
             tokens = block(tokens, real[:, None, None, :])
         kept = real[..., None].to(x.dtype)
@@ -135,16 +134,7 @@ def ngram_bag(spec: ExtractorSpec) -> Extractor:
 
 def byte_transformer(spec: ExtractorSpec) -> Extractor:
     """Options: width 64, depth 2, heads 4 (120 thousand parameters)."""
-    options = Options(spec)
-    width, depth, heads = options.take("width", 64), options.take("depth", 2), options.take("heads", 4)
-    options.done()
-    if spec.width > MOST_TOKENS or width % heads or width % 4 or depth > 64:
-        raise InvalidConfig(
-            f"byte-transformer expects texts of at most {MOST_TOKENS} bytes, a width that heads and 4 divide, and a "
-            f"depth of at most 64; found {spec.width} bytes, width {width}, heads {heads}, depth {depth}. Nothing was "
-            "built. Correct the plan's extractor."
-        )
-    return ByteTransformer(spec, width, depth, heads)
+    return ByteTransformer(spec, shape_of(spec))
 
 
 def _framed(text: Tensor) -> Tensor:
