@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from shared.domain.errors import InvalidConfig
+from shared.domain.errors import InvalidConfig, InvalidWeights
 from shared.domain.extractor import ExtractorSpec
 from shared.extractors.flatten import Tensors
 from shared.extractors.options import Options
@@ -47,19 +47,40 @@ def split_scope(spec: ExtractorSpec) -> tuple[ExtractorSpec, Scope]:
 def folded(tensors: Mapping[str, npt.NDArray[np.float32]]) -> Tensors:
     """Tensors float32 of a network after `lora` as those of the network without: W + B·A in place of W.
 
-    The same bits on every machine: files that are made of it are compared number by number.
+    The same bits on every machine: files that are made of it are compared number by number. Raises InvalidWeights where
+    a weight and its two factors do not fit.
     """
     plain = {name: tensor for name, tensor in tensors.items() if not _is_low_rank(name)}
     for name, down in tensors.items():
         layer, is_down, _ = name.rpartition(f".{LORA_DOWN}.weight")
         if is_down:
-            up, weight = tensors[f"{layer}.{LORA_UP}.weight"], plain[f"{layer}.weight"]
-            changed = weight.astype(np.float64).reshape(len(up), -1)
-            # Not by a matrix product, whose order of summing is the machine's: products of float32 are exact here.
-            for column, row in zip(up.reshape(len(up), -1).T, down.reshape(len(down), -1), strict=True):
-                changed += np.multiply.outer(column.astype(np.float64), row.astype(np.float64))
-            plain[f"{layer}.weight"] = changed.astype(np.float32).reshape(weight.shape)
+            plain[f"{layer}.weight"] = _changed(layer, tensors, down)
     return plain
+
+
+def _changed(
+    layer: str, tensors: Mapping[str, npt.NDArray[np.float32]], down: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    weight, up = (tensors.get(f"{layer}.{name}") for name in ("weight", f"{LORA_UP}.weight"))
+    if weight is None or up is None or not _fits(weight, down, up):
+        raise InvalidWeights(
+            f"Expected a weight {layer!r} and two matrices whose product has its shape, found other tensors. They were "
+            "not used. Get the file again from its release, and verify it."
+        )
+    rows, columns = up.reshape(len(weight), len(down)), down.reshape(len(down), down[0].size)
+    changed = weight.astype(np.float64).reshape(len(weight), down[0].size)
+    # Not by a matrix product, whose order of summing is the machine's: products of float32 are exact here.
+    for column, row in zip(rows.T, columns, strict=True):
+        changed += np.multiply.outer(column.astype(np.float64), row.astype(np.float64))
+    return changed.astype(np.float32).reshape(weight.shape)
+
+
+def _fits(
+    weight: npt.NDArray[np.float32], down: npt.NDArray[np.float32], up: npt.NDArray[np.float32]
+) -> bool:
+    """Before anything is allocated: the product of two long vectors would be larger than any file."""
+    wide = weight.ndim >= 2 and down.size > 0 and down.shape[1:] == weight.shape[1:]
+    return wide and up.shape[:2] == (len(weight), len(down)) and up.size == len(weight) * len(down)
 
 
 def _is_low_rank(name: str) -> bool:

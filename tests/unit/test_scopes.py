@@ -151,6 +151,29 @@ def test_low_rank_change_is_folded_into_the_same_bits_on_every_machine() -> None
     np.testing.assert_array_equal(found["a.weight"], np.array(by_hand, dtype=np.float32))
 
 
+@pytest.mark.parametrize(
+    ("weight", "down", "up"),
+    [
+        ((5, 30), (2, 30), None),
+        ((5, 30), (2, 29), (5, 2)),
+        ((5, 30), (2, 30), (4, 2)),
+        ((5, 30), (2, 30), (5, 2, 2)),
+        ((2, 2), (1, 10**6), (10**6, 1)),
+        ((5, 30), (0, 30), (5, 0)),
+        ((), (), ()),
+    ],
+)
+def test_low_rank_change_that_fits_no_weight_is_refused(
+    weight: tuple[int, ...], down: tuple[int, ...], up: tuple[int, ...] | None
+) -> None:
+    tensors = {"a.weight": np.ones(weight, np.float32), "a.lora_a.weight": np.ones(down, np.float32)}
+    tensors |= {} if up is None else {"a.lora_b.weight": np.ones(up, np.float32)}
+    with pytest.raises(
+        InvalidWeights, match="Expected a weight 'a' and two matrices whose product has its shape"
+    ):
+        folded(tensors)
+
+
 @pytest.mark.parametrize("name", ["fixed-mlp", "small-gn", "vit-tiny", "resnet18-gn", *TEXT])
 def test_low_rank_change_is_the_weight_plus_the_product_of_both_matrices(name):
     spec = tiny(name, "lora")
