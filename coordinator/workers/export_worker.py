@@ -1,8 +1,8 @@
 """The export worker's own process: `python -m coordinator.workers.export_worker`, JSON in, JSON out.
 
 Reads FOLDER/model.safetensors and writes beside it what other programs read: config.json,
-preprocessor_config.json, model.onnx, model-int8.onnx, lens.json and lens.svg for pictures, a tokenizer for word
-pieces, and last measured.json.
+preprocessor_config.json, tensors and tokenizers as other programs name them, model.onnx, model-int8.onnx, lens.json and
+lens.svg for pictures, and last measured.json.
 The last line on stdout is JSON: `sections` for the card, or the error.
 """
 
@@ -52,6 +52,7 @@ from shared.exports.speed import (
     run_for,
 )
 from shared.exports.timm_file import TIMM_FILE
+from shared.exports.transformers_file import TRANSFORMERS_FILE
 from shared.extractors import architectures
 from shared.extractors.files import Weights, read_weights
 from shared.lens.card_section import HEADING, NOT_OF_TEXTS, lens_section
@@ -137,7 +138,7 @@ def export(folder: Path, country: str = "") -> Measured:
 
 def sizes_bytes(folder: Path) -> dict[str, int]:
     """Of every file with the network in it, for whichever program."""
-    names = (WEIGHTS_FILE, ONNX_FILE, ONNX_INT8_FILE, TIMM_FILE)
+    names = (WEIGHTS_FILE, ONNX_FILE, ONNX_INT8_FILE, TIMM_FILE, TRANSFORMERS_FILE)
     return {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
 
 

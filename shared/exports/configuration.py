@@ -16,6 +16,7 @@ from shared.exports.fitting import fit_of, per_channel
 from shared.exports.onnx_file import OPSET, OUTPUT, input_names
 from shared.exports.sentence_files import sentence_files, transformers_config
 from shared.exports.timm_file import TIMM_FILE, timm_config, timm_file, timm_reads
+from shared.exports.transformers_file import esm_config, transformers_files, transformers_reads
 from shared.extractors.files import Weights
 from shared.extractors.wordpiece import WORD_PIECES
 
@@ -25,7 +26,7 @@ _BILINEAR = 2
 
 
 def configuration(weights: Weights) -> dict[str, bytes]:
-    """Each file's bytes by its name. Raises as `sentence_files`."""
+    """Each file's bytes by its name. Raises as `sentence_files` and `transformers_files`."""
     spec = weights.spec
     made = {
         CONFIG_FILE: json_file(config(spec)),
@@ -35,6 +36,8 @@ def configuration(weights: Weights) -> dict[str, bytes]:
         made |= sentence_files(weights)
     if timm_reads(spec):
         made[TIMM_FILE] = timm_file(weights)
+    if transformers_reads(spec):
+        made |= transformers_files(weights)
     return made
 
 
@@ -62,6 +65,8 @@ def config(spec: ExtractorSpec) -> dict[str, Any]:
         found |= transformers_config(spec)
     if timm_reads(spec):
         found |= timm_config(spec)
+    if transformers_reads(spec):
+        found |= esm_config(spec)
     return found
 
 

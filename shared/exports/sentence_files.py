@@ -1,4 +1,4 @@
-"""A bert's files as `transformers` and `sentence-transformers` read them, made from the weights file alone."""
+"""A bert's files as transformers and sentence-transformers read them, and what every encoder of texts has of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _TOKENS: Final = {
     "sep_token": END,
     "unk_token": UNKNOWN,
 }
-_POOLING: Final = "1_Pooling"
+POOLING: Final = "1_Pooling"
+POOLING_FILE: Final = f"{POOLING}/config.json"
 
 
 def transformers_config(spec: ExtractorSpec) -> dict[str, Any]:
@@ -54,23 +55,31 @@ def sentence_files(weights: Weights) -> dict[str, bytes]:
             "tokenize_chinese_chars": True,
         },
         "special_tokens_map.json": _TOKENS,
-        MODULES_FILE: [
-            {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for place, (path, kind) in enumerate(
-                (("", "Transformer"), (_POOLING, "Pooling"), ("2_Normalize", "Normalize"))
-            )
-        ],
+        MODULES_FILE: modules(("", "Transformer"), (POOLING, "Pooling"), ("2_Normalize", "Normalize")),
         "sentence_bert_config.json": {"max_seq_length": shape.tokens, "do_lower_case": False},
-        f"{_POOLING}/config.json": {
-            "word_embedding_dimension": weights.spec.embedding_dim,
-            "pooling_mode_cls_token": False,
-            "pooling_mode_mean_tokens": True,
-            "pooling_mode_max_tokens": False,
-            "pooling_mode_mean_sqrt_len_tokens": False,
-        },
+        POOLING_FILE: pooling_config(weights.spec.embedding_dim),
     }
     return {
         TOKENIZER_FILE: tokenizer_of(weights.vocabulary).to_str().encode("utf-8"),
         VOCABULARY_FILE: words.encode("utf-8"),
         **{name: json_file(value) for name, value in plain.items()},
+    }
+
+
+def modules(*each: tuple[str, str]) -> list[dict[str, Any]]:
+    """What modules.json says: folder and kind of each part of a sentence encoder, in their order."""
+    return [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(each)
+    ]
+
+
+def pooling_config(width: int) -> dict[str, Any]:
+    """What POOLING_FILE says: the mean over a text's tokens, of `width` numbers each."""
+    return {
+        "word_embedding_dimension": width,
+        "pooling_mode_cls_token": False,
+        "pooling_mode_mean_tokens": True,
+        "pooling_mode_max_tokens": False,
+        "pooling_mode_mean_sqrt_len_tokens": False,
     }

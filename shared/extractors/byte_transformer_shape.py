@@ -38,3 +38,22 @@ def shape_of(spec: ExtractorSpec) -> Shape:
             f"depth {shape.depth}. Nothing was built. Correct the plan's extractor."
         )
     return shape
+
+
+def tensor_shapes(shape: Shape, tokens: int, embedding_dim: int) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every tensor of such a network without a scope, for texts of at most `tokens` bytes."""
+    width, wide = shape.width, EXPANSION * shape.width
+    norms = {f"norm{place}": (width,) for place in (1, 2)}
+    layers = {
+        "attention.qkv": (3 * width, width),
+        "attention.out": (width, width),
+        "up": (wide, width),
+        "down": (width, wide),
+    }
+    found: dict[str, tuple[int, ...]] = {"embed.weight": (width, BYTES), "positions": (tokens, width)}
+    blocks = {
+        f"blocks.{k}.{name}": size for k in range(shape.depth) for name, size in {**norms, **layers}.items()
+    }
+    for name, size in {**blocks, "norm": (width,), "out": (embedding_dim, width)}.items():
+        found |= {f"{name}.weight": size, f"{name}.bias": size[:1]}
+    return found
