@@ -26,7 +26,7 @@ _BILINEAR = 2
 
 
 def configuration(weights: Weights) -> dict[str, bytes]:
-    """Each file's bytes by its name. Raises as `sentence_files` and `transformers_files`."""
+    """Each file's bytes by its name. Raises as `sentence_files`, `timm_file` and `transformers_files`."""
     spec = weights.spec
     made = {
         CONFIG_FILE: json_file(config(spec)),

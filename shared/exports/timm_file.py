@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from safetensors.numpy import save
 
+from shared.domain.errors import InvalidWeights
 from shared.domain.extractor import ExtractorSpec
 from shared.exports.fitting import per_channel
 from shared.extractors.files import Weights
@@ -75,13 +76,22 @@ def timm_config(spec: ExtractorSpec) -> dict[str, Any]:
 
 
 def timm_file(weights: Weights) -> bytes:
-    """TIMM_FILE: safetensors. What was trained as low-rank changes is a part of the weights there."""
-    tensors = {timm_name(name): tensor for name, tensor in folded(weights.tensors).items()}
+    """TIMM_FILE: safetensors. What was trained as low-rank changes is a part of the weights there.
+
+    Raises InvalidWeights for other tensors than the architecture's.
+    """
+    try:
+        tensors = {timm_name(name): tensor for name, tensor in folded(weights.tensors).items()}
+    except (LookupError, ValueError) as error:
+        raise InvalidWeights(
+            f"Expected the tensors of {_ARCHITECTURE!r}, found others. Nothing was made of them for other programs. "
+            "Get the file again from its release, and verify it."
+        ) from error
     return save(tensors, metadata={"format": "pt"})
 
 
 def timm_name(name: str) -> str:
-    """Of a tensor of ours."""
+    """Of a tensor of ours. Raises LookupError or ValueError for a name that none has."""
     block = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
     layer, tensor = _layer(block[2] if block else name)
     if block is None:

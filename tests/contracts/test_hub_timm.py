@@ -19,11 +19,12 @@ from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
 from coordinator.workers.export_worker import sizes_bytes, write_configuration
 from shared.domain.canonical import digest_of
+from shared.domain.errors import InvalidWeights
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.release import CONFIG_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE, Source, SourceKind
 from shared.evaluation.configuration_claims import configuration_claims
 from shared.exports.configuration import config
-from shared.exports.timm_file import TIMM_FILE, timm_name, timm_reads
+from shared.exports.timm_file import TIMM_FILE, timm_file, timm_name, timm_reads
 from shared.extractors.architectures import load, starting_weights
 from shared.extractors.files import read_weights, write_weights
 from shared.verification import verify_extractor
@@ -70,6 +71,16 @@ def test_tensors_get_the_names_and_shapes_that_timm_has(weights: Path) -> None:
     assert len(found) == 245 and digest_of(found) == NAMES_OF_TIMM
     assert found["blocks.0.0.conv_pw.weight"] == [16, 32, 1, 1]
     assert found["blocks.5.3.conv_pwl.weight"] == [192, 1152, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["other.weight", "stem.conv.other", "blocks.99.expand.conv.weight", "blocks.1.expand.mean"]
+)
+def test_a_file_with_other_tensors_is_refused_in_words(weights: Path, name: str) -> None:
+    """A stranger signs what it likes, and whoever measures its release again makes this file."""
+    honest = read_weights(weights)
+    with pytest.raises(InvalidWeights, match="Expected the tensors of 'efficientnet-lite0', found others"):
+        timm_file(replace(honest, tensors={**honest.tensors, name: np.zeros(2, np.float32)}))
 
 
 def test_low_rank_changes_are_a_part_of_the_weights_that_timm_reads(tmp_path: Path) -> None:
