@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from torch import nn
 
 from coordinator.workers.export_worker import sizes_bytes, write_configuration
 from shared.domain.errors import InvalidWeights
@@ -16,7 +17,7 @@ from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.release import WEIGHTS_FILE
 from shared.exports.configuration import config, configuration
 from shared.exports.transformers_file import TRANSFORMERS_FILE, transformers_reads
-from shared.extractors.architectures import starting_weights
+from shared.extractors.architectures import build, starting_weights
 from shared.extractors.byte_transformer_shape import shape_of, tensor_shapes
 from shared.extractors.files import Weights, read_weights, write_weights
 from shared.extractors.flatten import layout_of
@@ -88,6 +89,12 @@ def test_its_size_is_told_with_the_others_and_its_tensors_are_ours(tmp_path: Pat
     )
     modules = json.loads((tmp_path / "modules.json").read_text())
     assert [module["path"] for module in modules] == ["", "1_Pooling", "2_Dense"]
+
+
+def test_transformers_divides_by_the_same_epsilon() -> None:
+    """Of a network that was just drawn it moves no number far enough to be seen."""
+    found = {layer.eps for layer in build(SPEC, seed=1).modules() if isinstance(layer, nn.LayerNorm)}
+    assert found == {config(SPEC)["layer_norm_eps"]}
 
 
 def test_what_transformers_has_not_is_not_told_to_be_its_own() -> None:
