@@ -123,7 +123,7 @@ class SecureRounds:
             # First the next keys: the endorsement covers them.
             following = self._following(plan, run_id, round_number + 1)
             next_offer = following.offer_digest if following else ""
-            endorsement = current.contributed(next_offer, header.weights_digest)
+            endorsement = current.contributed(header.weights_digest, next_offer)
         self._states.delete_before(run_id, round_number - KEPT_ROUNDS + 1)
         return endorsement, following.offer if following else None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from shared.domain.canonical import digest_of_bytes
 from shared.release.signing import SigningKey, verify_value
 from shared.secagg import shamir
 from shared.secagg.dealing import addressed_to
@@ -22,6 +23,9 @@ from shared.secagg.server import ServerRound
 
 IDENTITIES = [SigningKey.generate() for _ in range(12)]
 """Long-lived keys, which members keep from round to round."""
+
+WEIGHTS = digest_of_bytes(b"the weights of the round")
+"""What everybody trains from, unless a test says otherwise."""
 
 
 def names(count: int) -> list[str]:
@@ -108,7 +112,7 @@ class Round:
         for name in cohort if who is None else who:
             self.accept(name, cohort)
             self.masked[name] = self.members[name].mask(secret_vector(self.terms, name))
-            self.told[name] = self.members[name].contributed()
+            self.told[name] = self.members[name].contributed(WEIGHTS)
 
     def endorse(self, survivors: Sequence[str], who: Sequence[str] | None = None) -> dict[str, str]:
         """Signatures under a list of survivors."""
@@ -127,7 +131,7 @@ class Round:
 
     def server(self, cohort: Sequence[str], added: Sequence[str]) -> ServerRound:
         """A sum with the masked vectors of `added` in it."""
-        server = ServerRound(self.terms, self.offers, cohort)
+        server = ServerRound(self.terms, self.offers, cohort, WEIGHTS)
         for name in added:
             server.add(name, self.masked[name])
         return server

@@ -218,7 +218,8 @@ class NodePlay:
         digest = roster_digest(roster)
         self.masked = MaskedAsk(digest, tuple(names), given(self.me))
         told = {self.me: self.ask(self.request(plan, weights, self.masked)).endorsement or ""}
-        server = ServerRound(terms, roster, names)
+        sent = digest_of_bytes(self.wire.weights)
+        server = ServerRound(terms, roster, names, sent)
         kind = terms.dtype.newbyteorder("<")
         server.add(self.me, np.frombuffer(self.wire.uploads[-1], dtype=kind).astype(terms.dtype))
         covered = tolerance(len(names), terms.quorum, terms.tolerance_steps)
@@ -229,7 +230,7 @@ class NodePlay:
             if name in honest:
                 noise += base_share(plan, ROUND, len(names), covered)
             server.add(name, peer.mask(to_ring(noise, terms.ring_bits)))
-            told[name] = peer.contributed(weights_digest=digest_of_bytes(self.wire.weights))
+            told[name] = peer.contributed(sent)
         answers = [peer.unmask(names, told, {}, verify_value) for peer in peers.values()]
         if len(answers) < terms.quorum:
             shares = self.step(Step.UNMASK, plan, survivors=tuple(names), endorsements=told).shares

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from shared.domain.canonical import digest_of_bytes
 from shared.domain.plan import Plan, PlanMember, default_colluders, least_quorum
 from shared.privacy.distributed import grid_variance
 from shared.privacy.noise_shares import base_share, step_share
@@ -34,6 +35,8 @@ from shared.secagg.shamir import SHARE_BYTES
 
 Integers = npt.NDArray[np.int64]
 RUN, ROUND = "run_000000000001", 1
+SENT = digest_of_bytes(b"the round's weights")
+"""What everybody trained from, where no attempt says otherwise."""
 COORDINATES = 4096
 """Numbers in a contribution: enough to measure the std of its noise to about 1 %."""
 MASK, SEEDS = range(2)
@@ -117,13 +120,13 @@ class Play:
         }
 
     def contribute(self, weights: Mapping[str, str] = MappingProxyType({})) -> Play:
-        """Everybody masks its noised sum; `weights`: digest of those that a member trained from, which it signs."""
+        """Everybody masks its noised sum; `weights`: digest of what a member trained from and signs, else SENT."""
         deals = self.deal()
         for name, member in self.members.items():
             member.accept(self.roster.digest, self.names, addressed_to(name, deals.values()))
             self.noised[name] = self.exact[name] + self.noise(member.noise_seeds)
             self.masked[name] = member.mask(to_ring(self.noised[name], self.terms.ring_bits))
-            self.told[name] = member.contributed(weights_digest=weights.get(name, ""))
+            self.told[name] = member.contributed(weights.get(name, SENT))
         return self
 
     def members_as(self, kind: type[MemberRound]) -> dict[str, MemberRound]:
@@ -157,7 +160,7 @@ class Play:
         self, names: Sequence[str], answers: Sequence[UnmaskShares]
     ) -> tuple[Integers, Mapping[str, bytes]]:
         """The sum of `names` once their masks are lifted, and the noise seeds that came with it."""
-        server = ServerRound(self.terms, self.roster.offers, self.names)
+        server = ServerRound(self.terms, self.roster.offers, self.names, SENT)
         for name in names:
             server.add(name, self.masked[name])
         ring, excess = server.finish(names, answers)

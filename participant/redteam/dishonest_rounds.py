@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from participant.redteam.dishonest_play import MASK, SEEDS, VICTIM_ALONE, Integers, Outcome, Play
+from participant.redteam.dishonest_play import MASK, SEEDS, SENT, VICTIM_ALONE, Integers, Outcome, Play
+from shared.domain.canonical import digest_of_bytes
 from shared.domain.errors import CommonlensError
 from shared.release.signing import SigningKey, verify_value
 from shared.secagg import keys
@@ -107,7 +108,7 @@ def differing_weights(play: Play, protected: bool) -> Outcome:
     play = Play(play.plan, play.terms)
     for name in play.others:
         play.exact[name] = play.exact[name] * 0
-    sent = dict.fromkeys(play.others, "sha256:zeros") | {play.victim: "sha256:the round's"}
+    sent = dict.fromkeys(play.others, digest_of_bytes(b"zeros"))
     play.contribute(sent if protected else {})
     try:
         everybody = play.members_as(MemberRound).values()
@@ -155,9 +156,9 @@ def cohort_of_one(play: Play, protected: bool) -> Outcome:
         return Outcome(refusal=error.code)
     # It adds the share that the plan asks of it; the others' are what is missing.
     noised = play.exact[me] + accounted.noise()
-    server = ServerRound(play.terms, play.roster.offers, [me])
+    server = ServerRound(play.terms, play.roster.offers, [me], SENT)
     server.add(me, victim.mask(to_ring(noised, play.terms.ring_bits)))
-    ring, _ = server.finish([me], [victim.unmask([me], {me: victim.contributed()}, {}, verify_value)])
+    ring, _ = server.finish([me], [victim.unmask([me], {me: victim.contributed(SENT)}, {}, verify_value)])
     return Outcome(play.noise_left(from_ring(ring, play.terms.ring_bits), [me]), VICTIM_ALONE)
 
 

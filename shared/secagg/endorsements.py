@@ -37,11 +37,12 @@ def check_endorsement(
     public_hex: str,
     endorsement: str,
     verify: Verify,
-    weights: str = "",
+    weights: str,
 ) -> None:
     """Whether `endorsement` by `public_hex` is under `named`: the whole cohort or a smaller list, both sorted.
 
-    Raises InvalidMessage for its form, and what `verify` raises (BadSignature).
+    `weights`: digest of those that were trained from. Raises InvalidMessage for its form or the endorsement's, and
+    what `verify` raises (BadSignature).
     """
     if needs_endorsed_list(cohort, named):
         statement = survivors_statement(terms, roster.digest, cohort, named, weights)
@@ -60,7 +61,7 @@ def check_endorsements(
     listed: Mapping[str, str],
     identity_keys: Mapping[str, str],
     verify: Verify,
-    weights: str = "",
+    weights: str,
 ) -> frozenset[Vouched]:
     """Whether `chosen` may be unmasked: every survivor masked for this cohort, trained from the weights of this
     digest, and a quorum fixed a smaller list.

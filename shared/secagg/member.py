@@ -232,12 +232,12 @@ class MemberRound:
         masks.apply_masks(ring, added, subtracted)
         return ring
 
-    def contributed(self, next_offer: str = "", weights_digest: str = "") -> str:
+    def contributed(self, weights_digest: str, next_offer: str = "") -> str:
         """Call when the masked bytes are in the outbox: the endorsement that goes with them (clause 5.4).
 
         It says for which roster and cohort they were masked, and what was trained from; without it no honest member
         unmasks them. It also covers `next_offer`, the `offer_digest` of this member's keys for the next round if
-        there are any: those of the first call, whatever a later one names.
+        there are any: those of the first call, whatever a later one names. Raises InvalidMessage for no digest.
         """
         self._expect(Stage.ACCEPTED, Stage.CONTRIBUTED, Stage.ANSWERED)
         if self.stage is Stage.ACCEPTED:

@@ -29,6 +29,7 @@ TAG_BYTES: Final = 16
 _MEMBER_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _HEX_32 = re.compile(r"[0-9a-f]{64}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _ENDORSEMENT = re.compile(r"([0-9a-f]{128})([0-9a-f]{64})?\Z")
 
 
@@ -112,23 +113,25 @@ def roster_digest(offers: Iterable[KeyOffer]) -> Digest:
 
 
 def cohort_statement(
-    terms: RoundTerms, roster: Digest, cohort: Sequence[str], weights: str = ""
+    terms: RoundTerms, roster: Digest, cohort: Sequence[str], weights: str
 ) -> dict[str, Any]:
     """What a member signs with its contribution: "I masked for exactly this roster and cohort".
 
-    And trained from the weights of this digest, if there are any: a coordinator that sends the others weights from
-    which nothing is learned would read one member's part off the sum (Pasquini, Francati, Ateniese, CCS 2022).
+    And trained from the weights of this digest: a coordinator that sends the others weights from which nothing is
+    learned would read one member's part off the sum (Pasquini, Francati, Ateniese, CCS 2022). Raises InvalidMessage
+    for anything but a digest: where none is known, nothing is signed and no signature holds.
 
     Under KIND_SURVIVORS, for it is also its signature on the list of survivors that names the whole cohort:
     a round without drop-outs needs no exchange of signatures (clause 5.4).
     """
+    _check(_DIGEST, weights, "the digest of the round's weights", "sha256: and 64 lower-case hex digits")
     return {
         "run_id": terms.run_id,
         "round_number": terms.round_number,
         "plan_digest": terms.plan_digest,
         "roster_digest": roster,
         "cohort_digest": digest_of(sorted(cohort)),
-        **({"weights_digest": weights} if weights else {}),
+        "weights_digest": weights,
     }
 
 
@@ -143,9 +146,9 @@ def offer_digest(statement: Mapping[str, Any], signature: str) -> str:
 
 
 def survivors_statement(
-    terms: RoundTerms, roster: Digest, cohort: Sequence[str], survivors: Sequence[str], weights: str = ""
+    terms: RoundTerms, roster: Digest, cohort: Sequence[str], survivors: Sequence[str], weights: str
 ) -> dict[str, Any]:
-    """What a member signs, for one list at most, in the extra exchange: "unmask these or nothing"."""
+    """What a member signs, for one list at most, in the extra exchange: "unmask these or nothing". Raises as above."""
     return {
         **cohort_statement(terms, roster, cohort, weights),
         "survivors_digest": digest_of(sorted(survivors)),

@@ -24,8 +24,8 @@ from shared.secagg.roster import Roster, Verify, check_list, check_ring, pair_in
 class ServerRound:
     """Adds masked contributions, then lifts the masks from their sum.
 
-    roster: the offers that `check_roster` accepted; cohort: those of it who dealt. Raises UnsafeCohort or
-    QuorumMissed for a cohort that no member would accept.
+    roster: the offers that `check_roster` accepted; cohort: those of it who dealt; weights_digest: of
+    what they train from. Raises UnsafeCohort or QuorumMissed for a cohort that no member would accept.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ServerRound:
         terms: RoundTerms,
         roster: Sequence[KeyOffer],
         cohort: Sequence[str],
-        weights_digest: str = "",
+        weights_digest: str,
     ) -> None:
         self._terms = terms
         self._weights_digest = weights_digest

@@ -40,7 +40,7 @@ from tests.secagg_attacker import (
     rebuilt,
     unmasked_with_its_own_secrets,
 )
-from tests.secagg_kit import Round, identity, names, plain_sum, secret_vector, split, terms
+from tests.secagg_kit import WEIGHTS, Round, identity, names, plain_sum, secret_vector, split, terms
 
 
 class NeverForgets(MemberRound):
@@ -288,7 +288,7 @@ def sum_with_a_wrong_share(kind: type[ServerRound]) -> tuple[Ring, Ring]:
     play = Round(terms(quorum=4, colluders=1), 5).until_contributed()
     answers = play.unmask(ALL)[:4]
     answers[0] = dataclasses.replace(answers[0], seed_shares=answers[1].seed_shares)
-    server = kind(play.terms, play.offers, ALL)
+    server = kind(play.terms, play.offers, ALL, WEIGHTS)
     for name in ALL:
         server.add(name, play.masked[name])
     return server.finish(ALL, answers)[0], plain_sum(play.terms, ALL)

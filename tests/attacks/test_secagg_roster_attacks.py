@@ -53,7 +53,7 @@ from tests.secagg_attacker import (
     rebuilt,
     unmasked_alone,
 )
-from tests.secagg_kit import Round, identity, names, plain_sum, secret_vector, terms
+from tests.secagg_kit import WEIGHTS, Round, identity, names, plain_sum, secret_vector, terms
 
 SEED = SHARE_BYTES
 """Where in a bundle the share of its owner's first seed begins."""
@@ -160,7 +160,7 @@ def attack_through_endorsements(kind: type[MemberRound], how: str) -> tuple[Roun
     }
     before.deal()
     before.contribute(ALL)
-    statement = cohort_statement(before.terms, roster_digest(before.offers), ALL)
+    statement = cohort_statement(before.terms, roster_digest(before.offers), ALL, WEIGHTS)
 
     def endorsed(name: str, signed: str, named: str) -> str:
         return identity(name).sign_value(KIND_SURVIVORS, with_next_offer(statement, signed)) + named

@@ -15,15 +15,19 @@ import pytest
 from participant.training import local_round as local_round_room
 from participant.training.step import noisy_ring_sum
 from shared.domain.canonical import digest_of_file
+from shared.domain.errors import InvalidMessage
 from shared.domain.plan import Plan
 from shared.privacy.noise_shares import vector_length
+from shared.release.signing import verify_value
 from shared.secagg import endorsements
 from shared.secagg import member as member_room
 from shared.secagg.dealing import addressed_to
-from shared.secagg.messages import cohort_statement, roster_digest
+from shared.secagg.member import MemberRound
+from shared.secagg.messages import KIND_SURVIVORS, cohort_statement, roster_digest
 from shared.secagg.parameters import terms_of
 from shared.wire.rounds import PROTOCOL_VERSION, MaskedAsk, RoundReply, RoundRequest, Step, StepRequest
 from tests.desk import Desk
+from tests.secagg_kit import WEIGHTS, Round, identity, names, terms
 from tests.simulator import ConsortiumSimulator, SimulatedMember
 
 Floats = np.ndarray
@@ -88,9 +92,11 @@ def test_sum_over_different_weights_is_one_members_and_nobody_unmasks_it(
     start, (victim, *others) = sim.state_at_start(played.plan).weights, sim.members
     assert all(reply.shares for reply in played.round(1, {member.id: start for member in sim.members}))
     if not protected:
-        # Signatures as without the rule: under roster and cohort alone.
+        # Signatures as without the rule: whatever was trained from, they say the same.
         for room in (endorsements, member_room):
-            monkeypatch.setattr(room, "cohort_statement", lambda *place: cohort_statement(*place[:3]))
+            monkeypatch.setattr(
+                room, "cohort_statement", lambda *place: cohort_statement(*place[:3], WEIGHTS)
+            )
     silent = {member.id: np.zeros_like(start) for member in others}
     replies = played.round(2, {victim.id: start, **silent})
     of_others = np.any([played.sums[member.id] != 0.0 for member in others], axis=0)
@@ -112,3 +118,19 @@ def test_sum_over_the_same_weights_is_unmasked_whatever_they_are(
     for number, factor in ((1, 1), (2, 3)):
         weights = {member.id: factor * start for member in sim.members}
         assert all(reply.shares for reply in played.round(number, weights))
+
+
+def test_round_that_was_contributed_to_without_naming_weights_is_not_unmasked_after_an_update() -> None:
+    """Software before protocol 3 signed roster and cohort alone, and what it wrote down says of weights nothing."""
+    play = Round(terms(), 5).until_contributed()
+    for name, member in play.members.items():
+        stored = member.to_plain()
+        statement = cohort_statement(
+            play.terms, roster_digest(play.offers), play.names, stored["weights_digest"]
+        )
+        del statement["weights_digest"], stored["weights_digest"]
+        play.told[name] = stored["endorsement"] = identity(name).sign_value(KIND_SURVIVORS, statement)
+        play.members[name] = MemberRound.from_plain(stored, identity(name).sign_value)
+    for name in names(5):
+        with pytest.raises(InvalidMessage, match="digest of the round's weights must be"):
+            play.members[name].unmask(play.names, play.told, {}, verify_value)

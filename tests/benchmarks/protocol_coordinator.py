@@ -30,6 +30,7 @@ from shared.release.signing import verify_value
 from shared.secagg.fixed_point import from_ring
 from shared.secagg.server import ServerRound
 from tests.benchmarks.protocol_setting import World, plan_of
+from tests.secagg_kit import WEIGHTS
 
 LARGEST_REMOVAL = 400_000_000
 """Integers of noise made again at most; more would take minutes, so the rest is extrapolated and said so."""
@@ -56,7 +57,7 @@ def measure(plan: Plan, dropped: int) -> dict[str, Any]:
         path = Path(folder) / "payload"
         path.write_bytes(os.urandom(world.terms.length * world.terms.dtype.itemsize))
         before_mb = _peak_mb()
-        server = ServerRound(world.terms, world.offers, world.members)
+        server = ServerRound(world.terms, world.offers, world.members, WEIGHTS)
 
         def check() -> None:
             for name in survivors:

@@ -43,6 +43,7 @@ from shared.secagg.messages import (
 )
 from shared.secagg.parameters import RoundTerms, terms_of, tolerance
 from shared.secagg.roster import Roster
+from tests.secagg_kit import WEIGHTS
 
 RUN, ROUND = "run_0123456789ab", 1
 DECLARED_SIZE, SAMPLING_RATE, NOISE_MULTIPLIER = 2000, 0.1, 1.89
@@ -143,15 +144,15 @@ class World:
         survivors: Sequence[str] | None = None,
         offers: Sequence[KeyOffer] | None = None,
         following: World | None = None,
-        weights: str = "",
+        weights: str = WEIGHTS,
     ) -> dict[str, str]:
         """Everybody's endorsement of the whole cohort of a roster, or the survivors' signatures under their list.
 
-        The former name what their members offer for the `following` round, and what they trained from, if given.
+        The former name what their members offer for the `following` round, if given, and `weights`.
         """
         digest = roster_digest(offers or self.offers)
         if survivors is not None:
-            listed = survivors_statement(self.terms, digest, self.members, survivors)
+            listed = survivors_statement(self.terms, digest, self.members, survivors, weights)
             return {name: self.identities[name].sign_value(KIND_SURVIVORS, listed) for name in survivors}
         statement, told = cohort_statement(self.terms, digest, self.members, weights), {}
         for name in self.members:

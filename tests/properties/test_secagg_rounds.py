@@ -19,7 +19,7 @@ from shared.release.signing import verify_value
 from shared.secagg.member import MemberRound
 from shared.secagg.messages import UnmaskShares, encode
 from shared.secagg.parameters import tolerance
-from tests.secagg_kit import Round, identity, names, plain_sum, terms
+from tests.secagg_kit import WEIGHTS, Round, identity, names, plain_sum, terms
 
 # --- drop-outs at every step -----------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ def test_order_and_repeats_of_every_message_change_nothing(
     play.contribute(first, second)
     for name in again:
         play.accept(name, first)
-        assert play.members[name].contributed() == play.told[name]
+        assert play.members[name].contributed(WEIGHTS) == play.told[name]
     server = play.server(second, first)
     for name in again:
         with pytest.raises(Refused):

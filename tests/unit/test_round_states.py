@@ -10,7 +10,7 @@ from participant.round_states import RoundStates
 from shared.domain.errors import Invalid, NotFound, OutOfSpace, UnsafeCohort
 from shared.release.signing import verify_value
 from shared.secagg.member_state import Stage
-from tests.secagg_kit import Round, identity, names, terms
+from tests.secagg_kit import WEIGHTS, Round, identity, names, terms
 
 ALL = names(5)
 ME = ALL[0]
@@ -68,7 +68,7 @@ def test_a_restart_finds_what_was_held_after_every_step(
     assert same() is Stage.ACCEPTED
     play.contribute(ALL, ALL[1:])
     with states.step(RUN, NUMBER) as current:
-        play.told[ME] = current.contributed()
+        play.told[ME] = current.contributed(WEIGHTS)
     assert same() is Stage.CONTRIBUTED
     with states.step(RUN, NUMBER) as current:
         current.endorse(ALL[:4])
@@ -84,7 +84,7 @@ def test_the_answer_leaves_no_secret_in_the_file(play: Round, states: RoundState
         play.accept(ME, ALL)
     play.contribute(ALL, ALL[1:])
     with states.step(RUN, NUMBER) as current:
-        play.told[ME] = current.contributed()
+        play.told[ME] = current.contributed(WEIGHTS)
     before = path_of(tmp_path).read_text("utf-8")
     with states.step(RUN, NUMBER) as current:
         answer = current.unmask(ALL, play.told, {}, verify_value)

@@ -13,7 +13,7 @@ from shared.secagg.endorsements import accepting_vouched, check_endorsement
 from shared.secagg.member import MemberRound
 from shared.secagg.messages import KIND_ROUND_KEY
 from shared.secagg.roster import Roster
-from tests.secagg_kit import Round, identity, names, terms
+from tests.secagg_kit import WEIGHTS, Round, identity, names, terms
 
 ALL = names(5)
 ME, PEER = ALL[:2]
@@ -25,13 +25,13 @@ def two_rounds() -> tuple[Round, Round]:
     play.deal()
     for name in ALL:
         play.accept(name, ALL)
-        play.told[name] = play.members[name].contributed(following.members[name].offer_digest)
+        play.told[name] = play.members[name].contributed(WEIGHTS, following.members[name].offer_digest)
     return play, following
 
 
 def check(play: Round, text: str, named: list[str] = ALL) -> None:
     place = (play.terms, Roster.of(play.offers), ALL, named)
-    check_endorsement(*place, identity(ME).public_hex, text, verify_value)
+    check_endorsement(*place, identity(ME).public_hex, text, verify_value, WEIGHTS)
 
 
 def test_endorsement_covers_the_keys_that_it_names() -> None:
@@ -61,7 +61,7 @@ def test_signature_under_a_smaller_list_names_no_keys() -> None:
 def test_first_keys_named_stay_named_after_a_restart() -> None:
     play, following = two_rounds()
     again = MemberRound.from_plain(play.members[ME].to_plain(), identity(ME).sign_value)
-    assert again.contributed(following.members[PEER].offer_digest) == play.told[ME]
+    assert again.contributed(WEIGHTS, following.members[PEER].offer_digest) == play.told[ME]
 
 
 def test_only_a_checked_endorsement_stands_for_the_signature_of_keys_and_only_of_those() -> None:

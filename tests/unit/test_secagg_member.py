@@ -32,7 +32,7 @@ from shared.secagg.messages import (
     encode,
     roster_digest,
 )
-from tests.secagg_kit import Round, identity, names, plain_sum, secret_vector, terms
+from tests.secagg_kit import WEIGHTS, Round, identity, names, plain_sum, secret_vector, terms
 
 ALL = names(5)
 ME, FOUR, OTHER_FOUR = ALL[0], ALL[:4], [ALL[0], *ALL[2:]]
@@ -232,7 +232,7 @@ def test_mask_works_in_place_and_once() -> None:
     assert not np.array_equal(ring, secret_vector(play.terms, ME))
     with pytest.raises(AlreadyReleased, match="already masked once"):
         play.members[ME].mask(secret_vector(play.terms, ME))
-    play.members[ME].contributed()
+    play.members[ME].contributed(WEIGHTS)
     again = MemberRound.from_plain(play.members[ME].to_plain(), identity(ME).sign_value)
     with pytest.raises(AlreadyReleased, match="already masked once"):
         again.mask(secret_vector(play.terms, ME))
@@ -253,7 +253,7 @@ def test_steps_out_of_order_are_refused() -> None:
     for step in (
         lambda: member.accept("sha256:" + "0" * 64, ALL, {}),
         lambda: member.mask(np.zeros(5, np.uint32)),
-        member.contributed,
+        lambda: member.contributed(WEIGHTS),
         lambda: member.endorse(ALL),
         lambda: member.unmask(ALL, {}, {}, verify_value),
     ):

@@ -20,7 +20,7 @@ from shared.secagg.member_state import Stage
 from shared.secagg.messages import (
     encode,
 )
-from tests.secagg_kit import Round, identity, names, plain_sum, secret_vector, terms
+from tests.secagg_kit import WEIGHTS, Round, identity, names, plain_sum, secret_vector, terms
 
 ALL = names(5)
 ME, FOUR, OTHER_FOUR = ALL[0], ALL[:4], [ALL[0], *ALL[2:]]
@@ -55,7 +55,7 @@ def test_a_member_restarted_after_every_step_gives_the_same_sum() -> None:
     restart()
     play.contribute(ALL)
     restart()
-    assert {name: play.members[name].contributed() for name in ALL} == play.told
+    assert {name: play.members[name].contributed(WEIGHTS) for name in ALL} == play.told
     play.endorse(FOUR)
     restart()
     assert play.endorse(FOUR) == play.listed

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.canonical import canonical_bytes
+from shared.domain.canonical import canonical_bytes, digest_of_bytes
 from shared.domain.errors import (
     BadSignature,
     InvalidConfig,
@@ -31,7 +31,7 @@ from shared.secagg.messages import (
 )
 from shared.secagg.roster import Roster
 from shared.secagg.shamir import PRIME
-from tests.secagg_kit import Round, identity, names, terms
+from tests.secagg_kit import WEIGHTS, Round, identity, names, terms
 
 ALL = names(5)
 ME, FOUR, OTHER_FOUR = ALL[0], ALL[:4], [ALL[0], *ALL[2:]]
@@ -64,31 +64,44 @@ def test_roster_digest_does_not_depend_on_the_order_and_does_on_every_key() -> N
         assert roster_digest(offers) != roster_digest([changed, *offers[1:]])
 
 
-def test_signatures_name_run_round_plan_roster_cohort_and_list_and_hold_for_no_other() -> None:
+def test_signatures_name_run_round_plan_roster_cohort_list_and_weights_and_hold_for_no_other() -> None:
     play, signer = Round(terms(), 5), identity(ME)
     roster = Roster.of(play.offers)
-    places: list[tuple[Any, Roster, list[str], list[str]]] = [
-        (terms(), roster, ALL, ALL),
-        (terms(run_id="run_2"), roster, ALL, ALL),
-        (terms(round_number=2), roster, ALL, ALL),
-        (terms(plan_digest="sha256:" + "1" * 64), roster, ALL, ALL),
-        (terms(), Roster.of(play.offers[1:]), ALL, ALL),
-        (terms(), roster, FOUR, FOUR),
-        (terms(), roster, ALL, FOUR),
-        (terms(), roster, ALL, OTHER_FOUR),
+    other_weights = digest_of_bytes(b"others")
+    places: list[tuple[Any, Roster, list[str], list[str], str]] = [
+        (terms(), roster, ALL, ALL, WEIGHTS),
+        (terms(run_id="run_2"), roster, ALL, ALL, WEIGHTS),
+        (terms(round_number=2), roster, ALL, ALL, WEIGHTS),
+        (terms(plan_digest="sha256:" + "1" * 64), roster, ALL, ALL, WEIGHTS),
+        (terms(), Roster.of(play.offers[1:]), ALL, ALL, WEIGHTS),
+        (terms(), roster, FOUR, FOUR, WEIGHTS),
+        (terms(), roster, ALL, FOUR, WEIGHTS),
+        (terms(), roster, ALL, OTHER_FOUR, WEIGHTS),
+        (terms(), roster, ALL, ALL, other_weights),
+        (terms(), roster, ALL, FOUR, other_weights),
     ]
-    for the_terms, its_roster, cohort, named in places:
+    for the_terms, its_roster, cohort, named, weights in places:
         if named == cohort:
-            statement = cohort_statement(the_terms, its_roster.digest, cohort)
+            statement = cohort_statement(the_terms, its_roster.digest, cohort, weights)
         else:
-            statement = survivors_statement(the_terms, its_roster.digest, cohort, named)
+            statement = survivors_statement(the_terms, its_roster.digest, cohort, named, weights)
         signature = signer.sign_value(KIND_SURVIVORS, statement)
         for place in places:
-            if place == (the_terms, its_roster, cohort, named):
-                check_endorsement(*place, signer.public_hex, signature, verify_value)
+            told = (*place[:4], signer.public_hex, signature, verify_value, place[4])
+            if place == (the_terms, its_roster, cohort, named, weights):
+                check_endorsement(*told)
                 continue
             with pytest.raises(BadSignature):
-                check_endorsement(*place, signer.public_hex, signature, verify_value)
+                check_endorsement(*told)
+
+
+@pytest.mark.parametrize("weights", ["", "sha256:", "sha256:" + "A" * 64, "0" * 64, WEIGHTS + "\n"])
+def test_no_statement_is_made_where_the_weights_are_not_known(weights: str) -> None:
+    play = Round(terms(), 5).until_contributed()
+    with pytest.raises(InvalidMessage, match="digest of the round's weights must be sha256: and 64"):
+        cohort_statement(play.terms, roster_digest(play.offers), ALL, weights)
+    with pytest.raises(InvalidMessage, match="digest of the round's weights must be"):
+        survivors_statement(play.terms, roster_digest(play.offers), ALL, FOUR, weights)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordinator.runs.averaging import Accumulator
 from shared.secagg.server import ServerRound
-from tests.secagg_kit import Round, secret_vector, terms
+from tests.secagg_kit import WEIGHTS, Round, secret_vector, terms
 from tests.unit.test_averaging import contribution, vectors
 
 MEMBERS, COORDINATES = 10, 300_000
@@ -39,7 +39,7 @@ def test_ten_masked_vectors_are_summed_in_the_memory_of_two() -> None:
     wide = terms(quorum=7, length=COORDINATES)
     held = Round(wide, MEMBERS)
     held.deal()
-    server = ServerRound(wide, held.offers, held.names)
+    server = ServerRound(wide, held.offers, held.names, WEIGHTS)
     # Each is made as it is added, as it comes off the wire: what the sum keeps is all that can stay.
     grown = growth_bytes(
         [lambda name=name: server.add(name, secret_vector(wide, name)) for name in held.names]
