@@ -41,10 +41,11 @@ from shared.domain.update import AggregateSum
 from shared.privacy.distributed import COUNT_SCALE
 from shared.privacy.noise_shares import retained_counts_std, vector_length
 from shared.release.signing import verify_value
+from shared.secagg.dealing import check_deal
 from shared.secagg.fixed_point import from_ring
 from shared.secagg.messages import Deal, KeyOffer, UnmaskShares, roster_digest
 from shared.secagg.parameters import RoundTerms, terms_of, tolerance
-from shared.secagg.roster import check_offer
+from shared.secagg.roster import Roster, check_offer
 from shared.secagg.server import ServerRound
 from shared.wire.rounds import PROTOCOL_VERSION, MaskedAsk, RoundReply, Step, StepRequest
 
@@ -213,14 +214,22 @@ def _fresh_keys(tools: SecureTools) -> RoundKeys:
     roster = offers.roster
     require_quorum(tools.plan, tools.record, len(roster), "sent round keys")
     crash_point("0.1")
-    deals: dict[str, Deal] = {}
+    deals, dealt_for = dict[str, Deal](), Roster.of(roster)
     for member_id, reply in _step_answers(tools, Step.DEAL, [o.member_id for o in roster], roster=roster):
-        if reply.deal is None or reply.deal.member_id != member_id:
-            tools.record.missing[member_id] = "sent no shares of its own"
-        else:
-            deals[member_id] = reply.deal
+        try:
+            deals[member_id] = _checked_deal(tools, dealt_for, member_id, reply)
+        except CommonlensError as error:
+            tools.record.missing[member_id] = error.message
     crash_point("0.2")
     return RoundKeys(roster, deals)
+
+
+def _checked_deal(tools: SecureTools, roster: Roster, member_id: str, reply: RoundReply) -> Deal:
+    """The reply's shares, if those who need them can be sent them. Raises InvalidMessage."""
+    if reply.deal is None or reply.deal.member_id != member_id:
+        raise InvalidMessage("sent no shares of its own")
+    check_deal(tools.terms, roster, reply.deal)
+    return reply.deal
 
 
 def _masked_asks(keys: RoundKeys, cohort: tuple[str, ...]) -> dict[str, MaskedAsk]:
@@ -276,7 +285,7 @@ def _unmask(
     """The survivors' shares, and their shares of the next round's secrets."""
     roster = next_roster if len(next_roster) >= tools.plan.quorum else ()
     shares: list[UnmaskShares] = []
-    deals: dict[str, Deal] = {}
+    deals, dealt_for = dict[str, Deal](), Roster.of(roster)
     for member_id, reply in _step_answers(
         tools,
         Step.UNMASK,
@@ -288,8 +297,9 @@ def _unmask(
     ):
         if reply.shares is not None and reply.shares.member_id == member_id:
             shares.append(reply.shares)
-        if roster and reply.deal is not None and reply.deal.member_id == member_id:
-            deals[member_id] = reply.deal
+        # As with keys: without these the next round takes two more exchanges.
+        with contextlib.suppress(CommonlensError):
+            deals[member_id] = _checked_deal(tools, dealt_for, member_id, reply)
     require_quorum(tools.plan, tools.record, len(shares), "answered the unmasking")
     return shares, deals
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from shared.domain.errors import InvalidMessage
 from shared.secagg import keys, shamir
 from shared.secagg.channels import Channels
 from shared.secagg.messages import Deal, UnmaskShares, bundle_bytes, decode, encode, sealed_bytes
@@ -57,6 +58,28 @@ def computed_bundles(
         holder: b"".join(shares[place] for shares in completed)
         for holder, place in zip(others, places, strict=True)
     }
+
+
+def check_deal(terms: RoundTerms, roster: Roster, deal: Deal) -> None:
+    """Raise InvalidMessage unless the deal is of one of the roster, and has a bundle for each who is sent one alone.
+
+    Whether a bundle opens only its receiver can tell. But one that is missing or of another length would have the
+    receivers refuse the cohort that its owner is in, and so keep them out instead of it.
+    """
+    owner = deal.member_id
+    if owner not in roster.members:
+        raise InvalidMessage(
+            f"The roster of round {terms.round_number} has no keys of {owner}, which sent sealed shares for it. They "
+            "were not handed on. That member runs other software or is not honest."
+        )
+    owed = {m for m in roster.members if m != owner and not roster.derives(terms, m, owner)}
+    if set(deal.ciphertexts) != owed:
+        raise InvalidMessage(
+            f"{owner} owes sealed shares to {len(owed)} members of round {terms.round_number}, and sent those of "
+            f"{len(owed & set(deal.ciphertexts))} and of {len(set(deal.ciphertexts) - owed)} others. They were not "
+            "handed on. That member runs other software or is not honest."
+        )
+    deal.check(terms)
 
 
 def addressed_to(holder: str, deals: Iterable[Deal]) -> dict[str, str]:

@@ -85,7 +85,7 @@ class Deal:
         check_member_ids((self.member_id, *self.ciphertexts))
         size_bytes = sealed_bytes(terms)
         for receiver, text in self.ciphertexts.items():
-            decode(text, size_bytes, f"the deal of {self.member_id} to {receiver}")
+            decode(text, size_bytes, f"the sealed shares of {self.member_id} for {receiver}")
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,16 @@ from coordinator.runs.round import RoundRecord
 from shared.domain.errors import QuorumMissed
 from shared.domain.plan import Plan
 from shared.domain.run import RunState
-from shared.secagg.messages import encode
-from shared.wire.rounds import PROTOCOL_VERSION, RoundReply, RoundRequest, Step, StepRequest
+from shared.secagg.messages import Deal, encode
+from shared.wire import rounds
+from shared.wire.rounds import (
+    MAXIMUM_BODY_BYTES,
+    PROTOCOL_VERSION,
+    RoundReply,
+    RoundRequest,
+    Step,
+    StepRequest,
+)
 from tests.desk import Desk
 from tests.memory_carrier import Delivery
 from tests.simulator import ConsortiumSimulator, SimulatedMember
@@ -182,3 +190,60 @@ def test_whoever_is_gone_before_a_round_is_not_in_its_cohort_though_its_keys_are
     assert [len(row["contributors"]) for row in sim.store.rounds(run.id)] == [6, 5]
     asked = [r for r in sim.carrier.requests if isinstance(r, RoundRequest) and r.round_number == 2]
     assert len(asked) == 5
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda sealed: dict.fromkeys(sealed, "A" * 8),
+        lambda sealed: dict(list(sealed.items())[1:]),
+        lambda sealed: {**sealed, "mem_of_nobody": next(iter(sealed.values()))},
+    ],
+)
+def test_shares_that_are_too_few_too_short_or_for_nobody(
+    sim: ConsortiumSimulator, changed: Callable[[dict[str, str]], dict[str, str]]
+) -> None:
+    """Whoever needs them refuses the cohort: the liar would stay in, and the honest would be out."""
+    plan, liar = consented(sim), in_order(sim)[0]
+    lies(sim, liar, lambda r: with_ciphertexts(r, changed(dict(r.deal.ciphertexts))) if r.deal else None)
+    record = only_the_liar_is_out(sim, plan, liar)
+    assert "sealed shares" in record.missing[liar.id]
+
+
+def test_shares_that_no_instruction_can_carry_do_not_end_the_run(sim: ConsortiumSimulator) -> None:
+    """As long as an answer may be, one member's shares leave no room for anything else in what another is asked."""
+    plan, liar = consented(sim), in_order(sim)[0]
+
+    def lie(reply: RoundReply) -> RoundReply | None:
+        if reply.deal is None:
+            return None
+        first = next(iter(reply.deal.ciphertexts))
+        room = MAXIMUM_BODY_BYTES - len(rounds.encode(with_ciphertexts(reply, {first: ""})))
+        return with_ciphertexts(reply, {first: "A" * room})
+
+    lies(sim, liar, lie)
+    run = sim.drive(sim.service.start(str(plan.digest), "operator"))
+    assert run.state is RunState.COMPLETED
+    assert [liar.id in row["contributors"] for row in sim.store.rounds(run.id)] == [False] * plan.rounds
+
+
+def test_shares_for_a_round_whose_keys_one_did_not_offer_do_not_end_the_run(sim: ConsortiumSimulator) -> None:
+    """Whoever deals is in the next cohort; a cohort with somebody who is not on the roster is no cohort."""
+    plan, liar = consented(sim), in_order(sim)[0]
+    dealt: list[Deal] = []
+
+    def lie(reply: RoundReply) -> RoundReply | None:
+        if reply.deal is not None:
+            dealt.append(reply.deal)
+        if reply.header is not None and reply.offer is not None:
+            return replace(reply, offer=replace(reply.offer, signature=NOT_ITS_OWN))
+        return replace(reply, deal=dealt[0]) if reply.shares is not None else None
+
+    lies(sim, liar, lie)
+    run = sim.drive(sim.service.start(str(plan.digest), "operator"))
+    assert run.state is RunState.COMPLETED
+
+
+def with_ciphertexts(reply: RoundReply, ciphertexts: dict[str, str]) -> RoundReply:
+    assert reply.deal is not None
+    return replace(reply, deal=replace(reply.deal, ciphertexts=ciphertexts))
