@@ -163,7 +163,8 @@ def _whole_state(path: Path) -> dict[str, Any]:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """One line, on disk when this returns. Raises OutOfSpace; what arrived of it stays as a torn line."""
+    """One line, on disk when this returns. Raises OutOfSpace; then the file is as before, or ends with a torn line."""
+    size_bytes = path.stat().st_size
     try:
         with path.open("ab", buffering=0) as file:
             written = file.write(line)
@@ -171,6 +172,9 @@ def _append(path: Path, line: bytes) -> None:
                 raise OSError(errno.ENOSPC, "a short write")
             sync(file.fileno())
     except OSError as error:
+        # A whole line that is not durable would be read as a step that was recorded, and a power cut undoes it.
+        with contextlib.suppress(OSError):
+            os.truncate(path, size_bytes)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutOfSpace(
                 f"The disk that holds {path.name} is full. The step was not recorded, so it was not answered. "

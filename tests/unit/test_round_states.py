@@ -118,8 +118,30 @@ def test_a_step_that_cannot_be_written_is_not_held(
         play.accept(ME, ALL)
     monkeypatch.undo()
     assert states.read(RUN, NUMBER).to_plain() == restarted(tmp_path).read(RUN, NUMBER).to_plain(), (
-        "whatever arrived of it: memory is what the disk says"
+        "memory is what the disk says"
     )
+
+
+def test_a_list_whose_line_may_not_outlive_a_power_cut_is_not_answered_for(
+    play: Round, states: RoundStates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line is in the system's memory though it could not be made durable: asked again, its signature would leave,
+    and after the power cut another list could have one."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    deal(states, play)
+    play.contribute(ALL, ALL[1:])
+    with states.step(RUN, NUMBER) as current:
+        play.accept(ME, ALL)
+        current.contributed(WEIGHTS)
+    durable = path_of(tmp_path).read_bytes()
+    monkeypatch.setattr("participant.round_states.os.fsync", full)
+    for _ in range(2):
+        with pytest.raises(OutOfSpace, match="was not recorded"), states.step(RUN, NUMBER) as current:
+            current.endorse(ALL[:4])
+    assert path_of(tmp_path).read_bytes() == durable
 
 
 @pytest.mark.parametrize("kept_bytes", [1, 30, -1])
