@@ -42,7 +42,7 @@ class Played:
     """Rounds of one run in which the coordinator decides whose weights are whose."""
 
     def __init__(self, sim: ConsortiumSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sim, self.plan = sim, sim.secure_plan(rounds=2)
+        self.sim, self.plan = sim, sim.secure_plan(rounds=2, evaluate_every=2)
         self.run = sim.start(self.plan).id
         self.sums: dict[str, Floats] = {}
         """Member id → the clipped sum that it put under noise and masks last."""
@@ -100,6 +100,8 @@ def test_sum_over_different_weights_is_one_members_and_nobody_unmasks_it(
     silent = {member.id: np.zeros_like(start) for member in others}
     replies = played.round(2, {victim.id: start, **silent})
     of_others = np.any([played.sums[member.id] != 0.0 for member in others], axis=0)
+    # Held-out counts are two more numbers of the same sum: what is refused for it is refused for them.
+    assert played.plan.evaluates(2) and vector_length(played.plan, 2) == vector_length(played.plan, 1) + 2
     # The last bias alone has a gradient at weights of zero: all other coordinates are the victim's.
     assert of_others.sum() == played.plan.extractor.embedding_dim == 4
     assert np.count_nonzero(played.sums[victim.id]) > 200
