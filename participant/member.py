@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +34,7 @@ from participant.training.local_round import local_round
 from participant.training.room import check_room
 from participant.training.runtime import apply_threads, read_options
 from participant.training.workbench import NoiseShare, Workbench
-from shared.domain.canonical import digest_of_bytes
+from shared.domain.canonical import DIGEST_FORM, digest_of_bytes
 from shared.domain.crash_points import crash_point
 from shared.domain.errors import (
     AlreadyReleased,
@@ -66,7 +65,6 @@ from shared.wire.rounds import (
     StepRequest,
 )
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 MOST_ROUNDS = 999_999
 KEPT_HEADS = 3
 NOTHING = digest_of_bytes(b"")
@@ -341,7 +339,7 @@ def _check_request(request: RoundRequest | StepRequest) -> None:
     # All three become names of files and folders here.
     if not RUN_ID.match(request.run_id):
         raise InvalidMessage("A run's id is run_ and 12 hex digits; this one is not. Nothing was trained.")
-    if not _DIGEST.match(request.plan_digest):
+    if not DIGEST_FORM.match(request.plan_digest):
         raise InvalidMessage("A plan is named by sha256: and 64 hex digits. Nothing was trained.")
     if not 1 <= request.round_number <= MOST_ROUNDS:
         raise InvalidMessage(f"A round's number is 1 to {MOST_ROUNDS}; this one is not. Nothing was trained.")

@@ -36,6 +36,7 @@ from shared.release.limits import MANIFEST_BYTES
 from shared.release.manifest import parse_manifest
 from shared.verification import verify_release
 from tests.patience import PATIENCE_S
+from tests.ports import free_ports
 from tests.release_kit import Kit
 
 BUCKET = "releases"
@@ -131,13 +132,6 @@ def _wait_until_it_stores(server: S3Server, process: subprocess.Popen[bytes]) ->
         if process.poll() is not None or time.monotonic() > until:
             raise RuntimeError("the S3 server did not start")
         time.sleep(0.1)
-
-
-def free_ports(count: int) -> list[int]:
-    """Of this machine, at this moment."""
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in taken]
 
 
 @dataclass

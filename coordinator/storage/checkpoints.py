@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
 
-from shared.domain.canonical import Digest, digest_of_bytes, digest_of_file
+from shared.domain.canonical import DIGEST_FORM, Digest, digest_of_bytes, digest_of_file
 from shared.domain.errors import DigestMismatch, Invalid, NotFound
 from shared.domain.files import write_atomically
-
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class CheckpointStore:
@@ -63,7 +60,7 @@ class CheckpointStore:
 
     def path(self, digest: str) -> Path:
         """Where `digest` is kept. Raises Invalid for a text that is not a digest (it becomes a file name)."""
-        if not _DIGEST.fullmatch(digest):
+        if not DIGEST_FORM.fullmatch(digest):
             raise Invalid(
                 "A checkpoint is named by sha256: and 64 hex digits. Nothing was read. Check the name."
             )

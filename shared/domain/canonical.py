@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, NewType
 
@@ -15,6 +16,8 @@ from shared.domain.errors import Invalid
 
 Digest = NewType("Digest", str)
 """`sha256:` followed by 64 lower-case hex digits."""
+DIGEST_FORM = re.compile(r"sha256:[0-9a-f]{64}\Z")
+"""What a text from outside must match to be one."""
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared.domain.canonical import Digest, digest_of
+from shared.domain.canonical import DIGEST_FORM, Digest, digest_of
 from shared.domain.errors import InvalidMessage
 from shared.secagg.parameters import RoundTerms
 from shared.secagg.shamir import SHARE_BYTES
@@ -29,7 +29,6 @@ TAG_BYTES: Final = 16
 _MEMBER_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _HEX_32 = re.compile(r"[0-9a-f]{64}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _ENDORSEMENT = re.compile(r"([0-9a-f]{128})([0-9a-f]{64})?\Z")
 
 
@@ -124,7 +123,7 @@ def cohort_statement(
     Under KIND_SURVIVORS, for it is also its signature on the list of survivors that names the whole cohort:
     a round without drop-outs needs no exchange of signatures (clause 5.4).
     """
-    _check(_DIGEST, weights, "the digest of the round's weights", "sha256: and 64 lower-case hex digits")
+    _check(DIGEST_FORM, weights, "the digest of the round's weights", "sha256: and 64 lower-case hex digits")
     return {
         "run_id": terms.run_id,
         "round_number": terms.round_number,

@@ -33,6 +33,7 @@ from coordinator.members.authority import AuthorityFiles
 from shared.domain.canonical import digest_of_file
 from tests.hub_kit import SPACE, cut_line, hub_kit, put_beside
 from tests.object_store_kit import KEYS, configure, s3_server
+from tests.ports import free_port
 from tests.release_kit import Kit
 
 BIG = "stand-in.onnx"
@@ -68,13 +69,6 @@ class Server:
     def forget_peak(self) -> None:
         """Let VmHWM begin anew."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import io
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from shared.domain.extractor import ExtractorSpec
 from shared.privacy.ledger import Ledger, LedgerView
 from tests.e2e.nursery import Child, Nursery
 from tests.patience import PATIENCE_S
+from tests.ports import free_port
 from tests.workers_kit import pass_gate
 
 BIN = Path(sys.executable).parent
@@ -368,12 +368,6 @@ def consortium(
         made.end()
         if nursery is not None:
             nursery.end()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def draw_pictures(folder: Path, records: int, classes: int, seed: int) -> Path:

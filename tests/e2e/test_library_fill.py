@@ -16,7 +16,8 @@ from coordinator.registry.shelf import Shelf, read_catalogue
 from shared.domain.clock import SystemClock
 from shared.extractors.standard_entries import STANDARD_EXTRACTORS
 from shared.verification import verify_extractor
-from tests.e2e.consortium import Daemon, call, free_port, wait_for
+from tests.e2e.consortium import Daemon, call, wait_for
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 COMMAND = Path(sys.executable).with_name("commonlens-coordinator")

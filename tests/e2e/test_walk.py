@@ -22,8 +22,9 @@ from shared.domain.clock import SystemClock
 from shared.domain.consortium import Role
 from shared.domain.invitation import SECRET_PREFIX
 from shared.verification import PROOFS
-from tests.e2e.consortium import Consortium, Done, call, command, consortium, free_port, wait_for
+from tests.e2e.consortium import Consortium, Done, call, command, consortium, wait_for
 from tests.e2e.crashes import crash_at, marker
+from tests.ports import free_port
 
 ROUNDS = 3
 CLASSES = ["direction-0", "direction-1", "direction-2"]
