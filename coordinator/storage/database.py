@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import alembic.command
-import alembic.config
-import alembic.util.exc
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
@@ -20,6 +17,9 @@ from shared.domain.errors import Invalid, InvalidConfig, OutOfSpace, Unreachable
 
 BUSY_TIMEOUT_MS = 15_000
 _READ_ONLY = "commonlens_read_only"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+NEWEST = max(path.stem.split("_")[1] for path in (_MIGRATIONS / "versions").glob("rev_*.py"))
+"""The revision that this version of Commonlens brings a database to."""
 
 
 def open_database(url: str) -> sa.Engine:
@@ -49,17 +49,10 @@ def migrate(engine: sa.Engine) -> None:
     Raises VersionMismatch where a newer Commonlens has changed it already, Unreachable where nothing answers,
     Invalid where the file is damaged.
     """
-    config = alembic.config.Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     try:
         with writing(engine) as connection:
-            config.attributes["connection"] = connection
-            alembic.command.upgrade(config, "head")
-    except alembic.util.exc.CommandError as error:
-        raise VersionMismatch(
-            "The database was written by a newer version of Commonlens than this one. Nothing was changed. "
-            "Install that version or a later one."
-        ) from error
+            if _version(connection) != NEWEST:
+                _upgrade(connection)
     except sa.exc.OperationalError as error:
         raise Unreachable(
             "The database did not answer. Nothing was changed. Check database_url and that the server runs."
@@ -67,6 +60,32 @@ def migrate(engine: sa.Engine) -> None:
     except sa.exc.DatabaseError as error:
         raise Invalid(
             f"The database is damaged: {error.orig}. Nothing was changed. Put back a whole copy from your backup."
+        ) from error
+
+
+def _version(connection: sa.Connection) -> str | None:
+    """The last migration that this database has seen; None for a new one."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    # Imported late: a coordinator that starts over its own tables, as nearly always, has nothing to run.
+    import alembic.command
+    import alembic.config
+    import alembic.util.exc
+
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        alembic.command.upgrade(config, NEWEST)
+    except alembic.util.exc.CommandError as error:
+        raise VersionMismatch(
+            "The database was written by a newer version of Commonlens than this one. Nothing was changed. "
+            "Install that version or a later one."
         ) from error
 
 

@@ -127,6 +127,14 @@ def test_axe_finds_nothing_serious_in_the_light_nor_in_the_dark(
     assert {where: what for where, what in found.items() if what} == {}
 
 
+SMALL_TARGETS = """() => [...document.querySelectorAll("a[href], button, summary, input, select, textarea")]
+    .filter(one => one.getClientRects().length && !one.matches(".skip"))
+    .filter(one => !one.matches("main p a") || one.closest("p").textContent.trim() === one.textContent.trim())
+    .filter(one => (one.closest("label") ?? one).getBoundingClientRect().height < 31.9)
+    .map(one => `${one.tagName} in ${one.parentElement.tagName}: ${one.textContent.trim()}`)"""
+"""What is lower than 32 px. A link in a sentence is as high as its line."""
+
+
 @dataclass
 class Walk:
     """What was seen on the way through every page at some widths of the window."""
@@ -135,6 +143,8 @@ class Walk:
     """Pages that are wider than the window."""
     cut: list[tuple[str, int, str]] = field(default_factory=list)
     """Pages, widths, and what of them has more to the side than it shows."""
+    small: dict[str, list[str]] = field(default_factory=dict)
+    """What is too low to be hit by a finger, by page."""
     complaints: list[str] = field(default_factory=list)
     """Of all pages but the last: of one that is not there the browser itself complains."""
 
@@ -148,13 +158,14 @@ def settled(admin: Person, path: str) -> None:
 
 def walk(board: FullBoard, admin: Person, *widths: int) -> Walk:
     seen = Walk()
-    for path in pages(board):
+    for path in (f"/plans/compare?a={board.plan}&b={unstarted(board)}", *pages(board)):
         seen.complaints = list(admin.complaints)
         admin.page.set_viewport_size({"width": widths[0], "height": 844})
         admin.open(path)
         settled(admin, path)
         if not admin.fits():
             seen.wider.append(path)
+        seen.small[path] = admin.page.evaluate(SMALL_TARGETS)
         for width in widths:
             admin.page.set_viewport_size({"width": width, "height": 844})
             found = admin.page.eval_on_selector_all(
@@ -187,23 +198,8 @@ def test_no_table_is_cut_off_at_its_edge(on_a_desk: Walk, on_a_phone: Walk) -> N
     assert [(path, name) for path, _, name in on_a_phone.cut if name not in MAY_SCROLL_ON_A_PHONE] == []
 
 
-SMALL_TARGETS = """() => [...document.querySelectorAll("a[href], button, summary, input, select, textarea")]
-    .filter(one => one.getClientRects().length && !one.matches(".skip"))
-    .filter(one => !one.matches("main p a") || one.closest("p").textContent.trim() === one.textContent.trim())
-    .filter(one => (one.closest("label") ?? one).getBoundingClientRect().height < 31.9)
-    .map(one => `${one.tagName} in ${one.parentElement.tagName}: ${one.textContent.trim()}`)"""
-"""What is lower than 32 px. A link in a sentence is as high as its line."""
-
-
-def test_targets_are_32_pixels_high_on_a_phone(life: tuple[FullBoard, str], browser: Browser) -> None:
-    board, base = life
-    admin = ada(browser, base, has_touch=True, viewport={"width": 390, "height": 844})
-    found = {}
-    for path in (*pages(board), f"/plans/compare?a={board.plan}&b={unstarted(board)}"):
-        admin.open(path)
-        settled(admin, path)
-        found[path] = admin.page.evaluate(SMALL_TARGETS)
-    assert {path: small for path, small in found.items() if small} == {}
+def test_targets_are_32_pixels_high_on_a_phone(on_a_phone: Walk) -> None:
+    assert {path: small for path, small in on_a_phone.small.items() if small} == {}
 
 
 def test_columns_that_are_no_table_begin_at_the_same_place(
