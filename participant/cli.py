@@ -90,8 +90,9 @@ def run(home: HomeOption = Path()) -> None:
 
 @app.command()
 def status(home: HomeOption = Path()) -> None:
-    """Who this member is, which data sets it has, and what each has spent of its budget for life."""
+    """Who this member is, its data sets, what each has spent of its budget for life, and the joules of its rounds."""
     from participant.audit_heads import newest_head
+    from participant.energy_report import energy_lines
     from participant.enrol import read_link
     from participant.policy import read_policy
     from participant.records.dataset import list_data_sets
@@ -117,6 +118,8 @@ def status(home: HomeOption = Path()) -> None:
             f"{data_set.name}: ε {epsilon_text(spent)}{ceiling} at δ {delta:g}, unit {data_set.unit.value}; "
             f"{alone_text(spent, alone)}"
         )
+    for line in energy_lines(Home(home).metrics):
+        typer.echo(line)
 
 
 @app.command()

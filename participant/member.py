@@ -10,10 +10,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from participant.records.reader import RecordReader
 from participant.secure import SecureRounds
 from participant.seen_weights import SeenWeights
 from participant.spending import refuse_lost_ledger
+from participant.training.energy import metered
 from participant.training.head import HeadState, load_head, save_head
 from participant.training.labels import check_classes
 from participant.training.local_round import local_round
@@ -49,6 +50,7 @@ from shared.domain.plan import Plan
 from shared.domain.privacy import Charge, Mode
 from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader, NoisyGridSum, Update
+from shared.exports.energy_counters import POWERCAP
 from shared.extractors import architectures
 from shared.extractors.device import choose_device
 from shared.extractors.files import Weights
@@ -93,10 +95,12 @@ class MemberNode:
         transfers: Transfers,
         report: Callable[[str], None] = lambda text: None,
         look_at_roll: Callable[[], None] = lambda: None,
+        powercap: Path = POWERCAP,
     ) -> None:
         self._home = home
         self._transfers = transfers
         self._report = report
+        self._powercap = powercap
         self._member = read_link(home.root)
         self._identity = SigningKey.load(home.identity_key)
         self._ledger = Ledger(home.ledger)
@@ -157,7 +161,9 @@ class MemberNode:
         payload = self._outbox.payload_path(request.run_id, request.round_number)
         self._transfers.send_contribution(request.contribution_ticket, payload)
         crash_point("9")
-        self._note_seconds(request, fetched - started, trained - fetched, time.monotonic() - trained)
+        seconds = {"fetch": fetched - started, "train": trained - fetched, "send": time.monotonic() - trained}
+        self._note(request, {f"seconds_{what}": round(took, 4) for what, took in seconds.items()})
+        self._report(f"round {request.round_number} answered")
         reply = RoundReply(header=sealed.header, signature=sealed.signature)
         if request.masked is None:
             return reply
@@ -191,12 +197,14 @@ class MemberNode:
         # Steps 3 to 6: local_round.py.
         bench.head = self._head_before(request, bench)
         try:
-            update, head = local_round(request, plan, token, weights, bench, share)
+            with metered(choose_device(bench.runtime.device), self._powercap) as spent:
+                update, head = local_round(request, plan, token, weights, bench, share)
         except Exception:
             # Whether it failed may depend on what was drawn, so this round is never drawn again.
             if token.spent:
                 self._ledger.seal(data_set.id, request.run_id, request.round_number, NOTHING)
             raise
+        self._note(request, asdict(spent))
         crash_point("6")
 
         # Steps 7 and 8: in the wire's form, masked in mode secure. Sealed before anything is sent, so that no
@@ -289,19 +297,12 @@ class MemberNode:
         self._outbox.put(sealed, payload)
         return sealed
 
-    def _note_seconds(self, request: RoundRequest, fetch_s: float, train_s: float, send_s: float) -> None:
-        """Local only: how long a round took depends on the drawn batch, so it never leaves (clause 6.1)."""
-        line = {
-            "run_id": request.run_id,
-            "round": request.round_number,
-            "seconds_fetch": round(fetch_s, 4),
-            "seconds_train": round(train_s, 4),
-            "seconds_send": round(send_s, 4),
-        }
+    def _note(self, request: RoundRequest, numbers: Mapping[str, Any]) -> None:
+        """Local only: seconds and joules of a round depend on the drawn batch, so they never leave (clause 6.1)."""
+        line = {"run_id": request.run_id, "round": request.round_number, **numbers}
         descriptor = os.open(self._home.metrics, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        self._report(f"round {request.round_number} answered")
 
 
 def _check_start(plan: Plan, start: Weights, weights: npt.NDArray[np.float32]) -> None:

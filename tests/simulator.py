@@ -43,6 +43,7 @@ from shared.domain.plan import Plan, SecureTerms, least_quorum
 from shared.domain.privacy import Mode
 from shared.domain.strict import to_plain
 from shared.domain.update import ContributionHeader
+from shared.exports.energy_counters import POWERCAP
 from shared.privacy.ledger import Ledger
 from shared.release.signing import SigningKey
 from shared.wire.rounds import (
@@ -70,6 +71,7 @@ class SimulatedMember:
     identity: SigningKey
     transfers: MemoryTransfers
     reports: list[str] = field(default_factory=list)
+    powercap: Path = POWERCAP
     node: MemberNode = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +79,7 @@ class SimulatedMember:
 
     def restart(self) -> None:
         """A new process over the same folder."""
-        self.node = MemberNode(self.home, self.transfers, self.reports.append)
+        self.node = MemberNode(self.home, self.transfers, self.reports.append, powercap=self.powercap)
 
     def answer(self, request: RoundRequest | StepRequest) -> RoundReply:
         return self.node.answer(request)

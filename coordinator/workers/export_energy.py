@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from codecarbon.core.cpu import DEFAULT_POWER_PER_CORE, TDP
 from codecarbon.core.emissions import Emissions
 from codecarbon.core.units import Energy as Electricity
-from codecarbon.core.util import count_cpus
 from codecarbon.external.geography import GeoMetadata
 from codecarbon.input import DataSource
 
+from shared.exports.energy_counters import POWERCAP, PackageCounters
 from shared.exports.measured import Energy
+from shared.exports.rated_power import rated_watts
 
-POWERCAP = Path("/sys/class/powercap")
 _JOULES_PER_KWH = 3.6e6
 _NO_GPU = "no GPU took part, so none was asked (NVML)"
 
@@ -31,16 +30,14 @@ def energy_of(work: Callable[[], int], country: str = "", powercap: Path = POWER
     and the work takes less.
     """
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
-    counters = _counters(powercap)
-    before, started = [_read(each) for each in counters], time.process_time()
+    counters, started = PackageCounters(powercap), time.process_time()
     records = work()
-    seconds, after = time.process_time() - started, [_read(each) for each in counters]
-    if counters:
-        spans = zip(counters, before, after, strict=True)
-        joules = sum(_microjoules(*span) for span in spans) / 1e6
-        method = f"RAPL: all packages, with whatever else ran meanwhile; {_NO_GPU}"
-    else:
-        watts, rated = _rating()
+    seconds = time.process_time() - started
+    counters.look()
+    joules = counters.joules
+    method = f"RAPL: all packages, with whatever else ran meanwhile; {_NO_GPU}"
+    if joules is None:
+        watts, rated = rated_watts()
         joules = seconds * watts
         method = (
             f"estimate: processor time x {watts:g} W, {rated}; no counter (RAPL) can be read here; {_NO_GPU}"
@@ -59,41 +56,7 @@ def energy_of(work: Callable[[], int], country: str = "", powercap: Path = POWER
     )
 
 
-def _rating() -> tuple[float, str]:
-    """(W, whose word that is) of one thread of this machine's processor."""
-    rating = TDP()
-    watts = rating.tdp / count_cpus()
-    if watts == DEFAULT_POWER_PER_CORE:
-        return watts, "codecarbon's figure for one thread of a processor that it does not know"
-    return watts, f"codecarbon's rating of one thread of {rating.model}"
-
-
 def _place(country: str, known: str) -> str:
     if country and not known:
         return f"world average: its table has no {country}"
     return known or "world average"
-
-
-def _counters(powercap: Path) -> list[Path]:
-    """Folders of the packages' counters that this user may read; usually root alone may."""
-    found = []
-    for folder in sorted(powercap.glob("intel-rapl:*")):
-        try:
-            is_package = (folder / "name").read_text(encoding="ascii").startswith("package")
-            _read(folder)
-        except (OSError, ValueError):
-            continue
-        if is_package:
-            found.append(folder)
-    return found
-
-
-def _read(folder: Path) -> int:
-    return int((folder / "energy_uj").read_text(encoding="ascii"))
-
-
-def _microjoules(folder: Path, before: int, after: int) -> int:
-    """The counter starts again at its range."""
-    if after >= before:
-        return after - before
-    return after - before + int((folder / "max_energy_range_uj").read_text(encoding="ascii"))

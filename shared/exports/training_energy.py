@@ -1,8 +1,8 @@
 """What training cost in joules, by order of size: an estimate from public numbers, for the model card.
 
-Members report no joules and no seconds. How long the coordinator waited for a member depends on the records that it
-drew, and nothing that was measured on records leaves a member without noise (clause 6.1): so no sum of such seconds,
-times some processor's watts, stands on a card for everybody. What the plan expects to be drawn is public.
+Members report no joules and no seconds (ADR 0033). How long the coordinator waited for a member depends on the
+records that it drew, and nothing that was measured on records leaves a member without noise (clause 6.1): so no sum of
+such seconds, times some processor's watts, stands on a card for everybody. What the plan expects to be drawn is public.
 """
 
 from __future__ import annotations

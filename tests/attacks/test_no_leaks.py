@@ -7,9 +7,13 @@ everything that the coordinator keeps, is searched for them.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,11 +32,13 @@ from participant.records.dataset import DataSet, open_data_set
 from shared.domain.run import RunState
 from shared.wire.rounds import RoundReply, RoundRequest
 from tests.desk import Desk, open_desk
+from tests.powercap_kit import zone
 from tests.simulator import ConsortiumSimulator, SimulatedMember
 
 CLASSES = ("axolotl-label", "quokka-label")
 RECORDS = 1543
 """Every record is drawn (rate 1), so the drawn batch is the number of training units: about 1,234."""
+JOULES = 73_519_073
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ def sentinels_of(sim: ConsortiumSimulator, large: SimulatedMember) -> Sentinels:
                 words[f"line {number} of {key.name} of {member.name}"] = line
         words[f"the data set of {member.name}"] = member.data_set.id.encode()
         words[f"the salt of {member.name}"] = member.data_set.file.salt.encode()
+    for number, joules in enumerate(joules_noted(large)):
+        words[f"the joules of round {number} noted"] = f"{joules:.0f}".encode()
     for path in sorted((sim.desk.home / "keys").glob("*.pem")):
         if b"PRIVATE" in path.read_bytes():
             for number, line in enumerate(key_words(path)):
@@ -80,6 +88,36 @@ def sentinels_of(sim: ConsortiumSimulator, large: SimulatedMember) -> Sentinels:
         "the number of held-out units": findings.held_out_units,
     }
     return Sentinels(words, numbers)
+
+
+def joules_noted(member: SimulatedMember) -> list[float]:
+    """What its node read around its rounds; those of at least one unit, which occur nowhere else."""
+    lines = [json.loads(line) for line in member.home.metrics.read_text("utf-8").splitlines()]
+    return [line["joules_processor"] for line in lines if line.get("joules_processor")]
+
+
+@contextmanager
+def moving_counter(powercap: Path) -> Iterator[None]:
+    """A processor whose counter goes up by JOULES again and again."""
+    shown, done = (
+        zone(powercap / "intel-rapl:0", "package-0", "0", most_uj=10**18) / "energy_uj",
+        threading.Event(),
+    )
+
+    def move() -> None:
+        joules = 0
+        while not done.wait(0.001):
+            joules += JOULES
+            (powercap / "next").write_text(f"{joules}000000")
+            (powercap / "next").replace(shown)
+
+    moving = threading.Thread(target=move)
+    moving.start()
+    try:
+        yield
+    finally:
+        done.set()
+        moving.join()
 
 
 def pictures_in_parquet(folder: Path) -> Path:
@@ -105,7 +143,8 @@ def scene(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Scen
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     try:
-        return played(desk, folder, handler)
+        with moving_counter(folder / "powercap"):
+            return played(desk, folder, handler)
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
@@ -138,6 +177,8 @@ def played(desk: Desk, folder: Path, handler: Everything) -> Scene:
     """A run that goes well, rounds in which members fail in every way, and a run that fails."""
     sim = ConsortiumSimulator(desk, folder / "members of path-sentinel", classes=CLASSES)
     large = sim.members[0]
+    large.powercap = folder / "powercap"
+    large.restart()
     add_data_set(large.home.root, "large", pictures_in_parquet(folder / "large pictures"))
     large.change_policy(data_set="large")
     plan = sim.plan(rounds=2, evaluate_every=1)
@@ -260,11 +301,17 @@ def test_members_own_metrics_and_ledger_hold_no_label_batch_or_key(scene: Scene)
     home = scene.large.home
     at_home = replace(
         scene.sentinels,
-        words={w: v for w, v in scene.sentinels.words.items() if "data set" not in w},
+        words={w: v for w, v in scene.sentinels.words.items() if "data set" not in w and "joules" not in w},
     )
     for path in (home.metrics, home.ledger):
         assert path.stat().st_size > 0
         assert at_home.found_in(path.name, path.read_bytes()) == []
+
+
+def test_joules_of_a_round_are_noted_at_home_and_searched_for_everywhere_else(scene: Scene) -> None:
+    noted = joules_noted(scene.large)
+    assert len(noted) >= 2 and all(joules % JOULES == 0 for joules in noted)
+    assert sum("joules" in what for what in scene.sentinels.words) == len(noted)
 
 
 def test_rule_finds_each_sentinel_where_there_is_one(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.workers.export_energy import energy_of
+from shared.exports.rated_power import rated_name, rated_watts
+from tests.powercap_kit import zone
 
 
 def work() -> int:
@@ -46,15 +49,6 @@ def test_a_country_without_figures_is_said_and_the_world_taken() -> None:
     assert energy_of(work, "FRA").co2_method == "codecarbon offline, FRA"
 
 
-def zone(folder: Path, name: str, energy_uj: str, most_uj: int = 262_143_328_850) -> Path:
-    """One folder of Linux' power capping framework (Documentation/power/powercap/powercap.rst)."""
-    folder.mkdir(parents=True)
-    (folder / "name").write_text(f"{name}\n")
-    (folder / "energy_uj").write_text(f"{energy_uj}\n")
-    (folder / "max_energy_range_uj").write_text(f"{most_uj}\n")
-    return folder
-
-
 def test_counters_of_all_packages_are_added_also_where_one_starts_again(tmp_path: Path) -> None:
     one = zone(tmp_path / "intel-rapl:0", "package-0", "5000000")
     other = zone(tmp_path / "intel-rapl:1", "package-1", "9000000", most_uj=10_000_000)
@@ -82,3 +76,45 @@ def test_a_counter_that_cannot_be_read_is_no_counter(tmp_path: Path, written: st
     (tmp_path / "intel-rapl:1").mkdir()
     found = energy_of(work, powercap=tmp_path)
     assert found.method.startswith("estimate: processor time x ") and found.joules > 0
+
+
+def test_a_counter_that_is_gone_when_the_work_is_done_is_no_counter(tmp_path: Path) -> None:
+    one = zone(tmp_path / "intel-rapl:0", "package-0", "5")
+
+    def embed() -> int:
+        (one / "energy_uj").unlink()
+        return work()
+
+    assert energy_of(embed, powercap=tmp_path).method.startswith("estimate: processor time x ")
+
+
+NAMES = ("Intel Xeon E5-2680", "Intel Xeon E5-2680 v4", "AMD EPYC 7763", "AMD EPYC 7763 64", "255e")
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        ("Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz", "Intel Xeon E5-2680 v4"),
+        ("Intel(R) Xeon(R) CPU E5-2680 0 @ 2.70GHz", "Intel Xeon E5-2680"),
+        ("AMD EPYC 7763 64-Core Processor", "AMD EPYC 7763"),
+        ("AMD EPYC", None),
+        ("255e", None),
+        ("", None),
+    ],
+)
+def test_a_processor_is_rated_by_the_name_whose_words_it_has(processor: str, expected: str | None) -> None:
+    assert rated_name(processor, NAMES) == expected
+
+
+def test_a_processor_that_two_names_fit_equally_is_not_rated() -> None:
+    assert rated_name("one two three", ("one two", "two three")) is None
+
+
+def test_rated_watts_start_no_program() -> None:
+    started: list[object] = []
+    sys.addaudithook(
+        lambda event, arguments: started.append(arguments) if event == "subprocess.Popen" else None
+    )
+    watts, whose = rated_watts()
+    assert watts > 0 and whose.startswith("codecarbon's ")
+    assert started == []
