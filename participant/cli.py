@@ -279,6 +279,7 @@ def plan_consent(digest: Digest, home: HomeOption = Path()) -> None:
 def _fetch(home: Home, digest: str) -> Plan:
     from participant.consents import save_reviewed
     from participant.control import MemberControl
+    from participant.enrol import read_link
     from shared.privacy.accountant import epsilon
     from shared.release.promise import alone_text, epsilon_text
 
@@ -299,6 +300,11 @@ def _fetch(home: Home, digest: str) -> Plan:
             "One training head for all members; label names become public in this plan, and yours must be among "
             f"them, with the same meaning: {', '.join(map(repr, plan.shared_head.classes))}"
         )
+    typer.echo(
+        "Whoever consents is named in the release, to anybody who may read it: this member as "
+        f'"{console.one_line(read_link(home.root).name)}", with its declared size, its ε, and the rounds that it was '
+        "asked in or missed."
+    )
     cost = epsilon(plan.events_of_run(), terms.delta)
     alone = epsilon(plan.events_alone_of_run(), terms.delta)
     typer.echo(f"It costs ε {epsilon_text(cost)} at δ {terms.delta:g}; {alone_text(cost, alone)}.")

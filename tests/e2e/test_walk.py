@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import ssl
@@ -17,6 +18,7 @@ from coordinator.members.accounts import AccountService
 from coordinator.storage import tables
 from coordinator.storage.database import open_database, writing
 from participant.cli import app as participant_app
+from participant.enrol import read_link
 from shared.cli import app as anybody_app
 from shared.domain.clock import SystemClock
 from shared.domain.consortium import Role
@@ -83,6 +85,18 @@ def test_member_reads_what_a_plan_makes_public_before_it_consents(shapes: Consor
     said = shapes.members["b"].call("plan", "review", plan)
     assert said.code == 0, said.err
     assert "label names become public" in said.out and all(name in said.out for name in CLASSES)
+    name = read_link(shapes.members["b"].home).name
+    named = f'Whoever consents is named in the release, to anybody who may read it: this member as "{name}"'
+    assert named in said.out
+
+
+def test_a_release_names_whoever_consented_as_it_enrolled(shapes: Consortium, strangers_copy: Path) -> None:
+    """Clause 8.4: what `plan review` says before a member agrees is what the release then does."""
+    certificate = json.loads((strangers_copy / "certificate.json").read_text("utf-8"))
+    card = (strangers_copy / "README.md").read_text("utf-8")
+    named = {member["name"] for member in certificate["members"]}
+    assert named == {read_link(member.home).name for member in shapes.members.values()}
+    assert all(f"| {name} |" in card for name in named)
 
 
 def test_stranger_verifies_a_pulled_release_offline(strangers_copy: Path) -> None:

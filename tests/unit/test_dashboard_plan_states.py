@@ -287,3 +287,9 @@ def test_api_says_of_one_plan_at_once_that_it_fails_the_check_and_starts_none(
     assert api.request("POST", f"{path}/withdraw", headers=headers).status_code == 200
     assert listed(board, "worn")["fault"] == "", "nothing could begin from it anyway"
     assert "worn" not in words(board.browser("Ada").get("/"))
+
+
+def test_a_plans_page_says_that_consent_is_agreeing_to_be_named(board: PlanBoard) -> None:
+    """Clause 8.4."""
+    page = words(board.browser("Ada").get(board.path))
+    assert "Whoever consents agrees to be named in the release, to anybody who may read it" in page
