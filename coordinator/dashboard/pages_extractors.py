@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from coordinator.dashboard.card_text import Block, blocks
 from coordinator.dashboard.frame import HEADERS, page, then
@@ -49,6 +50,7 @@ ONLY_A_PICTURE = {
     # Looked at by itself it is a document of this address: it must not run anything.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
+LINE = "/extractors/{name}"
 RELEASE = "/extractors/{name}/{number}"
 PUBLISH = "/runs/{run_id}/publish"
 
@@ -91,6 +93,13 @@ def _may_publish(publisher: Publisher, run: RunRow) -> bool:
         return publisher.standing(run).may_publish
     except CommonlensError:  # a release of this name is damaged: its line says so, and so does the run's page
         return False
+
+
+@router.get(LINE)
+def line(request: Request, viewer: Passing, name: str) -> Response:
+    """What somebody types who knows the extractor's name: leads to the table of its releases."""
+    groups(releases_of(request), name)  # NotFound for a name without releases
+    return RedirectResponse(f"/extractors?{urlencode({'name': name})}", status_code=303, headers=HEADERS)
 
 
 @router.get(RELEASE)

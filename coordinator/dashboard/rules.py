@@ -83,6 +83,7 @@ RULES: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/extractors"): EVERYBODY,
     ("GET", "/extractors/diff"): EVERYBODY,
     ("POST", "/extractors/diff"): EVERYBODY,
+    ("GET", "/extractors/{name}"): EVERYBODY,
     ("GET", "/extractors/{name}/{number}"): EVERYBODY,
     ("GET", "/extractors/{name}/{number}/files/{file}"): EVERYBODY,
     ("GET", "/extractors/{name}/{number}/lens"): EVERYBODY,
@@ -100,6 +101,7 @@ PUBLIC_READS: frozenset[tuple[str, str]] = frozenset(
     for path in (
         "/extractors",
         "/extractors/diff",
+        "/extractors/{name}",
         "/extractors/{name}/{number}",
         "/extractors/{name}/{number}/files/{file}",
         "/extractors/{name}/{number}/lens",

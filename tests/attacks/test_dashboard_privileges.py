@@ -38,6 +38,7 @@ GET     /audit/verify                                               u a
 GET     /extractors                                                 m u a p
 GET     /extractors/diff                                            m u a p
 POST    /extractors/diff                                            m u a
+GET     /extractors/{name}                                          m u a p
 GET     /extractors/{name}/{number}                                 m u a p
 POST    /extractors/{name}/{number}/check                           m u a
 POST    /channels/{name}                                            a

@@ -379,3 +379,11 @@ def test_card_is_drawn_from_its_own_few_forms(kit: Kit) -> None:
         "table",
     ]
     assert blocks("") == ()
+
+
+def test_an_extractors_name_alone_leads_to_its_line(board: Board) -> None:
+    browser = board.browser("Otto")
+    answer = browser.get("/extractors/digits")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/extractors?name=digits")
+    assert ">digits-2</a>" in browser.get(answer.headers["location"]).text
+    assert browser.get("/extractors/letters").status_code == 404
