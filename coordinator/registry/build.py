@@ -40,6 +40,7 @@ from shared.domain.release import (
 )
 from shared.domain.strict import to_plain
 from shared.exports.measured import read_measured
+from shared.exports.model_index import model_index_of
 from shared.exports.sentence_files import MODULES_FILE
 from shared.exports.timm_file import TIMM_FILE
 from shared.exports.training_energy import training_section
@@ -191,6 +192,7 @@ def _build_trained(
         _sentence(origin),
         sections,
         programs=_programs(folder),
+        evaluations=model_index_of(folder, release, plan.extractor.kind),
     )
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
     return Manifest(
@@ -232,6 +234,7 @@ def _build_kept(
         software_version(),
         measured,
         programs=_programs(folder),
+        evaluations=model_index_of(folder, release, weights.spec.kind),
     )
     write_atomically(folder / CARD_FILE, card.encode("utf-8"), mode=_PUBLIC)
     return KeptManifest(

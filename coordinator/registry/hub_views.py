@@ -10,11 +10,14 @@ from coordinator.registry.build import LOADED_BY
 from coordinator.registry.hub_facts import Facts, commit_of
 from coordinator.registry.hub_shelf import HEADS, TAGS, HubRepo
 from coordinator.registry.hub_tree import Files, Json, file_line, last_commit
-from shared.domain.release import CatalogueEntry, ReleaseFile
+from shared.domain.release import ONNX_FILE, WEIGHTS_FILE, CatalogueEntry, ReleaseFile
+from shared.release.card import MODEL_INDEX
 
 LIBRARY: Final = "commonlens"
 TASKS: Final = {"image": "image-feature-extraction", "text": "sentence-similarity"}
 YANKED: Final = "yanked"
+_FORMATS: Final = {"safetensors": WEIGHTS_FILE, "onnx": ONNX_FILE}
+"""Tags that other hubs give by the files of a repository."""
 _LISTED = (
     "id",
     "modelId",
@@ -51,7 +54,8 @@ def tags_of(facts: Facts) -> list[str]:
     programs = [
         program for file, program in LOADED_BY.items() if file in facts.promised
     ]  # older cards lack them
-    tags = [LIBRARY, _task(facts), facts.modality, facts.architecture, facts.kind, *own, *programs]
+    formats = [name for name, file in _FORMATS.items() if file in facts.promised]
+    tags = [LIBRARY, _task(facts), facts.modality, facts.architecture, facts.kind, *own, *programs, *formats]
     tags += [f"license:{licence}"] if isinstance(licence, str) else []
     tags += [YANKED] if facts.entry.yanked else []
     return list(dict.fromkeys(tag for tag in tags if tag))
@@ -79,6 +83,7 @@ def model_view(shown: Shown, blobs: bool = False) -> Json:
         "library_name": LIBRARY,
         "cardData": dict(facts.card),
         "config": dict(facts.config),
+        MODEL_INDEX: facts.card.get(MODEL_INDEX),
         "safetensors": {"parameters": {"F32": facts.parameters}, "total": facts.parameters},
         "usedStorage": sum(file.size_bytes for file in shown.files.values()),
         "siblings": [_sibling(name, file, blobs) for name, file in sorted(shown.files.items())],

@@ -15,6 +15,7 @@ Speed, energy and versions are of the machine that published; they are shown and
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from shared.evaluation.configuration_claims import configuration_claims
 from shared.evaluation.release_numbers import measured_of, profile_in
 from shared.exports.card_sections import card_sections
 from shared.exports.measured import LARGEST_DIFFERENCE, LOSS_BAR_POINTS, Int8Loss, Measured
+from shared.exports.model_index import model_index
 from shared.exports.onnx_file import OnnxFile
 from shared.exports.public_records import PublicRecords, public_records
 from shared.exports.training_energy import training_section
@@ -38,6 +40,7 @@ from shared.lens.picture import draw
 from shared.lens.profile import measure
 from shared.lens.profile_shape import LensProfile, Movement, Probe
 from shared.release.about import changelog_line, parse_about, summarise
+from shared.release.card import MODEL_INDEX
 from shared.release.manifest import card_of
 from shared.verification import VerifiedExtractor, VerifiedRelease
 
@@ -230,6 +233,7 @@ def _card(
     if measured is not None and isinstance(release, VerifiedRelease):
         sections |= training_section(release.plan, release.certificate.rounds, measured.energy)
     card = (promised_bytes(release, directory, card_of(release.manifest)) or b"").decode("utf-8", "replace")
+    yield from _model_index(release, card, measured, profile)
     for heading, text in sections.items():
         stated = f"\n{card}\n".partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
         if not stated:
@@ -244,6 +248,19 @@ def _card(
             right = Counter(" ".join((given - said).elements()).split())
             both = (" ".join((one - other).elements()) for one, other in ((odd, right), (right, odd)))
             yield equal("card", what, *(each or "nothing" for each in both))
+
+
+def _model_index(
+    release: VerifiedExtractor, card: str, measured: Measured | None, profile: LensProfile | None
+) -> Iterator[Claim]:
+    """What the card's metadata tells hubs; cards of earlier versions tell none."""
+    begins = f"\n{MODEL_INDEX}: "
+    stated = card.partition("\n---\n")[0].partition(begins)[2].partition("\n")[0]
+    if stated:
+        index = model_index(measured, profile, release.manifest.release, release.spec.kind)
+        same = stated == json.dumps(index, ensure_ascii=False)
+        found = "the same figures" if same else "not the figures of measured.json and lens.json"
+        yield equal("card", f"evaluations under {MODEL_INDEX!r}", "the same figures", found)
 
 
 def _numbers_by_line(text: str) -> Counter[str]:

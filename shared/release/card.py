@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,10 @@ _BEGINNING = re.compile(r"\A(\d*)([-=.])")
 
 Sections = Mapping[str, str]
 """Heading → Markdown: what the export measured, written by whoever understands its numbers."""
+Evaluations = Sequence[Mapping[str, Any]]
+"""As hubs read them, written by whoever measured (shared/exports/model_index.py)."""
+MODEL_INDEX = "model-index"
+"""The name of evaluations in a card's metadata."""
 LIBRARY = "commonlens"
 PIPELINES = {RecordKind.IMAGE: "image-feature-extraction", RecordKind.TEXT: "feature-extraction"}
 """What hubs call the use of an extractor of each kind."""
@@ -46,16 +50,17 @@ def write_card(
     started_from: str = "",
     sections: Sections | None = None,
     programs: Iterable[str] = (),
+    evaluations: Evaluations = (),
 ) -> str:
     """Markdown: what this is, the sentence of clause 10, both ε of every member, how to use it.
 
     `started_from`: what the plan's starting weights say of where they came from; a claim of who proposed it.
-    `programs` load it by its name, and are tags.
+    `programs` load it by its name, and are tags. `evaluations`: the metadata's `model-index`.
     """
     spec, consortium = plan.extractor, f"**{_escape(plan.consortium)}**"
     origin = f"\n- Started from {_escape(started_from)}." if started_from else ""
     tags = ["differential-privacy", "federated-learning", f"{plan.privacy.mode.value}-mode", *programs]
-    return f"""{metadata(hub_metadata(about.licence), spec, "trained", tags)}
+    return f"""{metadata(hub_metadata(about.licence), spec, "trained", tags, evaluations)}
 # {_escape(release)}
 
 A feature extractor for {_KIND_WORDS[spec.kind]}, trained in common by members of {consortium} without their records
@@ -100,12 +105,13 @@ def write_kept_card(
     software: str,
     sections: Sections | None = None,
     programs: Iterable[str] = (),
+    evaluations: Evaluations = (),
 ) -> str:
     """The card of an extractor that was not trained here: it saw no member's records.
 
     `software`: the version that made its files. `programs` load it by its name, and are tags.
     """
-    return f"""{metadata(hub_metadata(Licence(source.licence)), spec, source.kind.value, programs)}
+    return f"""{metadata(hub_metadata(Licence(source.licence)), spec, source.kind.value, programs, evaluations)}
 # {_escape(release)}
 
 {_escape(source.about)}
@@ -155,7 +161,13 @@ _KINDS = {
 _MEASURES_AGAIN = "`commonlens reproduce . --root KEY` measures the numbers of\nthis card again."
 
 
-def metadata(licence: Mapping[str, str], spec: ExtractorSpec, kind: str, tags: Iterable[str]) -> str:
+def metadata(
+    licence: Mapping[str, str],
+    spec: ExtractorSpec,
+    kind: str,
+    tags: Iterable[str],
+    evaluations: Evaluations = (),
+) -> str:
     """The YAML block of a hub's model card, with its two lines of dashes."""
     facts: dict[str, Any] = {
         **licence,
@@ -163,6 +175,8 @@ def metadata(licence: Mapping[str, str], spec: ExtractorSpec, kind: str, tags: I
         "pipeline_tag": PIPELINES[spec.kind],
         "tags": [spec.kind.value, "feature-extraction", spec.architecture, kind, *tags],
     }
+    if evaluations:
+        facts[MODEL_INDEX] = list(evaluations)
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in facts.items()]
     return "\n".join(["---", *lines, "---"])
 

@@ -125,6 +125,7 @@ def test_list_of_models_finds_what_is_meant(hub: Hub) -> None:
     assert names(filter="image") == list(LINES) and names(filter="text") == []
     assert names(filter=["image", "small-gn", "trained"]) == list(LINES)
     assert names(filter=["image", "vit-tiny"]) == []
+    assert names(filter="safetensors") == list(LINES) and names(filter="onnx") == []
     assert names(pipeline_tag="image-feature-extraction") == list(LINES)
     assert names(pipeline_tag="fill-mask") == []
     assert names(gated=False) == list(LINES) and names(gated=True) == []
@@ -170,3 +171,10 @@ def test_models_are_found_by_the_program_that_loads_them_also_where_the_card_doe
     with serving(own) as hub:
         assert [model.id for model in api(hub).list_models(filter="sentence-transformers")] == [REPO]
         assert [model.id for model in api(hub).list_models(filter="timm")] == []
+
+
+def test_models_are_found_by_the_formats_of_their_files(kit: Kit, tmp_path: Path) -> None:
+    own = kit.copy(tmp_path / "coordinator")
+    put_beside(own, {"model.onnx": b"onnx"}, number=3)
+    with serving(own) as hub:
+        assert [model.id for model in api(hub).list_models(filter=["onnx", "safetensors"])] == [REPO]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -244,9 +245,10 @@ def test_every_lie_is_named_and_nothing_else(kit: Kit, run, tmp_path: Path) -> N
         "numbers under 'For other programs'",
         "numbers under 'Size and speed'",
         "numbers under 'What it sees'",
+        "evaluations under 'model-index'",
     }
     assert "claimed otherwise: auto_map, do_normalize, image_mean, found as the weights file" in out
-    assert "20 do not hold: files, measured weights; files, bytes of model.safetensors; files, opset" in err
+    assert "21 do not hold: files, measured weights; files, bytes of model.safetensors; files, opset" in err
     assert "· torch eager, batch 1: " in out and "not what this version draws from lens.json" in out
 
 
@@ -259,6 +261,21 @@ def test_a_card_that_says_other_numbers_than_its_files_does_not_hold(kit: Kit, r
     code, out, err = run("reproduce", where)
     assert code == 3 and wrong_lines(out) == {"numbers under 'What it sees'"}
     assert ", equal: does not hold" in out and "1 does not hold" in err
+
+
+def test_evaluations_in_a_cards_metadata_are_judged_and_a_card_without_them_holds(
+    kit: Kit, run, tmp_path: Path
+) -> None:
+    own = kit.copy(tmp_path / "coordinator")
+    where = folder(own, "digits")
+    own.lie(
+        where, "README.md", lambda card: card.replace(b'"accuracy", "value": ', b'"accuracy", "value": 1', 1)
+    )
+    code, out, _ = run("reproduce", where)
+    assert code == 3 and wrong_lines(out) == {"evaluations under 'model-index'"}
+    own.lie(where, "README.md", lambda card: re.sub(rb"model-index: .*\n", b"", card))
+    code, out, _ = run("reproduce", where)
+    assert code == 0 and "model-index" not in out
 
 
 def test_an_onnx_file_of_other_weights_does_not_hold(kit: Kit, run, tmp_path: Path) -> None:
