@@ -14,13 +14,8 @@ from shared.domain.errors import HeadMismatch
 from shared.domain.files import write_json
 from shared.domain.strict import to_plain
 from shared.exports.fitting import fit_of, per_channel
+from shared.exports.head_schema import ARITHMETIC, HEAD_FILE_FORMAT
 from shared.verification import VerifiedExtractor
-
-HEAD_FILE_FORMAT = "commonlens-linear-head/1"
-ARITHMETIC = (
-    "logits = weight · embedding + bias; the label is that of the largest logit; probabilities = softmax(logits). "
-    "The embedding is used as the extractor gives it: the scaling of features is folded into weight and bias."
-)
 
 
 @dataclass(frozen=True)

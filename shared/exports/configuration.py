@@ -13,6 +13,7 @@ from shared.domain.files import json_file
 from shared.domain.release import CONFIG_FILE, ONNX_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE
 from shared.domain.strict import to_plain
 from shared.exports.fitting import fit_of, per_channel
+from shared.exports.head_schema import HEAD_SCHEMA_FILE, head_schema
 from shared.exports.onnx_file import OPSET, OUTPUT, input_names
 from shared.exports.sentence_files import sentence_files, transformers_config
 from shared.exports.timm_file import TIMM_FILE, timm_config, timm_file, timm_reads
@@ -31,6 +32,7 @@ def configuration(weights: Weights) -> dict[str, bytes]:
     made = {
         CONFIG_FILE: json_file(config(spec)),
         PREPROCESSOR_FILE: json_file(preprocessor_config(spec)),
+        HEAD_SCHEMA_FILE: json_file(head_schema(spec)),
     }
     if spec.architecture in WORD_PIECES:
         made |= sentence_files(weights)

@@ -8,6 +8,7 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema_rs
 import numpy as np
 import pytest
 
@@ -21,6 +22,7 @@ from shared.console import run_arguments
 from shared.domain.errors import HeadMismatch
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.strict import to_plain
+from shared.exports.head_schema import head_schema
 from shared.verification import VerifiedExtractor, verify_extractor
 from tests.joined_home import joined
 from tests.release_kit import Kit, make_used_kit
@@ -114,3 +116,13 @@ def test_a_head_of_another_release_is_not_exported(head: Head, release: Verified
     other = replace(head, release_digest="sha256:" + "a" * 64)
     with pytest.raises(HeadMismatch, match=r"fitted on release sha256:aaa.* Nothing was written"):
         head_file(other, release)
+
+
+def test_a_releases_schema_fits_its_heads_and_no_others(head: Head, release: VerifiedExtractor) -> None:
+    file = json.loads(json.dumps(to_plain(head_file(head, release))))
+    jsonschema_rs.validate(head_schema(SPEC), file)
+    short = file | {"weight": [row[1:] for row in file["weight"]]}
+    grey = file | {"preprocessing": file["preprocessing"] | {"channels": 1}}
+    bare = {name: value for name, value in file.items() if name != "bias"}
+    for other in (short, grey, bare):
+        assert not jsonschema_rs.is_valid(head_schema(SPEC), other)

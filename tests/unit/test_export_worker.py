@@ -35,6 +35,7 @@ from shared.domain.release import (
 from shared.domain.strict import to_plain
 from shared.exports.comparison import int8_loss, parity
 from shared.exports.configuration import config, preprocessor_config
+from shared.exports.head_schema import HEAD_SCHEMA_FILE
 from shared.exports.measured import Measured, Parity, read_measured
 from shared.exports.onnx_file import OnnxFile
 from shared.exports.public_records import public_records
@@ -45,7 +46,15 @@ from shared.extractors.preprocess import fit_image, to_input
 from tests.export_kit import SPEC
 from tests.release_kit import make_used_kit
 
-FILES = {WEIGHTS_FILE, CONFIG_FILE, PREPROCESSOR_FILE, ONNX_FILE, ONNX_INT8_FILE, MEASURED_FILE}
+FILES = {
+    WEIGHTS_FILE,
+    CONFIG_FILE,
+    PREPROCESSOR_FILE,
+    HEAD_SCHEMA_FILE,
+    ONNX_FILE,
+    ONNX_INT8_FILE,
+    MEASURED_FILE,
+}
 LENS = {LENS_FILE, LENS_PICTURE_FILE}
 REPOSITORY = Path(__file__).resolve().parents[2]
 
