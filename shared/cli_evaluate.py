@@ -32,8 +32,12 @@ def diff(
     after: Annotated[Path, typer.Argument(metavar="DIR_B", help="Folder of the one to compare with it.")],
     root: Root = None,
     allow_expired: AllowExpired = False,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Every class of every question, also where nothing changed.")
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The same for machines, as one JSON object.")
+        bool,
+        typer.Option("--json", help="The same for machines, as one JSON object: always with every class."),
     ] = False,
 ) -> None:
     """What two releases tell, take for alike, cost in ε, weigh and do a second, on public records."""
@@ -48,7 +52,7 @@ def diff(
     if as_json:
         typer.echo(json.dumps(to_plain(found), ensure_ascii=False, allow_nan=False, indent=2))
         return
-    print_difference(found, terminal(highlight=False))
+    print_difference(found, terminal(highlight=False), classes)
 
 
 def reproduce(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from coordinator.dashboard.words import epsilon_words, one_in, size
 from shared.evaluation.release_shape import MemberSpent, ReleaseDifference, Spent
-from shared.lens.difference_shape import Difference, MovedChange, Neighbours, ToldChange
+from shared.lens.difference_shape import Difference, MovedChange, Neighbours, QuestionChange, ToldChange
 from shared.lens.estimate import Estimate
 
 WIDTH, HEIGHT = 220, 36
@@ -58,6 +58,17 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """A question's classes: what became of each in one line, and all of them as rows."""
+
+    what: str
+    summary: tuple[tuple[str, str, str], ...]
+    """(verdict, tone, classes of which it is true)."""
+    rows: tuple[Row, ...]
+    """Those first that changed."""
+
+
+@dataclass(frozen=True)
 class Near:
     """How many neighbours stayed, of all records or of those of one subject."""
 
@@ -94,7 +105,7 @@ class View:
 
     sentences: tuple[str, ...]
     tells: tuple[Row, ...]
-    subjects: tuple[Row, ...]
+    classes: tuple[Classes, ...]
     moves: tuple[Row, ...]
     neighbours: Neighbours
     near: tuple[Near, ...]
@@ -117,7 +128,7 @@ def view_of(found: ReleaseDifference) -> View:
     return View(
         sentences=tuple(re.split(r"(?<=\.) (?=[A-Z])", found.words)),
         tells=tuple(_told(told, chances.get(told.what)) for told in behaviour.tells),
-        subjects=tuple(_told(told) for told in behaviour.subjects),
+        classes=tuple(_classes(told, chances.get(told.what)) for told in behaviour.tells),
         moves=tuple(_moved(move) for move in behaviour.moves),
         neighbours=near,
         near=tuple(_near(behaviour)),
@@ -142,6 +153,26 @@ def _told(told: ToldChange, chance: float | None = None, words: tuple[str, str] 
         marks=(_mark(told.before, 1.0), _mark(told.after, 1.0)),
         dashed="" if chance is None else _place(chance, 1.0),
     )
+
+
+def _classes(told: QuestionChange, chance: float | None) -> Classes:
+    """Largest gain first, largest loss after the gains, then what is within chance in the question's own order."""
+    changed = sorted((one for one in told.classes if one.more.beyond_chance), key=lambda one: -one.more.value)
+    rows = [_told(one, chance) for one in changed]
+    rows += [_told(one, chance) for one in told.classes if not one.more.beyond_chance]
+    verdicts = dict.fromkeys((row.verdict, row.tone) for row in rows)
+    return Classes(
+        what=told.what,
+        summary=tuple((verdict, tone, _those(rows, verdict)) for verdict, tone in verdicts),
+        rows=tuple(rows),
+    )
+
+
+def _those(rows: Sequence[Row], verdict: str) -> str:
+    some = [row for row in rows if row.verdict == verdict]
+    if len(some) == len(rows):
+        return f"all {len(rows)}"
+    return ", ".join(row.what if verdict == WITHIN else f"{row.what} {row.more.value}" for row in some)
 
 
 def _moved(move: MovedChange) -> Row:

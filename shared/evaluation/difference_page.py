@@ -12,13 +12,13 @@ from rich.text import Text
 
 from shared.console import one_line, plain
 from shared.evaluation.release_shape import ReleaseDifference, Side, Spent
-from shared.lens.difference_shape import Difference, ToldChange
+from shared.lens.difference_shape import Difference, QuestionChange, ToldChange
 from shared.lens.estimate import Estimate
 from shared.release.promise import epsilon_text
 
 
-def print_difference(found: ReleaseDifference, console: Console) -> None:
-    """The sentences first, then what they rest on."""
+def print_difference(found: ReleaseDifference, console: Console, every_class: bool = False) -> None:
+    """The sentences first, then what they rest on; of classes those that changed, unless `every_class`."""
     names = one_line(found.before.release), one_line(found.after.release)
     console.print(Text(f"{names[0]} → {names[1]}", style="bold"))
     _text(console, found.words)
@@ -27,6 +27,7 @@ def print_difference(found: ReleaseDifference, console: Console) -> None:
         console, f"Intervals are of 95 %. Embedded by {programs}; records {found.behaviour.record_set[:23]}…"
     )
     _tells(console, found.behaviour)
+    _classes(console, found.behaviour, every_class)
     _neighbours(console, found.behaviour)
     _moves(console, found.behaviour)
     _spent(console, found)
@@ -34,11 +35,36 @@ def print_difference(found: ReleaseDifference, console: Console) -> None:
 
 
 def _tells(console: Console, behaviour: Difference) -> None:
-    first = behaviour.tells[0].what
     _title(console, "What a linear probe gets right, %")
     _table(console, ("question", "asked", "before", "after", "difference"), map(_told, behaviour.tells))
-    _title(console, f"The question {first!r}, subject by subject, %")
-    _table(console, ("subject", "asked", "before", "after", "difference"), map(_told, behaviour.subjects))
+
+
+def _classes(console: Console, behaviour: Difference, every_class: bool) -> None:
+    """Rows of those that changed; the others in one line for each question."""
+    which = "every class" if every_class else "those that differ beyond chance"
+    _title(console, f"Class by class, %: {which}")
+    rows = [
+        [told.what, one.what, *_told(one)[2:]]
+        for told in behaviour.tells
+        for one in told.classes
+        if every_class or one.more.beyond_chance
+    ]
+    if rows:
+        _table(console, ("question", "class", "before", "after", "difference"), rows, names=2)
+    for told in behaviour.tells:
+        same = "" if every_class else f"; {_unchanged(told)}"
+        _text(console, f"{told.what}: {told.asked // len(told.classes)} records of each{same}.")
+    asked = sum(len(told.classes) for told in behaviour.tells)
+    _text(
+        console, f"{asked} classes were compared; of twenty such intervals about one leaves out 0 by chance."
+    )
+
+
+def _unchanged(told: QuestionChange) -> str:
+    names = [one.what for one in told.classes if not one.more.beyond_chance]
+    if len(names) == len(told.classes):
+        return f"none of {len(names)} differs"
+    return f"{', '.join(names)} within chance" if names else "all differ"
 
 
 def _told(told: ToldChange) -> list[str]:
@@ -140,10 +166,13 @@ def _more(more: Estimate, form: str, scale: float = 1.0) -> str:
     return f"{more.text(form, scale)}{' *' if more.beyond_chance else ''}"
 
 
-def _table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]], gap: int = 1) -> None:
+def _table(
+    console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]], gap: int = 1, names: int = 1
+) -> None:
+    """The first `names` columns hold words."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
     for k, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if k else "left")
+        table.add_column(heading, justify="left" if k < names else "right")
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
     console.print(table)

@@ -78,8 +78,8 @@ def _of_texts(
     public = max(sets, key=lambda each: each.learned.shape[2])
     held_out = np.arange(len(first)) >= len(public.learned)
     labels = np.concatenate([public.learned_labels, public.held_out_labels])
-    question = Question("language", labels, held_out)
-    return difference_of_records(first, second, question, LANGUAGES, public.digest)
+    question = Question("language", LANGUAGES, labels, held_out)
+    return difference_of_records(first, second, question, public.digest)
 
 
 def _side(release: VerifiedExtractor, directory: Path, embedded_by: str) -> Side:

@@ -14,7 +14,7 @@ from shared.domain.strict import build
 from shared.exports.measured import Speed
 from shared.lens.difference_shape import Difference, read_difference
 
-COMPARISON_FORMAT = "commonlens-release-difference/1"
+COMPARISON_FORMAT = "commonlens-release-difference/2"
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from shared.domain.strict import build, to_plain
 from shared.lens.estimate import Estimate
 from shared.lens.profile_shape import LensProfile, read_profile
 
-DIFFERENCE_FORMAT = "commonlens-lens-difference/1"
+DIFFERENCE_FORMAT = "commonlens-lens-difference/2"
 
 
 @dataclass(frozen=True)
 class ToldChange:
-    """What a linear probe gets right of a question, or of the records of one subject; shares of 0…1."""
+    """What a linear probe gets right of a question, or of its held-out records of one class; shares of 0…1."""
 
     what: str
     asked: int
@@ -27,6 +27,13 @@ class ToldChange:
     after: Estimate
     more: Estimate
     """After less before, answer by answer."""
+
+
+@dataclass(frozen=True)
+class QuestionChange(ToldChange):
+    """One question, and the same again class by class."""
+
+    classes: tuple[ToldChange, ...]
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,8 @@ class Difference:
 
     format: str
     record_set: Digest
-    tells: tuple[ToldChange, ...]
-    """The first question is the one of subjects and neighbours."""
-    subjects: tuple[ToldChange, ...]
-    """The first question again, of the held-out records of each subject."""
+    tells: tuple[QuestionChange, ...]
+    """The classes of the first question are the subjects of the neighbours."""
     neighbours: Neighbours
     moves: tuple[MovedChange, ...]
     """None where the records are no pictures."""
@@ -93,9 +98,10 @@ def read_difference(value: Any, where: str) -> Difference:
             f"{where}: expected the format {DIFFERENCE_FORMAT}, found {found.format!r}. It was not used. Compare "
             "the releases again, or update this software."
         )
-    if not found.tells:
+    if not found.tells or not all(told.classes for told in found.tells):
         raise InvalidConfig(
-            f"{where}: expected at least one question, found none. It was not used. Compare the releases again."
+            f"{where}: expected at least one question, and classes of each, found "
+            f"{[len(told.classes) for told in found.tells] or 'none'}. It was not used. Compare the releases again."
         )
     for name in ("before", "after"):
         if value.get(name) is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
@@ -19,11 +17,11 @@ NEAREST = 10
 Places = npt.NDArray[np.int64]
 
 
-def neighbours(before: Vectors, after: Vectors, question: Question, names: Sequence[str]) -> Neighbours:
+def neighbours(before: Vectors, after: Vectors, question: Question) -> Neighbours:
     """Neighbours by embeddings [N, D] of the same records, by Euclidean distance after standardising.
 
     Only records to learn from can be neighbours of held-out ones: crops of one quarter of a photograph share pixels,
-    and would be near for that alone. `names` are the subjects by label.
+    and would be near for that alone. The question's classes are the subjects.
     """
     labels, held_out = question.labels, question.held_out
     asked, known = labels[held_out], labels[~held_out]
@@ -37,7 +35,7 @@ def neighbours(before: Vectors, after: Vectors, question: Question, names: Seque
             round(float(same_first[asked == label].mean()), 4),
             round(float(same_second[asked == label].mean()), 4),
         )
-        for label, name in enumerate(names)
+        for label, name in enumerate(question.classes)
     ]
     return Neighbours(
         nearest=first.shape[1],

@@ -20,7 +20,7 @@ from shared.lens import colour
 from shared.lens.changes import CHANGES, Supply
 from shared.lens.colour import Pixels
 from shared.lens.profile_shape import QUESTIONS
-from shared.lens.scenes import HUES, scenes
+from shared.lens.scenes import HUES, scene_classes, scenes
 from shared.lens.sources import CONTENTS, photograph
 from shared.lens.textures import textures
 
@@ -46,6 +46,8 @@ class Question:
     """Labels int64 [N] for one of the picture sets, every label equally often, and which are held out."""
 
     name: str
+    classes: tuple[str, ...]
+    """The answer that each label stands for."""
     labels: Labels
     held_out: Mask
 
@@ -86,7 +88,10 @@ def build_probe_set() -> ProbeSet:
     drawn, answers, held_out = scenes(SIDE, planes, rng)
     seen, supply = photographs[content.held_out], Supply(rng, planes)
     changed = {change.name: np.stack([change.apply(x, supply) for x in seen]) for change in CHANGES}
-    questions = tuple(Question(name, answers[:, k], held_out) for k, name in enumerate(_SCENE_QUESTIONS))
+    questions = tuple(
+        Question(name, classes, answers[:, k], held_out)
+        for k, (name, classes) in enumerate(zip(_SCENE_QUESTIONS, scene_classes(planes), strict=True))
+    )
     return ProbeSet(
         photographs=photographs,
         changed=changed,
@@ -111,7 +116,7 @@ def _photographs(rng: np.random.Generator) -> tuple[Pixels, Question]:
             crops.append(_without_bias(crop_of_quarter(whole, quarter, rng), k // 4 % HUES, rng))
             labels.append(label)
             held_out.append(quarter in (1, 2))
-    return np.stack(crops), Question(_CONTENT, np.array(labels, dtype=np.int64), np.array(held_out))
+    return np.stack(crops), Question(_CONTENT, CONTENTS, np.array(labels, dtype=np.int64), np.array(held_out))
 
 
 def crop_of_quarter(whole: Image.Image, quarter: int, rng: np.random.Generator) -> Pixels:

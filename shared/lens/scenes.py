@@ -19,7 +19,8 @@ from shared.lens.colour import Pixels, Plane
 from shared.lens.textures import SIDE as TEXTURE_SIDE
 from shared.lens.textures import patch
 
-HUES = 6
+HUE_NAMES = ("blue", "violet", "red", "yellow", "green", "cyan")
+HUES = len(HUE_NAMES)
 LAYOUTS: Mapping[str, tuple[int, int]] = {
     "above": (0, 1),
     "below": (2, 3),
@@ -27,7 +28,9 @@ LAYOUTS: Mapping[str, tuple[int, int]] = {
     "rising": (1, 2),
 }
 """Which quarters (row by row) hold a part; each quarter does in two of the four."""
-TURNS = 4
+TURN_NAMES = ("points up", "points left", "points down", "points right")
+"""Where the gable of a part is."""
+TURNS = len(TURN_NAMES)
 HELD_OUT = 2
 """One of so many scenes is held out. It divides each number of answers, so any two still cross fully."""
 
@@ -56,6 +59,11 @@ def scenes(
         for answer, out in zip(answers, held_out, strict=True)
     ]
     return np.stack(drawn), np.array(answers, dtype=np.int64), np.array(held_out)
+
+
+def scene_classes(textures: Mapping[str, Plane]) -> tuple[tuple[str, ...], ...]:
+    """What the labels of `scenes` stand for, by column."""
+    return HUE_NAMES, tuple(textures), tuple(LAYOUTS), TURN_NAMES
 
 
 def _scene(

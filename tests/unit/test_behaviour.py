@@ -126,6 +126,35 @@ def test_page_says_what_changed_with_intervals_and_in_words_whether_by_chance(
     assert page.text.count("<h1") == 1 and "Not compared" not in said
 
 
+def test_classes_of_every_question_are_folded_under_one_line_that_says_what_changed(
+    asked: list[httpx.Response], document: Document
+) -> None:
+    text, said = asked[-1].text, words(asked[-1])
+    assert text.count('<details class="classes">') == 5, "none is open"
+    for told in document["behaviour"]["tells"]:
+        line = re.sub(r"<[^>]*>", "", re.findall(rf'question">{told["what"]}<.*?</summary>', text)[0])
+        for one in told["classes"]:
+            shown = " ".join(
+                (one["what"], *map(percent, (one["before"], one["after"])), percent(one["more"], "+"))
+            )
+            assert shown in said
+            changed = one["more"]["low"] > 0 or one["more"]["high"] < 0
+            sign = f"{one['what']} {100 * one['more']['value']:+.0f}"
+            assert (sign in line) == changed or "all 6" in line
+    assert "worse : all 6" in said  # digits-2 sees no colour at all
+
+
+def test_one_question_alone_is_open(home: Path, document: Document) -> None:
+    made = json.loads(json.dumps(document))
+    made["behaviour"]["tells"] = made["behaviour"]["tells"][:1]
+    put(home, made)
+    board = open_again(home)
+    page = board.browser("Otto").get(PAGE).text
+    assert '<details class="classes" open>' in page
+    board.coordinator.carrier.stop()
+    board.coordinator.engine.dispose()
+
+
 def percent(estimate: dict[str, float], sign: str = "") -> str:
     value, low, high = (format(100 * estimate[name], f"{sign}.0f") for name in ("value", "low", "high"))
     return f"{value} {low} to {high}"
@@ -146,9 +175,11 @@ def test_page_has_the_epsilons_of_every_member_and_sizes(
 def test_pictures_stand_beside_their_numbers_and_nothing_is_inline(asked: list[httpx.Response]) -> None:
     text = asked[-1].text
     pictures = re.findall(r"<svg[^>]*>", text)
-    assert len(pictures) == 5 + 6 + 7 + 7 and all('aria-hidden="true"' in one for one in pictures)
+    assert len(pictures) == 5 + (6 + 6 + 6 + 4 + 4) + 7 + 7 and all(
+        'aria-hidden="true"' in one for one in pictures
+    )
     assert "style=" not in text and "<style" not in text and "onload" not in text
-    assert text.count("<table") == text.count("<caption") == 6
+    assert text.count("<table") == text.count("<caption") == 10
     assert "<th>" not in text and all("scope=" in th for th in re.findall(r"<th [^>]*>", text))
 
 

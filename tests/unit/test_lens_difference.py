@@ -52,7 +52,7 @@ def loses_colour(colours: Seen, grey: Seen, probe_set: ProbeSet) -> Difference:
 
 
 def estimates(found: Difference):
-    yield from (told.more for told in (*found.tells, *found.subjects))
+    yield from (one.more for told in found.tells for one in (told, *told.classes))
     yield from (move.more for move in found.moves)
     yield found.neighbours.same_more
 
@@ -90,16 +90,14 @@ def test_what_the_dimensions_are_called_and_how_long_they_are_is_no_difference(c
 def test_an_embedding_space_that_was_rotated_is_no_difference_where_all_directions_vary_alike(probe_set):
     """Standardising knows axes, so a rotation is nothing only where no axis is special."""
     rng = np.random.Generator(np.random.PCG64(1))
-    question = Question("kind", np.arange(300) % 3, np.arange(300) >= 150)
+    question = Question("kind", ("a", "b", "c"), np.arange(300) % 3, np.arange(300) >= 150)
     made = rng.standard_normal((300, 24)) + 1.2 * np.eye(24)[question.labels]
     rotated = made @ np.linalg.qr(rng.standard_normal((24, 24)))[0]
-    found = difference_of_records(made, rotated, question, ("a", "b", "c"), Digest("sha256:0"))
-    assert not any(each.more.beyond_chance for each in (*found.tells, *found.subjects))
+    found = difference_of_records(made, rotated, question, Digest("sha256:0"))
+    assert not any(more.beyond_chance for more in estimates(found))
     assert found.tells[0].before.low > 0.4 and abs(found.tells[0].more.value) < 0.05
     assert found.neighbours.stayed.value > 0.7
-    shuffled = difference_of_records(
-        made, rng.permutation(made), question, ("a", "b", "c"), Digest("sha256:0")
-    )
+    shuffled = difference_of_records(made, rng.permutation(made), question, Digest("sha256:0"))
     assert shuffled.tells[0].more.high < 0 and shuffled.neighbours.stayed.value < 0.15
 
 
@@ -136,11 +134,47 @@ def test_a_difference_stands_on_the_numbers_of_both_profiles(loses_colour):
         assert each.more.value == pytest.approx(each.after.value - each.before.value, abs=2e-4)
     for k, move in enumerate(loses_colour.moves):
         assert move.before.low == loses_colour.before.moves[k].low
-    assert [each.what for each in loses_colour.subjects] == list(CONTENTS)
-    asked = [each.asked for each in loses_colour.subjects]
-    assert asked == [24] * 6
-    mean = np.mean([each.before.value for each in loses_colour.subjects])
-    assert mean == pytest.approx(loses_colour.tells[0].before.value, abs=1e-3)
+
+
+def test_every_question_is_asked_again_class_by_class(loses_colour):
+    for each, (classes, asked) in zip(
+        loses_colour.tells,
+        (
+            (CONTENTS, 24),
+            (("blue", "violet", "red", "yellow", "green", "cyan"), 48),
+            (("brick", "grass", "gravel", "stripes", "dots", "speckle"), 48),
+            (("above", "below", "falling", "rising"), 72),
+            (("points up", "points left", "points down", "points right"), 72),
+        ),
+        strict=True,
+    ):
+        assert tuple(one.what for one in each.classes) == classes
+        assert {one.asked for one in each.classes} == {asked}
+        for name in ("before", "after", "more"):
+            mean = np.mean([getattr(one, name).value for one in each.classes])
+            assert mean == pytest.approx(getattr(each, name).value, abs=1e-3)
+    colours = loses_colour.tells[1].classes
+    assert sum(one.more.beyond_chance and one.more.value < -0.3 for one in colours) >= 4
+
+
+@pytest.mark.parametrize(
+    ("turn", "edge"), [(0, "up"), (1, "left"), (2, "down"), (3, "right")], ids=lambda each: str(each)
+)
+def test_a_class_of_scenes_is_what_its_name_says(probe_set, turn, edge):
+    """Parts are lighter than the ground: the gable's side of a part has fewer light pixels."""
+    colour, texture, layout, orientation = probe_set.scene_questions
+    assert orientation.classes[turn] == f"points {edge}"
+    above = layout.labels == layout.classes.index("above")
+    grey = probe_set.scenes[above & (orientation.labels == turn)].mean(axis=3)[:, :84, :84]
+    light = (grey > grey.mean(axis=(1, 2), keepdims=True)).mean(axis=0)
+    ends = {"up": light[:42], "down": light[42:], "left": light[:, :42], "right": light[:, 42:]}
+    assert min(ends, key=lambda name: ends[name].mean()) == edge
+    mean = {
+        name: probe_set.scenes[colour.labels == k].mean(axis=(0, 1, 2))
+        for k, name in enumerate(colour.classes)
+    }
+    assert mean["red"].argmax() == 0 and mean["green"].argmax() == 1 and mean["blue"].argmax() == 2
+    assert mean["yellow"].argmin() == 2 and mean["cyan"].argmin() == 0 and mean["violet"].argmin() == 1
 
 
 def test_subjects_whose_neighbours_changed_most_come_first(loses_colour):
@@ -151,7 +185,7 @@ def test_subjects_whose_neighbours_changed_most_come_first(loses_colour):
 
 
 def test_neighbours_are_records_to_learn_from_the_nearest_first():
-    question = Question("which", np.repeat([0, 1], 20), np.arange(40) % 20 >= 15)
+    question = Question("which", ("a", "b"), np.repeat([0, 1], 20), np.arange(40) % 20 >= 15)
     places = np.where(np.arange(40) < 20, 0.0, 100.0) + np.arange(40)
     found = nearest(np.c_[places, np.ones(40)], question)
     assert found.shape == (10, 10)
@@ -161,9 +195,9 @@ def test_neighbours_are_records_to_learn_from_the_nearest_first():
 
 def test_a_difference_of_extractors_that_agree_on_nothing_keeps_neighbours_by_chance_only():
     rng = np.random.Generator(np.random.PCG64(2))
-    question = Question("which", np.arange(800) % 2, np.arange(800) >= 200)
+    question = Question("which", ("a", "b"), np.arange(800) % 2, np.arange(800) >= 200)
     one, other = rng.standard_normal((2, 800, 6))
-    found = difference_of_records(one, other, question, ("a", "b"), Digest("sha256:0")).neighbours
+    found = difference_of_records(one, other, question, Digest("sha256:0")).neighbours
     assert found.stayed.low < found.nearest / found.among == 0.05 < found.stayed.high
     assert found.same_before.low < 0.5 < found.same_before.high
 
@@ -218,11 +252,12 @@ def test_a_difference_of_another_format_or_with_impossible_numbers_is_refused(lo
     odd = {**plain["tells"][0], "more": {"value": math.nan, "low": 0.0, "high": 0.0}}
     for values, message in (
         (
-            {"format": "commonlens-lens-difference/2"},
-            "expected the format commonlens-lens-difference/1, found",
+            {"format": "commonlens-lens-difference/1"},
+            "expected the format commonlens-lens-difference/2, found",
         ),
         ({"tells": [odd]}, r"difference.json.tells\[0\].more.value: expected a finite number, found nan"),
-        ({"tells": []}, "at least one question, found none"),
+        ({"tells": []}, "at least one question, and classes of each, found none"),
+        ({"tells": [{**plain["tells"][0], "classes": []}]}, r"classes of each, found \[0\]"),
         ({"before": {**plain["before"], "moves": []}}, "difference.json.before: expected 7 changes"),
     ):
         with pytest.raises(InvalidConfig, match=message):
