@@ -6,12 +6,13 @@ found anew for every batch; tried only without convolutions, which it makes slow
 layers left in fp32: they hold few weights, and all layers behind them inherit their error.
 
 Ways are compared on records to learn from that none was calibrated on. What is held out measures the one that is kept,
-so that no choice flatters its loss.
+so that no choice flatters its loss; only where that loss is over the bar for certain are gentler ways tried, once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import tempfile
@@ -34,8 +35,8 @@ from onnxruntime.quantization import (
 
 from shared.domain.errors import CommonlensError
 from shared.domain.extractor import ExtractorSpec
-from shared.exports.comparison import compare_embeddings, error_share
-from shared.exports.measured import Int8
+from shared.exports.comparison import error_share, int8_loss
+from shared.exports.measured import Int8, Int8Loss
 from shared.exports.onnx_file import OnnxFile
 from shared.exports.public_records import PublicRecords
 from shared.extractors.preprocess import to_input
@@ -53,7 +54,13 @@ _QUANTISED = [*_WITH_WEIGHTS, "Clip"]
 """Clip follows a convolution: quantised with it, it costs nothing."""
 _FLOAT_OUTPUT = ["MatMul", "Gemm"]
 """What follows them runs in fp32: 8 bits in between would only add an error."""
+Bytes = npt.NDArray[np.uint8]
+Ways = Mapping[str, Callable[[Path], None]]
+"""Method → what writes it."""
+_MakeWays = Callable[[Path, OnnxFile, ExtractorSpec, Bytes], Ways]
+_NOT_FINITE = "gives embeddings that are not finite"
 _STATIC = "static QDQ, weights int8 a channel, activations uint8"
+_STATIC_16 = "static QDQ, weights int8 a channel, activations uint16"
 _DYNAMIC = "dynamic, weights int8 a channel"
 
 
@@ -63,6 +70,8 @@ class Quantised:
 
     model: bytes
     measured: Int8
+    public: PublicRecords
+    """What it was measured on."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +83,57 @@ class _Candidate:
 
 
 def to_int8(
-    fp32: Path, spec: ExtractorSpec, public: PublicRecords, scratch: Path
+    fp32: Path,
+    spec: ExtractorSpec,
+    public: PublicRecords,
+    scratch: Path,
+    more: Callable[[], PublicRecords] | None = None,
 ) -> tuple[Quantised | None, str]:
-    """The closest int8 model of the file `fp32`, or None and the reason. Intermediate files lie in `scratch`."""
+    """The closest int8 model of the file `fp32`, or None and the reason. Intermediate files lie in `scratch`.
+
+    Where `public` cannot tell on which side of the bar the loss is, it is measured on `more`. A loss that is over
+    the bar for certain has gentler ways tried; what is still over it is of no use.
+    """
     if not len(Layers(onnx.load(fp32).graph)):
         return None, "it has no trained or stored weights in layers that int8 knows"
     before = OnnxFile(fp32)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        best, reasons = _closest(fp32, before, spec, public.learned, Path(folder))
-        if best is None:
-            return None, "; ".join(reasons)
-        found = OnnxFile(best.path).embed(public.held_out, spec)
-        reason = why_unfit(best.path, fp32, found)
-        if reason:
-            return None, f"{best.method}: {reason}"
-        learned, held_out = (before.embed(each, spec) for each in (public.learned, public.held_out))
-        loss = compare_embeddings(learned, held_out, found, public)
-        return Quantised(best.path.read_bytes(), Int8(best.method, loss)), ""
+        for ways in (_ways, _gentler_ways):
+            best, reasons = _closest(fp32, before, spec, public.learned, Path(folder), ways)
+            if best is None:
+                return None, "; ".join(reasons)
+            loss, asked = _loss(before, OnnxFile(best.path), spec, public, more)
+            if not math.isfinite(loss.cosine_least):
+                return None, f"{best.method}: {_NOT_FINITE}"
+            if not loss.over_the_bar:
+                return Quantised(best.path.read_bytes(), Int8(best.method, loss), asked), ""
+    return None, (
+        f"the closest, {best.method}, loses {loss.loss_points:.2f} points of top-1 (95 % interval "
+        f"{loss.loss_low:.2f} to {loss.loss_high:.2f}), over the bar of {loss.bar_points:g}, so it was left out"
+    )
+
+
+def _loss(
+    before: OnnxFile,
+    after: OnnxFile,
+    spec: ExtractorSpec,
+    public: PublicRecords,
+    more: Callable[[], PublicRecords] | None,
+) -> tuple[Int8Loss, PublicRecords]:
+    """What int8 costs, and the records that it was measured on."""
+    loss = int8_loss(before, after, public, spec)
+    if not loss.undecided or more is None or len((wider := more()).held_out) <= len(public.held_out):
+        return loss, public
+    return int8_loss(before, after, wider, spec), wider
 
 
 def _closest(
-    fp32: Path, before: OnnxFile, spec: ExtractorSpec, learned: npt.NDArray[np.uint8], folder: Path
+    fp32: Path,
+    before: OnnxFile,
+    spec: ExtractorSpec,
+    learned: npt.NDArray[np.uint8],
+    folder: Path,
+    ways: _MakeWays,
 ) -> tuple[_Candidate | None, list[str]]:
     """The best of what was made until one was close enough, and why others were not made."""
     fold_norms(fp32, folder / "prepared.onnx")
@@ -103,7 +142,7 @@ def _closest(
     wanted = before.embed(compared, spec)
     made: list[_Candidate] = []
     reasons: list[str] = []
-    for method, quantise in _ways(folder / "prepared.onnx", before, spec, calibration).items():
+    for method, quantise in ways(folder / "prepared.onnx", before, spec, calibration).items():
         path = folder / f"int8-{len(made) + len(reasons)}.onnx"
         try:
             with _quiet_root_log():
@@ -128,41 +167,64 @@ def _closest(
 def why_unfit(int8: Path, fp32: Path, found: npt.NDArray[np.float32]) -> str:
     """Why nobody would want this file; empty for one that is of use."""
     if not np.isfinite(found).all():
-        return "gives embeddings that are not finite"
+        return _NOT_FINITE
     sizes = [each.stat().st_size for each in (fp32, int8)]
     return "" if sizes[1] < sizes[0] else f"is no smaller than fp32, {sizes[1]} bytes instead of {sizes[0]}"
 
 
-def _ways(
-    prepared: Path, before: OnnxFile, spec: ExtractorSpec, calibration: npt.NDArray[np.uint8]
-) -> Mapping[str, Callable[[Path], None]]:
+def _ways(prepared: Path, before: OnnxFile, spec: ExtractorSpec, calibration: Bytes) -> Ways:
     """Method → what writes it, in the order in which they are tried."""
-
-    def static(first: int) -> Callable[[Path], None]:
-        return lambda out: quantize_static(
-            str(prepared),
-            str(out),
-            _Calibration(before, calibration, spec),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=_QUANTISED,
-            nodes_to_exclude=layers.first(first),
-            extra_options={"OpTypesToExcludeOutputQuantization": _FLOAT_OUTPUT},
-            calibration_cache_path=prepared.with_suffix(".ranges"),
-        )
-
     layers = Layers(onnx.load(prepared).graph)
+    static = functools.partial(_static, prepared, before, spec, calibration, layers)
     ways = {_STATIC: static(0)}
     if not layers.convolutions:
-        ways[_DYNAMIC] = lambda out: quantize_dynamic(
-            str(prepared), str(out), weight_type=QuantType.QInt8, per_channel=True
-        )
+        ways[_DYNAMIC] = _dynamic(prepared)
     for first in FIRST_LAYERS:
         if layers.weights_of_first(first) <= MOST_WEIGHTS_FP32:
             ways[f"{_STATIC}, first {first} layers fp32"] = static(first)
     return ways
+
+
+def _gentler_ways(prepared: Path, before: OnnxFile, spec: ExtractorSpec, calibration: Bytes) -> Ways:
+    """Ways that make a slower or a larger file: worth it only where all others lose too much."""
+    layers = Layers(onnx.load(prepared).graph)
+    static = functools.partial(_static, prepared, before, spec, calibration, layers)
+    ways = {_DYNAMIC: _dynamic(prepared), _STATIC_16: static(0, QuantType.QUInt16)}
+    for first in FIRST_LAYERS:
+        if first < len(layers):
+            ways[f"{_STATIC_16}, first {first} layers fp32"] = static(first, QuantType.QUInt16)
+    return ways
+
+
+def _static(
+    prepared: Path,
+    before: OnnxFile,
+    spec: ExtractorSpec,
+    calibration: Bytes,
+    layers: Layers,
+    first: int,
+    activations: QuantType = QuantType.QUInt8,
+) -> Callable[[Path], None]:
+    """All but the `first` layers."""
+    return lambda out: quantize_static(
+        str(prepared),
+        str(out),
+        _Calibration(before, calibration, spec),
+        quant_format=QuantFormat.QDQ,
+        activation_type=activations,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=_QUANTISED,
+        nodes_to_exclude=layers.first(first),
+        extra_options={"OpTypesToExcludeOutputQuantization": _FLOAT_OUTPUT},
+        calibration_cache_path=prepared.with_suffix(f".{activations.name}"),
+    )
+
+
+def _dynamic(prepared: Path) -> Callable[[Path], None]:
+    return lambda out: quantize_dynamic(
+        str(prepared), str(out), weight_type=QuantType.QInt8, per_channel=True
+    )
 
 
 class Layers:

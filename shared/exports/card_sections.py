@@ -30,13 +30,8 @@ def _formats(measured: Measured) -> str:
 
 def _int8(int8: Int8) -> str:
     loss = int8.loss
-    within = f"within the bar of {loss.bar_points:g}"
-    if loss.loss_high > loss.bar_points:
-        within = (
-            f"over the bar of {loss.bar_points:g}"
-            if loss.loss_low > loss.bar_points
-            else f"too few records to tell on which side of the bar of {loss.bar_points:g}"
-        )
+    where = "within" if not loss.undecided else "too few records to tell on which side of"
+    within = f"{'over' if loss.over_the_bar else where} the bar of {loss.bar_points:g}"
     return (
         f"The embeddings of `model-int8.onnx` ({int8.method}) have a cosine of {loss.cosine_mean:.4f} to those of "
         f"`model.onnx` (least {loss.cosine_least:.3f}). A linear probe is right about {100 * loss.top1_fp32:.1f} % of "

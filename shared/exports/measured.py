@@ -15,7 +15,7 @@ MEASURED_FORMAT = "commonlens-measured/1"
 LARGEST_DIFFERENCE = 1e-4
 """Between torch and ONNX in any number of an embedding; above it nothing is exported."""
 LOSS_BAR_POINTS = 0.5
-"""Of top-1 between fp32 and int8; what is above it is published and said."""
+"""Of top-1 between fp32 and int8; what is above it for certain is not published."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,16 @@ class Int8Loss:
     """Lower end of the 95 % interval of loss_points, paired by record."""
     loss_high: float
     bar_points: float
+
+    @property
+    def over_the_bar(self) -> bool:
+        """Whether the whole interval is."""
+        return self.loss_low > self.bar_points
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the bar is inside the interval: too few records to tell."""
+        return self.loss_low <= self.bar_points < self.loss_high
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from shared.exports.public_texts import text_records
 SEED = 20_261
 LEARNED, HELD_OUT = 32, 64
 """Of each label."""
-MOST_HELD_OUT = 256
+MOST_HELD_OUT = 1024
 """Of each label, where more than HELD_OUT were asked for."""
 MOST_BYTES = 2**28
 """Of all records together: of very large ones there are fewer."""
@@ -57,7 +57,9 @@ class PublicRecords:
         return Digest("sha256:" + hashed.hexdigest())
 
 
-def public_records(spec: ExtractorSpec, held_out: int = 0) -> PublicRecords:
+def public_records(
+    spec: ExtractorSpec, held_out: int = 0, most_of_each: int = MOST_HELD_OUT
+) -> PublicRecords:
     """The same records for the same arguments and packages; `held_out`: about how many, if more than the usual ones.
 
     Asked for as many as it has, a set comes again. Raises InvalidConfig, DigestMismatch.
@@ -65,7 +67,7 @@ def public_records(spec: ExtractorSpec, held_out: int = 0) -> PublicRecords:
     set_name, draw = text_records() if spec.kind is RecordKind.TEXT else picture_records()
     rng = np.random.Generator(np.random.PCG64(SEED))
     room = MOST_BYTES / (spec.height * spec.width * spec.channels * len(draw))
-    asked = max(HELD_OUT, min(held_out // len(draw), MOST_HELD_OUT, int(room) - LEARNED))
+    asked = max(HELD_OUT, min(held_out // len(draw), most_of_each, int(room) - LEARNED))
     share = min(1.0, room / (LEARNED + asked))
     sides = []
     for side, count in ((False, LEARNED), (True, asked)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from shared.domain.strict import to_plain
 from shared.exports.comparison import int8_loss, parity
 from shared.exports.configuration import config, preprocessor_config
 from shared.exports.head_schema import HEAD_SCHEMA_FILE
-from shared.exports.measured import Measured, Parity, read_measured
+from shared.exports.measured import Int8Loss, Measured, Parity, read_measured
 from shared.exports.onnx_file import OnnxFile
 from shared.exports.public_records import public_records
 from shared.extractors.architectures import load, starting_weights
@@ -221,12 +222,21 @@ def test_what_has_no_weights_gets_no_int8_and_the_reason(tmp_path: Path) -> None
     assert found is None and "weights" in reason
 
 
-def write_uneven(path: Path) -> ExtractorSpec:
-    """One of four channels is a thousand times as large as the others, until the second convolution undoes it."""
+def write_uneven(path: Path, exact: bool = False, third_gain: float = 1.0) -> ExtractorSpec:
+    """One of four channels is a thousand times as large as the others, until the second convolution undoes it.
+
+    `exact`: 8 bits hold the third one's weights without an error. `third_gain` makes one channel that it reads so
+    many times as large as the others, where it is undone by nothing.
+    """
     rng, gain = np.random.default_rng(0), np.array([1e3, 1, 1, 1], np.float32)
     first = rng.normal(0, 1, (4, 3, 1, 1)).astype(np.float32) * gain[:, None, None, None]
     second = rng.normal(0, 1, (4, 4, 1, 1)).astype(np.float32) / gain[:, None, None]
     third = rng.normal(0, 0.2, (64, 4, 3, 3)).astype(np.float32)
+    second[0] *= third_gain
+    third[:, 0] /= third_gain
+    if exact:
+        step = np.abs(third).max(axis=(1, 2, 3), keepdims=True) / 127
+        third = (np.rint(third / step) * step).astype(np.float32)
     weights = {
         "first": first,
         "second": second,
@@ -254,7 +264,7 @@ def write_uneven(path: Path) -> ExtractorSpec:
 
 def test_layers_that_8_bits_spoil_stay_fp32_and_what_is_held_out_has_no_say(tmp_path: Path) -> None:
     path = tmp_path / ONNX_FILE
-    spec = write_uneven(path)
+    spec = write_uneven(path, exact=True)
     public = public_records(spec)
     one, _ = to_int8(path, spec, public, tmp_path)
     assert one is not None and one.measured.method.endswith("first 2 layers fp32")
@@ -268,6 +278,39 @@ def test_layers_that_8_bits_spoil_stay_fp32_and_what_is_held_out_has_no_say(tmp_
         tmp_path,
     )
     assert other is not None and other.model == one.model and other.measured.loss != one.measured.loss
+
+
+def test_a_loss_over_the_bar_is_repaired_in_a_gentler_way(tmp_path: Path) -> None:
+    spec = write_uneven(tmp_path / ONNX_FILE, exact=True, third_gain=20.0)
+    found, _ = to_int8(tmp_path / ONNX_FILE, spec, public_records(spec), tmp_path)
+    assert found is not None and "activations uint16" in found.measured.method
+    assert found.measured.loss.loss_high <= 0.5 and len(found.model) < (tmp_path / ONNX_FILE).stat().st_size
+
+
+def test_an_int8_file_that_stays_over_the_bar_is_left_out_and_the_reason_has_its_loss(tmp_path: Path) -> None:
+    spec = write_uneven(tmp_path / ONNX_FILE)
+    found, reason = to_int8(tmp_path / ONNX_FILE, spec, public_records(spec), tmp_path)
+    assert found is None and {each.name for each in tmp_path.iterdir()} == {ONNX_FILE}
+    told = re.search(r"uint16.*loses (\d\.\d+) points of top-1 \(95 % interval (\d\.\d+) to", reason)
+    assert told and float(told[1]) > float(told[2]) > 0.5
+    assert reason.endswith("over the bar of 0.5, so it was left out")
+
+
+def test_more_records_are_asked_while_the_first_cannot_tell_and_only_then(tmp_path: Path) -> None:
+    spec = write_uneven(tmp_path / ONNX_FILE, exact=True)
+    public, wider = public_records(spec), public_records(spec, 9 * 1024)
+    few, _ = to_int8(tmp_path / ONNX_FILE, spec, public, tmp_path)
+    many, _ = to_int8(tmp_path / ONNX_FILE, spec, public, tmp_path, lambda: wider)
+    assert few is not None and many is not None and few.public is public and many.public is wider
+    assert few.measured.loss.undecided and many.model == few.model
+    assert width(many.measured.loss) < width(few.measured.loss) / 3
+    spec = write_uneven(tmp_path / ONNX_FILE, exact=True, third_gain=20.0)
+    decided, _ = to_int8(tmp_path / ONNX_FILE, spec, public, tmp_path, lambda: pytest.fail("nothing is open"))
+    assert decided is not None and decided.public is public
+
+
+def width(loss: Int8Loss) -> float:
+    return loss.loss_high - loss.loss_low
 
 
 def test_a_layer_left_in_fp32_takes_the_clip_behind_it_along(tmp_path: Path) -> None:
