@@ -6,7 +6,7 @@ found anew for every batch; tried only without convolutions, which it makes slow
 layers left in fp32: they hold few weights, and all layers behind them inherit their error.
 
 Ways are compared on records to learn from that none was calibrated on. What is held out measures the one that is kept,
-so that no choice flatters its loss; only where that loss is over the bar for certain are gentler ways tried, once.
+so that no choice flatters its loss; only where that loss is over the bar are gentler ways tried, once.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def to_int8(
 ) -> tuple[Quantised | None, str]:
     """The closest int8 model of the file `fp32`, or None and the reason. Intermediate files lie in `scratch`.
 
-    Where `public` cannot tell on which side of the bar the loss is, it is measured on `more`. A loss that is over
-    the bar for certain has gentler ways tried; what is still over it is of no use.
+    Where `public` cannot tell on which side of the bar the loss is, it is measured on `more`. A measured loss over the
+    bar has gentler ways tried; what is still over it is of no use, though it may be so by chance.
     """
     if not len(Layers(onnx.load(fp32).graph)):
         return None, "it has no trained or stored weights in layers that int8 knows"
@@ -105,7 +105,7 @@ def to_int8(
             loss, asked = _loss(before, OnnxFile(best.path), spec, public, more)
             if not math.isfinite(loss.cosine_least):
                 return None, f"{best.method}: {_NOT_FINITE}"
-            if not loss.over_the_bar:
+            if loss.loss_points <= loss.bar_points:
                 return Quantised(best.path.read_bytes(), Int8(best.method, loss), asked), ""
     return None, (
         f"the closest, {best.method}, loses {loss.loss_points:.2f} points of top-1 (95 % interval "

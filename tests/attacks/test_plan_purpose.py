@@ -74,6 +74,6 @@ def test_purpose_cannot_command_the_terminal_of_whoever_reviews(call: Call, boar
     code, said = call(participant_app, "plan", "review", str(sent.digest))
     assert code != 0 and "\x1b" not in said
     assert (
-        "What it is for, as it says: Harmless.\ufffd[2J This member's policy allows the plan. It costs"
+        "What it is for, as it says: Harmless.\ufffd[2J This member's policy allows the plan. Whoever consents"
         in said
     )

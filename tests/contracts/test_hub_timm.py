@@ -24,6 +24,7 @@ from shared.domain.extractor import ExtractorSpec
 from shared.domain.release import CONFIG_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE, Source, SourceKind
 from shared.evaluation.configuration_claims import configuration_claims
 from shared.exports.configuration import config
+from shared.exports.head_schema import HEAD_SCHEMA_FILE
 from shared.exports.timm_file import TIMM_FILE, timm_file, timm_name, timm_reads
 from shared.extractors.architectures import load, starting_weights
 from shared.extractors.files import read_weights, write_weights
@@ -183,7 +184,7 @@ def test_a_signed_file_for_timm_with_other_tensors_does_not_hold(
     folder = Shelf(own.home).folder("pictures", 1)
     release = verify_extractor(folder, pinned_root=own.root, clock=own.clock)
     claims = list(configuration_claims(release, folder))
-    assert {claim.what for claim in claims} == {TIMM_FILE, CONFIG_FILE, PREPROCESSOR_FILE}
+    assert {claim.what for claim in claims} == {TIMM_FILE, CONFIG_FILE, PREPROCESSOR_FILE, HEAD_SCHEMA_FILE}
     assert [(claim.what, claim.claimed) for claim in claims if not claim.holds] == odd
 
 
