@@ -133,7 +133,8 @@ def test_coordinator_that_crafts_the_shared_head_too_gains_no_more_than_a_clip_n
     assert play.noise_left(amplified[0]) > 0.9 * share
 
 
-@pytest.mark.parametrize("mode", [pytest.param(Mode.LOCAL, marks=pytest.mark.slow), Mode.SECURE])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", Mode)
 def test_whole_red_team_runs_on_a_plan_with_a_shared_head_and_finds_nothing(tmp_path, mode):
     report = run_redteam(shared_plan(mode), SHALLOW, tmp_path)
     assert [row.name for row in report.audit if row.refused] == []

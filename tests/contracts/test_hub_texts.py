@@ -108,6 +108,7 @@ def hub(kit: Kit) -> Iterator[Hub]:
         yield hub
 
 
+@pytest.mark.slow  # importing the two programs takes seven seconds of a processor
 def test_both_programs_load_it_by_its_name_and_give_our_numbers(kit: Kit, hub: Hub, tmp_path: Path) -> None:
     """Names in nine languages, and what is longer than it reads."""
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed here")

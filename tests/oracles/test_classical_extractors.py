@@ -237,6 +237,7 @@ class Together(nn.Module):
         return tuple(module(pixels) for module in self.each)
 
 
+@pytest.mark.slow  # an export by torch takes four seconds of a processor
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 def test_onnx_file_of_every_classical_extractor_gives_its_numbers_for_any_batch(tmp_path: Path) -> None:
     modules, inputs = zip(*(made(name, pictures(3, (40, 32))) for name in CLASSICAL), strict=True)

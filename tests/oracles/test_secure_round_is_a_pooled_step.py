@@ -77,7 +77,7 @@ def test_secure_round_is_one_step_on_the_pooled_records(
     assert np.abs(noise).max() > 100 * np.abs(found - expected).max()
 
 
-@pytest.mark.parametrize("dropped", [0, 1, 3])
+@pytest.mark.parametrize("dropped", [0, pytest.param(1, marks=pytest.mark.slow), 3])
 def test_noise_that_stays_has_the_std_of_the_formula(desk: Desk, tmp_path: Path, dropped: int) -> None:
     """Clause 3.9, measured on the released weights themselves and refused on both sides."""
     sim = ConsortiumSimulator(desk, tmp_path, sizes=(12,) * 10)
