@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.util import LRUCache
 
 if TYPE_CHECKING:
     from coordinator.registry.build import Export
@@ -30,18 +27,6 @@ for _name in (
 
 # With torch and a web server in memory, looking for cycles at Python's usual pace is a twelfth of the suite's time.
 gc.set_threshold(20_000, 50, 100)
-
-# Nearly every test has a database of its own, and for each SQLAlchemy would write the same SQL anew. One cache
-# for all of them: its key holds the statement and the dialect, and those of SQLite are all alike.
-_COMPILED: LRUCache[object, object] = LRUCache(5_000)
-SQLiteDialect_pysqlite.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
-SQLiteDialect_pysqlite.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
-
-
-@event.listens_for(Engine, "engine_connect")
-def _share_compiled(connection: Connection) -> None:
-    if isinstance(connection.dialect, SQLiteDialect_pysqlite):
-        connection.execution_options(compiled_cache=_COMPILED)
 
 
 @pytest.fixture(scope="session")
