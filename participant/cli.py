@@ -118,7 +118,7 @@ def status(home: HomeOption = Path()) -> None:
             f"{data_set.name}: ε {epsilon_text(spent)}{ceiling} at δ {delta:g}, unit {data_set.unit.value}; "
             f"{alone_text(spent, alone)}"
         )
-    for line in energy_lines(Home(home).metrics):
+    for line in energy_lines(Home(home).energy):
         typer.echo(line)
 
 

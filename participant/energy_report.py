@@ -1,16 +1,17 @@
-"""What this node's rounds took in joules, out of its own metrics.jsonl, for its own operator."""
+"""What this node's rounds took in joules, out of its own energy.jsonl, for its own operator."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 
-def energy_lines(metrics: Path) -> list[str]:
+def energy_lines(path: Path) -> list[str]:
     """Sentences; none where no round was trained since joules are noted."""
-    rounds = _rounds(metrics)
+    rounds = _rounds(path)
     if not rounds:
         return []
     counted = [one for one in rounds if one["joules_processor"] is not None]
@@ -50,18 +51,14 @@ def _gpu_lines(rounds: list[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _rounds(metrics: Path) -> list[Mapping[str, Any]]:
-    """Lines with joules; rounds of earlier versions and a line that was cut by a crash have none."""
-    if not metrics.exists():
+def _rounds(path: Path) -> list[Mapping[str, Any]]:
+    """All lines but one that was cut by a crash."""
+    if not path.exists():
         return []
     found = []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        try:
-            one = json.loads(line)
-        except ValueError:
-            continue
-        if "joules_processor" in one:
-            found.append(one)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line))
     return found
 
 

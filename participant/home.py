@@ -16,7 +16,8 @@ seen_weights/    digests of what each round began with, to compare releases with
 round_keys/      one-round keys and shares of mode secure; deleted two rounds later, or after a day
 cache/           decoded pixels; safe to delete while the node is stopped
 releases/ heads/ what was pulled, and the private heads fitted on it
-metrics.jsonl    seconds and joules of this node's own rounds; never leaves this folder
+metrics.jsonl    seconds of this node's own rounds; never leaves this folder
+energy.jsonl     joules of their training; never leaves this folder
 """
 
 from __future__ import annotations
@@ -118,5 +119,10 @@ class Home:
 
     @property
     def metrics(self) -> Path:
-        """Seconds and joules of this node's own rounds; never leaves this folder."""
+        """Seconds of this node's own rounds; never leaves this folder."""
         return self.root / "metrics.jsonl"
+
+    @property
+    def energy(self) -> Path:
+        """Joules of the training of this node's own rounds; never leaves this folder."""
+        return self.root / "energy.jsonl"

@@ -162,7 +162,9 @@ class MemberNode:
         self._transfers.send_contribution(request.contribution_ticket, payload)
         crash_point("9")
         seconds = {"fetch": fetched - started, "train": trained - fetched, "send": time.monotonic() - trained}
-        self._note(request, {f"seconds_{what}": round(took, 4) for what, took in seconds.items()})
+        self._note(
+            self._home.metrics, request, {f"seconds_{what}": round(took, 4) for what, took in seconds.items()}
+        )
         self._report(f"round {request.round_number} answered")
         reply = RoundReply(header=sealed.header, signature=sealed.signature)
         if request.masked is None:
@@ -204,7 +206,7 @@ class MemberNode:
             if token.spent:
                 self._ledger.seal(data_set.id, request.run_id, request.round_number, NOTHING)
             raise
-        self._note(request, asdict(spent))
+        self._note(self._home.energy, request, asdict(spent))
         crash_point("6")
 
         # Steps 7 and 8: in the wire's form, masked in mode secure. Sealed before anything is sent, so that no
@@ -297,10 +299,11 @@ class MemberNode:
         self._outbox.put(sealed, payload)
         return sealed
 
-    def _note(self, request: RoundRequest, numbers: Mapping[str, Any]) -> None:
+    @staticmethod
+    def _note(path: Path, request: RoundRequest, numbers: Mapping[str, Any]) -> None:
         """Local only: seconds and joules of a round depend on the drawn batch, so they never leave (clause 6.1)."""
         line = {"run_id": request.run_id, "round": request.round_number, **numbers}
-        descriptor = os.open(self._home.metrics, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

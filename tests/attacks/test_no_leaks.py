@@ -92,7 +92,7 @@ def sentinels_of(sim: ConsortiumSimulator, large: SimulatedMember) -> Sentinels:
 
 def joules_noted(member: SimulatedMember) -> list[float]:
     """What its node read around its rounds; those of at least one unit, which occur nowhere else."""
-    lines = [json.loads(line) for line in member.home.metrics.read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in member.home.energy.read_text("utf-8").splitlines()]
     return [line["joules_processor"] for line in lines if line.get("joules_processor")]
 
 
@@ -303,7 +303,7 @@ def test_members_own_metrics_and_ledger_hold_no_label_batch_or_key(scene: Scene)
         scene.sentinels,
         words={w: v for w, v in scene.sentinels.words.items() if "data set" not in w and "joules" not in w},
     )
-    for path in (home.metrics, home.ledger):
+    for path in (home.metrics, home.energy, home.ledger):
         assert path.stat().st_size > 0
         assert at_home.found_in(path.name, path.read_bytes()) == []
 

@@ -57,11 +57,12 @@ def test_a_trained_round_is_noted_at_home_once(desk: Desk, tmp_path: Path) -> No
     member.powercap = tmp_path / "powercap"
     member.restart()
     sim.drive(sim.start(sim.plan(rounds=2)))
-    lines = [json.loads(line) for line in member.home.metrics.read_text("utf-8").splitlines()]
-    noted = [line for line in lines if "joules_processor" in line]
-    assert [line["round"] for line in noted] == [1, 2]
-    assert all(line["joules_processor"] == 0.0 and line["device"] == "cpu" for line in noted)
-    assert member.home.metrics.stat().st_mode & 0o777 == 0o600
+    lines = [json.loads(line) for line in member.home.energy.read_text("utf-8").splitlines()]
+    assert [line["round"] for line in lines] == [1, 2]
+    assert all(line["joules_processor"] == 0.0 and line["device"] == "cpu" for line in lines)
+    seconds = [json.loads(line) for line in member.home.metrics.read_text("utf-8").splitlines()]
+    assert all(line.keys() == seconds[0].keys() and line["seconds_train"] > 0.0 for line in seconds)
+    assert member.home.energy.stat().st_mode & 0o777 == 0o600
 
 
 def written(path: Path, *rounds: dict[str, object]) -> Path:
@@ -72,7 +73,7 @@ def written(path: Path, *rounds: dict[str, object]) -> Path:
 
 def test_report_adds_what_was_read_and_estimates_the_rest(tmp_path: Path) -> None:
     rounds: list[dict[str, object]] = [{"joules_processor": 1000.0}, {"joules_processor": 500.5}, {}]
-    first, read, estimate = energy_lines(written(tmp_path / "metrics.jsonl", *rounds))
+    first, read, estimate = energy_lines(written(tmp_path / "energy.jsonl", *rounds))
     assert first == "Energy of the 3 rounds trained here, which this folder alone knows:"
     assert "1,500 J by the processor's counters (RAPL)" in read and read.endswith("in 2 rounds")
     assert "in 1 round, an estimate: 2 s of processor time x" in estimate
@@ -84,14 +85,10 @@ def test_report_tells_of_gpus_that_were_read_and_that_were_not(tmp_path: Path) -
         {"device": "cuda", "joules_processor": 1.0, "joules_gpu": 20.0},
         {"device": "cuda", "joules_processor": 1.0},
     ]
-    *_, read, missing = energy_lines(written(tmp_path / "metrics.jsonl", *rounds))
+    *_, read, missing = energy_lines(written(tmp_path / "energy.jsonl", *rounds))
     assert read.strip() == "20 J by the GPU's counter (NVML) in 1 round"
     assert "in 1 round the GPU's counter (NVML) was not readable: its joules are not in here" in missing
 
 
-def test_report_of_rounds_before_joules_were_noted_is_empty(tmp_path: Path) -> None:
-    assert energy_lines(tmp_path / "metrics.jsonl") == []
-    (tmp_path / "metrics.jsonl").write_text(
-        '{"run_id": "run_000000000001", "round": 1, "seconds_train": 1.0}\n'
-    )
-    assert energy_lines(tmp_path / "metrics.jsonl") == []
+def test_report_of_a_member_that_never_trained_is_empty(tmp_path: Path) -> None:
+    assert energy_lines(tmp_path / "energy.jsonl") == []
