@@ -81,8 +81,7 @@ def _member(demo: Consortium, organisation: Organisation, plan: Plan) -> Json:
     found = json.loads((home / "comparison.json").read_text())
     dataset = json.loads((home / "data" / "own" / "dataset.json").read_text())
     ledger, delta = Ledger.read(home / "ledger.jsonl"), plan.privacy.delta
-    spent = epsilon(ledger.spent(dataset["id"]), delta)
-    alone = epsilon(ledger.spent_alone(dataset["id"]), delta)
+    spent, alone = (epsilon(events, delta) for events in ledger.spent_and_alone(dataset["id"]))
     trains = not organisation.joins_to_use
     return {
         "name": organisation.name,

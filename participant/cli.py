@@ -111,8 +111,7 @@ def status(home: HomeOption = Path()) -> None:
     for data_set in list_data_sets(home):
         budget = policy.budget if policy and policy.data_set == data_set.name else None
         delta = budget.delta if budget else 1e-5
-        spent = epsilon(ledger.spent(data_set.id), delta)
-        alone = epsilon(ledger.spent_alone(data_set.id), delta)
+        spent, alone = (epsilon(events, delta) for events in ledger.spent_and_alone(data_set.id))
         ceiling = f" of {budget.epsilon:g}" if budget else ""
         typer.echo(
             f"{data_set.name}: ε {epsilon_text(spent)}{ceiling} at δ {delta:g}, unit {data_set.unit.value}; "

@@ -114,8 +114,7 @@ def review(home: Home, plan: Plan) -> None:
         member.member_id,
         data_set.unit,
         member.declared_size,
-        ledger.spent(data_set.id),
-        ledger.spent_alone(data_set.id),
+        *ledger.spent_and_alone(data_set.id),
     )
     data_set.check_kind(plan.extractor)
     check_classes(plan, data_set.classes)

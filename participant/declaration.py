@@ -39,9 +39,10 @@ def budget_left(home: Home) -> BudgetLeft | None:
     if not policy.declare_budget:
         return None
     data_set_id, ledger = open_data_set(home.root, policy.data_set).id, Ledger.read(home.ledger)
-    ceilings = [(policy.epsilon, ledger.spent(data_set_id))]
+    spent, alone = ledger.spent_and_alone(data_set_id)
+    ceilings = [(policy.epsilon, spent)]
     if policy.most_epsilon_alone > 0.0:
-        ceilings.append((policy.most_epsilon_alone, ledger.spent_alone(data_set_id)))
+        ceilings.append((policy.most_epsilon_alone, alone))
     left = [_left(ceiling, epsilon(spent, policy.delta), policy.delta) for ceiling, spent in ceilings]
     return min(left, key=lambda one: one.share)
 

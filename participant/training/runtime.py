@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from shared.domain.errors import InvalidConfig
 from shared.domain.strict import read_toml
 
 MICRO_BATCH = 64
@@ -19,10 +20,17 @@ class RuntimeOptions:
     device: str = "auto"
     """auto, cpu, cuda (also "cuda:1") or mps."""
     micro_batch: int = MICRO_BATCH
-    """At most so many records' gradients are held at once, a power of two; memory grows with it, a logical batch may be
-    any size. Lowered by itself where the device has too little memory."""
+    """At most so many records' gradients are held at once, rounded down to a power of two; memory grows with it, a
+    logical batch may be any size. Lowered by itself where the device has too little memory."""
     threads: int = 0
     """CPU threads of this process; 0 leaves torch's own choice."""
+
+    def __post_init__(self) -> None:
+        if self.micro_batch < 1 or self.threads < 0:
+            raise InvalidConfig(
+                f"participant.toml: micro_batch must be at least 1 and threads at least 0; found {self.micro_batch} "
+                f"and {self.threads}. Nothing was computed. Correct the line, or leave it out."
+            )
 
 
 def read_options(path: Path) -> RuntimeOptions:

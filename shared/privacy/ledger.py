@@ -155,11 +155,11 @@ class LedgerView:
             self._catch_up()
             return self._spent(dataset_id)
 
-    def spent_alone(self, dataset_id: str) -> tuple[GaussianEvent, ...]:
-        """`spent` where every other member and the coordinator deviate (clause 3.7)."""
+    def spent_and_alone(self, dataset_id: str) -> tuple[tuple[GaussianEvent, ...], tuple[GaussianEvent, ...]]:
+        """(`spent`, the same where every other member and the coordinator deviate, clause 3.7), of one moment."""
         with self._lock:
             self._catch_up()
-            return self._spent(dataset_id, alone=True)
+            return self._spent(dataset_id), self._spent(dataset_id, alone=True)
 
     def runs_of(self, plan_digest: str) -> frozenset[str]:
         """The runs that were charged under this plan."""

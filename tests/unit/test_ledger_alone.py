@@ -28,8 +28,8 @@ def test_both_numbers_are_kept_over_the_whole_life_and_across_a_restart(tmp_path
     ledger.charge(charge(3, alone=None), Budget(100.0, 1e-5))  # mode local: no worse alone
     for view in (ledger, Ledger(path), Ledger.read(path)):
         assert view.spent("dat_1") == (GaussianEvent(8.0, 1.0, 3),)
-        assert view.spent_alone("dat_1") == (GaussianEvent(3.0, 1.0, 2), TOGETHER)
-        assert view.spent_alone("dat_2") == ()
+        assert view.spent_and_alone("dat_1")[1] == (GaussianEvent(3.0, 1.0, 2), TOGETHER)
+        assert view.spent_and_alone("dat_2")[1] == ()
 
 
 def test_ceiling_alone_stops_a_round_that_the_other_ceiling_would_allow(tmp_path: Path) -> None:
@@ -64,5 +64,5 @@ def test_a_round_is_not_tried_again_for_another_cost_alone_than_was_paid(
     ledger.charge(charge(1), Budget(100.0, 1e-5))
     with pytest.raises(ChargeMismatch, match="Nothing was charged"):
         ledger.charge(charge(1, alone=other), Budget(100.0, 1e-5))
-    assert ledger.spent_alone("dat_1") == (ALONE,)
+    assert ledger.spent_and_alone("dat_1")[1] == (ALONE,)
     assert ledger.charge(charge(1), Budget(100.0, 1e-5)).charge.events_alone == (ALONE,)
