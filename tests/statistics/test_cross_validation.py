@@ -25,7 +25,7 @@ def trial(rng: np.random.Generator, apart: float) -> tuple[np.ndarray, float]:
     return right, float((Probe(here, labels).predict(elsewhere) == asked).mean())
 
 
-@pytest.mark.parametrize("apart", [0.0, 2.0])
+@pytest.mark.parametrize("apart", [0.0, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_interval_of_twenty_records_holds_the_truth_about_as_often_as_it_says(apart: float) -> None:
     rng = np.random.default_rng(7)
     held = too_sure = 0
