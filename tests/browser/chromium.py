@@ -46,7 +46,8 @@ def chromium() -> Iterator[Browser]:
     """The browser; the test is skipped, saying so, where there is none."""
     if not PROGRAM.exists():
         pytest.skip(
-            f"needs Chromium at {PROGRAM} (Debian package chromium or chromium-headless-shell), or COMMONLENS_CHROMIUM naming another"
+            f"needs Chromium at {' or '.join(PROGRAMS)} (Debian's packages of these names), "
+            "or COMMONLENS_CHROMIUM naming another"
         )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(PROGRAM), args=list(FLAGS))
