@@ -146,7 +146,7 @@ class Round:
 def split(secret: bytes, threshold: int, xs: Sequence[int]) -> dict[int, bytes]:
     """Shamir's sharing: threshold - 1 of the shares drawn, those of the first places; the others follow."""
     drawn = {x: secrets.randbelow(shamir.PRIME) for x in xs[: threshold - 1]}
-    others = shamir.complete(secret, drawn, xs[threshold - 1 :])
+    (others,) = shamir.complete([secret], {x: [value] for x, value in drawn.items()}, xs[threshold - 1 :])
     return {x: shamir.to_share(value) for x, value in drawn.items()} | others
 
 

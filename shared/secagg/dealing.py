@@ -50,10 +50,7 @@ def computed_bundles(
     others = [holder for holder in roster.members if roster.x_of(holder) not in derived]
     places = [roster.x_of(holder) for holder in others]
     shared = (drawn.mask_private, *keys.shared_seeds(drawn.noise_seed, terms.tolerance_steps))
-    completed = [
-        shamir.complete(secret, {x: values[kind] for x, values in derived.items()}, places)
-        for kind, secret in enumerate(shared)
-    ]
+    completed = shamir.complete(shared, derived, places)
     return {
         holder: b"".join(shares[place] for shares in completed)
         for holder, place in zip(others, places, strict=True)

@@ -25,19 +25,22 @@ _LIMBS = 17
 """Digits of 16 bits in a field element."""
 
 
-def complete(secret: bytes, given: Mapping[int, int], xs: Sequence[int]) -> dict[int, bytes]:
-    """The 33-byte big-endian shares at the places `xs` of a 32-byte secret whose shares at `given` are fixed.
+def complete(
+    secrets: Sequence[bytes], given: Mapping[int, Sequence[int]], xs: Sequence[int]
+) -> list[dict[int, bytes]]:
+    """For each secret of 32 bytes, the 33-byte big-endian shares at the places `xs`: those at `given` are fixed.
 
-    `given`: place → field element, one fewer than rebuild the secret: one polynomial goes through it and them.
-    With uniform, independent ones this is Shamir's sharing. Raises InvalidMessage for a secret of another
-    length, for places that repeat or are outside [1, p).
+    `given`: place → a field element for each secret, one place fewer than rebuild one: one polynomial goes through
+    a secret and its elements. With uniform, independent ones this is Shamir's sharing. Raises InvalidMessage for
+    a secret of another length, for places that repeat or are outside [1, p).
     """
-    if len(secret) != SECRET_BYTES:
-        raise _invalid(f"A shared secret has {SECRET_BYTES} bytes, and this one has {len(secret)}")
+    for secret in secrets:
+        if len(secret) != SECRET_BYTES:
+            raise _invalid(f"A shared secret has {SECRET_BYTES} bytes, and this one has {len(secret)}")
     _check_places([*given, *xs])
-    values = [int.from_bytes(secret, "big"), *given.values()]
-    sums = _sums_of_products(_coefficient_limbs((0, *given), tuple(xs)), values)
-    return {x: to_share(value % PRIME) for x, value in zip(xs, sums, strict=True)}
+    first = [int.from_bytes(secret, "big") for secret in secrets]
+    sums = _sums_of_products(_coefficient_limbs((0, *given), tuple(xs)), [first, *given.values()])
+    return [{x: to_share(row[kind]) for x, row in zip(xs, sums, strict=True)} for kind in range(len(secrets))]
 
 
 def to_share(value: int) -> bytes:
@@ -116,26 +119,30 @@ def _limbs(numbers: Sequence[int]) -> Limbs:
     return np.frombuffer(digits, dtype="<u2").reshape(len(numbers), _LIMBS).astype(np.float64)
 
 
-def _sums_of_products(rows: Limbs, values: Sequence[int]) -> list[int]:
-    """Σ_i row_i·value_i as whole numbers, for each of `rows` [n, _LIMBS, len(values)]; several times as fast as `int`.
+def _sums_of_products(rows: Limbs, values: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Σ_i row_i·value_ik modulo p, [n][k]: of `rows` [n, _LIMBS, len(values)] and columns k of the values.
 
-    Schoolbook multiplication, all products of two digits at once. Exact: with up to 1024 values every sum
-    below is a whole number less than 17·1024·2³² < 2⁴⁸, and float64 holds those below 2⁵³.
+    Schoolbook multiplication, all products of two digits at once: several times as fast as `int`. Exact: with up
+    to 1024 values every sum below is a whole number less than 17·1024·2³² < 2⁴⁸, and float64 holds those below 2⁵³.
     """
-    products = rows @ _limbs(values)  # [n, digit of the row, digit of the value]
-    digits = np.zeros((len(rows), 3 * _LIMBS), dtype=np.float64)
+    kinds = len(values[0])
+    columns = _limbs([value for of_place in values for value in of_place]).reshape(
+        len(values), kinds * _LIMBS
+    )
+    flat = rows.reshape(-1, len(values)) @ columns
+    products = flat.reshape(len(rows), _LIMBS, kinds, _LIMBS)  # [n, digit of the row, k, digit of the value]
+    digits = np.zeros((len(rows), kinds, 3 * _LIMBS), dtype=np.float64)
     for place in range(_LIMBS):
-        digits[:, place : place + _LIMBS] += products[:, place]
+        digits[..., place : place + _LIMBS] += products[:, place]
     # A digit of 48 bits fills the room of three: every third one, written in a row, is one number.
-    six_bytes = digits.astype("<u8").view(np.uint8).reshape(len(rows), _LIMBS, 3, 8)[..., :6]
-    thirds = [np.ascontiguousarray(six_bytes[:, :, third]) for third in range(3)]
-    return [
-        sum(
-            int.from_bytes(third[row].tobytes(), "little") << (16 * place)
-            for place, third in enumerate(thirds)
-        )
-        for row in range(len(rows))
-    ]
+    six_bytes = digits.astype("<u8").view(np.uint8).reshape(len(rows), kinds, _LIMBS, 3, 8)[..., :6]
+    thirds = [np.ascontiguousarray(six_bytes[..., third, :]) for third in range(3)]
+    return [[_number(thirds, row, kind) for kind in range(kinds)] for row in range(len(rows))]
+
+
+def _number(thirds: Sequence[npt.NDArray[np.uint8]], row: int, kind: int) -> int:
+    parts = (int.from_bytes(third[row, kind].tobytes(), "little") for third in thirds)
+    return sum(part << (16 * place) for place, part in enumerate(parts)) % PRIME
 
 
 def _field_element(share: bytes) -> int:

@@ -77,15 +77,16 @@ def test_a_sharing_that_could_not_be_rebuilt_is_refused(
     secret: bytes, given: dict[int, int], xs: list[int], text: str
 ) -> None:
     with pytest.raises(InvalidMessage, match=text):
-        complete(secret, given, xs)
+        complete([SECRET, secret], {x: [value, value] for x, value in given.items()}, xs)
 
 
 def test_the_shares_that_are_given_and_those_that_follow_rebuild_the_secret_in_any_mix() -> None:
-    given = {5: 7, 2: PRIME - 1, 9: 0}
-    shares = {x: to_share(value) for x, value in given.items()} | complete(SECRET, given, [1, 3, 4])
-    for mix in itertools.combinations(shares, 4):
-        assert combine({x: shares[x] for x in mix}, 4) == SECRET
-    assert complete(SECRET, given, []) == {}
+    given, both = {5: (7, 1), 2: (PRIME - 1, 0), 9: (0, PRIME - 2)}, (SECRET, bytes(32))
+    for kind, completed in enumerate(complete(both, given, [1, 3, 4])):
+        shares = {x: to_share(values[kind]) for x, values in given.items()} | completed
+        for mix in itertools.combinations(shares, 4):
+            assert combine({x: shares[x] for x in mix}, 4) == both[kind]
+    assert complete(both, given, []) == [{}, {}]
 
 
 @pytest.mark.parametrize("threshold", [1, 2, 17, MAXIMUM_MEMBERS])
@@ -96,7 +97,7 @@ def test_shares_are_the_polynomials_values_to_the_last_digit(threshold: int, val
     xs = [threshold, threshold + 1, 3 * MAXIMUM_MEMBERS, PRIME - 1]
     secret = b"\xff" * 32
     points = {0: int.from_bytes(secret, "big"), **given}
-    shares = complete(secret, given, xs)
+    (shares,) = complete([secret], {x: [value] for x, value in given.items()}, xs)
     for x in xs:
         rest = {place - x: value for place, value in points.items()}
         coefficients = lagrange_at_zero(tuple(place % PRIME for place in rest))
