@@ -27,6 +27,7 @@ class Rebuilder:
 
     def __init__(self, terms: RoundTerms, roster: Roster) -> None:
         self._threshold = terms.share_threshold
+        self._colluders = terms.colluders
         self._roster = roster
         self._tries_left = MAXIMUM_TRIES
         self.suspects: set[str] = set()
@@ -49,9 +50,18 @@ class Rebuilder:
                     return secret
         raise UnmaskFailed(
             f"A mask of {owner} is rebuilt from {self._threshold} right shares; {len(shares)} came, and none of "
-            f"the sets tried leads to what {owner} signed. Nothing was unmasked. It dealt wrong shares, or too "
-            "many members answered with wrong ones: ask their operators."
+            f"the sets tried leads to what {owner} signed. Nothing was unmasked. {self._whose_lie(owner, shares)}"
         )
+
+    def _whose_lie(self, owner: str, shares: Mapping[str, bytes]) -> str:
+        """After all sets of an honest owner's shares, more than len(shares) - threshold of them must be wrong."""
+        all_tried = comb(len(shares), self._threshold) <= MAXIMUM_TRIES and self._tries_left > 0
+        if all_tried and len(shares) - self._threshold >= self._colluders:
+            return (
+                f"All sets were tried, so {owner} dealt wrong shares, unless more members than the {self._colluders} "
+                "that the plan reckons with lied about them. Ask its operator, and leave it out if it happens again."
+            )
+        return "It dealt wrong shares, or too many members answered with wrong ones: ask their operators."
 
     def _subsets(self, holders: list[str]) -> Iterator[tuple[str, ...]]:
         """The first `threshold` holders; then all sets of that size where they are few, else random ones."""

@@ -244,7 +244,9 @@ def test_wrong_dealt_shares_end_in_the_right_sum_or_none(answering: list[int]) -
         # Its own share and those that were never its to choose: a quorum of right ones.
         assert np.array_equal(server.finish(everybody, answers)[0], plain_sum(play.terms, everybody))
         return
-    with pytest.raises((UnmaskFailed, QuorumMissed), match=r"A mask of mem_0 is rebuilt|3 came"):
+    # Where one share more came than it takes, the one colluder of the plan could not have spoiled an honest owner's.
+    named = "so mem_0 dealt wrong shares" if len(answering) == 5 else r"A mask of mem_0 is rebuilt|3 came"
+    with pytest.raises((UnmaskFailed, QuorumMissed), match=named):
         server.finish(everybody, answers)
 
 

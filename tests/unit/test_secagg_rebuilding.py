@@ -58,6 +58,30 @@ def test_all_secrets_together_are_tried_so_often_and_no_more(
     assert found.rebuild(NINE[2], shares([]), counted([], 1)) == SECRET
 
 
+@pytest.mark.parametrize(
+    ("came", "most", "text"),
+    [
+        (
+            9,
+            5000,
+            f"All sets were tried, so {NINE[0]} dealt wrong shares, unless more members than the 1 that",
+        ),
+        (7, 5000, f"All sets were tried, so {NINE[0]} dealt wrong shares"),
+        (6, 5000, "It dealt wrong shares, or too many members answered"),
+        (5, 5000, "It dealt wrong shares, or too many members answered"),
+        (9, 83, "It dealt wrong shares, or too many members answered"),
+    ],
+)
+def test_an_owner_is_named_where_so_few_liars_could_not_have_spoiled_its_shares(
+    monkeypatch: pytest.MonkeyPatch, came: int, most: int, text: str
+) -> None:
+    """One colluder spoils one share: among seven, six are right. Among six it may have been the one."""
+    monkeypatch.setattr(rebuilding, "MAXIMUM_TRIES", most)
+    given = {name: share if place < came else None for place, (name, share) in enumerate(shares([]).items())}
+    with pytest.raises(UnmaskFailed, match=text):
+        rebuilder().rebuild(NINE[0], given, lambda secret: False)
+
+
 def test_who_lied_once_is_asked_last() -> None:
     liars = NINE[:2]
     found, first, second = rebuilder(), [], []
