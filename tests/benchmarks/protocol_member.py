@@ -127,7 +127,7 @@ class Bench:
         self._offers = self._roster(self._step(Step.OFFER).offer)
         self._step(Step.DEAL, roster=self._offers)
         generator = np.random.default_rng(0)
-        self._sum = generator.standard_normal(world.terms.length, dtype=np.float32)
+        self._sum = generator.standard_normal(world.terms.length)  # float64, as the sums of a step are
         self._ring = np.zeros(world.terms.length, dtype=world.terms.dtype)
 
     def round(self, noisy: bool) -> Laps:
