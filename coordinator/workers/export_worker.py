@@ -64,7 +64,7 @@ from shared.lens.profile_shape import plain_profile
 _PUBLIC = 0o644
 _HELD_OUT_S = 5.0
 """Of embedding held-out records in fp32."""
-_WIDER_S = 12.0
+_WIDER_S = 60.0
 """Of embedding more of them, fp32 and int8 together, where those cannot tell what int8 loses."""
 _FIRST_LOOK = 256
 """Held-out records of each label, before more are asked."""
