@@ -116,6 +116,7 @@ class View:
     charged: tuple[Charged, ...]
     figures: tuple[Figure, ...]
     machines: tuple[str, ...]
+    without_int8: tuple[str, ...]
 
     width, height, left, middle, right = WIDTH, HEIGHT, EDGE, WIDTH // 2, WIDTH - EDGE
 
@@ -137,6 +138,7 @@ def view_of(found: ReleaseDifference) -> View:
         charged=tuple(_charged(each) for each in found.spent),
         figures=tuple(_figures(found)),
         machines=_machines(found),
+        without_int8=found.without_int8,
     )
 
 

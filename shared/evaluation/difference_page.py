@@ -142,6 +142,8 @@ def _size_and_speed(console: Console, found: ReleaseDifference) -> None:
         for program, batch in programs
     ]
     _table(console, ("", "before", "after"), rows)
+    for why in found.without_int8:
+        _text(console, one_line(why))
     machines = dict.fromkeys(side.measured_on for side in sides if side.measured_on)
     if len(machines) == 1:
         _text(

@@ -92,6 +92,7 @@ def _side(release: VerifiedExtractor, directory: Path, embedded_by: str) -> Side
         sizes_bytes={name: files[name].size_bytes for name in _MODEL_FILES if name in files},
         speed=() if measured is None else measured.speed,
         measured_on="" if measured is None else _machine(measured),
+        int8_missing="" if measured is None else measured.int8_missing,
     )
 
 

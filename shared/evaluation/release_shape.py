@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.errors import InvalidConfig
-from shared.domain.strict import build
+from shared.domain.release import ONNX_INT8_FILE
+from shared.domain.strict import build, later
 from shared.exports.measured import Speed
 from shared.lens.difference_shape import Difference, read_difference
 
@@ -31,6 +32,8 @@ class Side:
     """As the release states it, of the machine that published it; empty where it states none."""
     measured_on: str
     """Processor and threads of that machine."""
+    int8_missing: str = later("")
+    """As the release states it: why it has no model-int8.onnx; empty where it has one or says nothing."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ class ReleaseDifference:
     spent_missing: str
     """Why no ε are compared; empty where they are."""
     format: str
+
+    @property
+    def without_int8(self) -> tuple[str, ...]:
+        """A sentence for each of the two that says why it has no int8 file."""
+        sides = {side.manifest_digest: side for side in (self.before, self.after) if side.int8_missing}
+        return tuple(
+            f"{each.release} has no {ONNX_INT8_FILE}: {each.int8_missing}." for each in sides.values()
+        )
 
 
 def read_release_difference(value: Any, where: str) -> ReleaseDifference:

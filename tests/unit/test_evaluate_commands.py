@@ -125,6 +125,19 @@ def test_diff_of_a_release_with_itself_finds_nothing(kit: Kit, run) -> None:
     assert len(set(row(out, "North ")[2:])) == 1
 
 
+def test_diff_says_why_there_is_no_int8_file_and_a_file_that_is_there_after_all_does_not_hold(
+    kit: Kit, run, tmp_path: Path
+) -> None:
+    own, why = kit.copy(tmp_path / "home"), "the closest loses 2.00 points, so it was left out"
+    where = folder(own, "digits")
+    own.lie(where, "measured.json", lambda stated: stated | {"int8": None, "int8_missing": why})
+    for pair in ((where, folder(kit, "digits", 2)), (folder(kit, "digits", 2), where)):
+        code, out, _ = run("diff", *pair)
+        assert code == 0 and out.count(f"digits-1 has no model-int8.onnx: {why}.") == 1
+    code, out, _ = run("reproduce", where)
+    assert code == 3 and "✗ model-int8.onnx: claimed none, found there, equal: does not hold" in out
+
+
 def test_diff_as_json_can_be_read_back_and_composes_the_epsilon_of_two_runs(kit: Kit, run) -> None:
     one, two = (verify_extractor(folder(kit, "digits", k), pinned_root=kit.root) for k in (1, 2))
     code, out, _ = run("diff", folder(kit, "digits"), folder(kit, "digits", 2), "--json")
