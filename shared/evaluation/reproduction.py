@@ -227,7 +227,9 @@ def _picture(release: VerifiedExtractor, directory: Path, stated: LensProfile) -
 def _card(
     release: VerifiedExtractor, directory: Path, measured: Measured | None, profile: LensProfile | None
 ) -> Iterator[Claim]:
-    """The files were judged above; the card must not say anything else. A section that is not there claims nothing."""
+    """The files were judged above; the card must not say anything else. A section that is not there claims nothing,
+    and is named: cards of earlier versions have fewer.
+    """
     sections = {} if measured is None else dict(card_sections(measured))
     sections |= {} if profile is None else lens_section(profile)
     if measured is not None and isinstance(release, VerifiedRelease):
@@ -236,10 +238,11 @@ def _card(
     yield from _model_index(release, card, measured, profile)
     for heading, text in sections.items():
         stated = f"\n{card}\n".partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+        what = f"numbers under {heading!r}"
         if not stated:
+            yield shown("card", what, "none, the card has no such section")
             continue
         said, given = _numbers_by_line(stated), _numbers_by_line(text)
-        what = f"numbers under {heading!r}"
         # The order of lines is that of the files' names, which is not a claim.
         if said == given:
             yield equal("card", what, f"{said.total()} lines", f"{given.total()} lines")
@@ -253,14 +256,17 @@ def _card(
 def _model_index(
     release: VerifiedExtractor, card: str, measured: Measured | None, profile: LensProfile | None
 ) -> Iterator[Claim]:
-    """What the card's metadata tells hubs; cards of earlier versions tell none."""
+    """What the card's metadata tells hubs; cards of earlier versions tell nothing."""
     begins = f"\n{MODEL_INDEX}: "
     stated = card.partition("\n---\n")[0].partition(begins)[2].partition("\n")[0]
+    index = model_index(measured, profile, release.manifest.release, release.spec.kind)
+    what = f"evaluations under {MODEL_INDEX!r}"
     if stated:
-        index = model_index(measured, profile, release.manifest.release, release.spec.kind)
         same = stated == json.dumps(index, ensure_ascii=False)
         found = "the same figures" if same else "not the figures of measured.json and lens.json"
-        yield equal("card", f"evaluations under {MODEL_INDEX!r}", "the same figures", found)
+        yield equal("card", what, "the same figures", found)
+    elif index:
+        yield shown("card", what, "none in the card's metadata")
 
 
 def _numbers_by_line(text: str) -> Counter[str]:

@@ -25,6 +25,7 @@ from shared.domain.errors import DigestMismatch
 from shared.domain.extractor import ExtractorSpec, RecordKind
 from shared.domain.release import LENS_FILE, ONNX_FILE, Source, SourceKind
 from shared.embedding import promised_bytes
+from shared.exports.head_schema import HEAD_SCHEMA_FILE
 from shared.extractors.architectures import starting_weights
 from shared.extractors.files import write_weights
 from shared.lens.difference_shape import read_difference
@@ -302,9 +303,7 @@ def test_a_card_that_says_other_numbers_than_its_files_does_not_hold(kit: Kit, r
     assert ", equal: does not hold" in out and "1 does not hold" in err
 
 
-def test_evaluations_in_a_cards_metadata_are_judged_and_a_card_without_them_holds(
-    kit: Kit, run, tmp_path: Path
-) -> None:
+def test_evaluations_in_a_cards_metadata_are_judged(kit: Kit, run, tmp_path: Path) -> None:
     own = kit.copy(tmp_path / "coordinator")
     where = folder(own, "digits")
     own.lie(
@@ -312,9 +311,34 @@ def test_evaluations_in_a_cards_metadata_are_judged_and_a_card_without_them_hold
     )
     code, out, _ = run("reproduce", where)
     assert code == 3 and wrong_lines(out) == {"evaluations under 'model-index'"}
-    own.lie(where, "README.md", lambda card: re.sub(rb"model-index: .*\n", b"", card))
+
+
+def test_a_release_of_an_earlier_version_holds_and_what_it_does_not_say_is_named(
+    kit: Kit, run, tmp_path: Path
+) -> None:
+    """Without a schema of heads, without evaluations in its metadata, and with a section less on its card."""
+    own = kit.copy(tmp_path / "coordinator")
+    where = folder(own, "digits")
+    own.sign(where, lambda signed: signed["files"].pop(HEAD_SCHEMA_FILE))
+    (where / HEAD_SCHEMA_FILE).unlink()
+    own.lie(where, "README.md", earlier_card)
+    code, out, _ = run("verify", where)
+    assert code == 0
     code, out, _ = run("reproduce", where)
-    assert code == 0 and "model-index" not in out
+    assert code == 0 and "✗" not in out and out.rstrip().endswith("of digits-1 that can be judged here hold.")
+    for said in (
+        "head.schema.json: none in the release",
+        "evaluations under 'model-index': none in the card's metadata",
+        "numbers under 'Energy of training': none, the card has no such section",
+    ):
+        assert f"\n· {said}\n" in out
+    code, out, _ = run("reproduce", folder(kit, "digits"))
+    assert code == 0 and ": none" not in out
+
+
+def earlier_card(card: bytes) -> bytes:
+    card = re.sub(rb"model-index: .*\n", b"", card)
+    return re.sub(rb"## Energy of training\n.*?(?=\n## )", b"", card, flags=re.DOTALL)
 
 
 def test_an_onnx_file_of_other_weights_does_not_hold(kit: Kit, run, tmp_path: Path) -> None:
