@@ -218,7 +218,7 @@ def test_page_of_texts_of_other_machines_and_of_members_who_left(home: Path, doc
     made = json.loads(json.dumps(document))
     made["before"], made["after"] = made["after"], made["before"]
     made["behaviour"] |= {"moves": [], "before": None, "after": None, "tells": made["behaviour"]["tells"][:1]}
-    made["before"] |= {"speed": [rate(100.0)], "measured_on": "A, 1 thread"}
+    made["before"] |= {"speed": [rate(100.0)], "measured_on": "A, 1 thread", "int8_missing": MARKUP}
     made["after"] |= {"speed": [rate(50.0)], "measured_on": "B, 2 threads", "sizes_bytes": {}}
     made["spent"][0] |= {"name": MARKUP, "before": None, "together": {"epsilon": 1.0, "alone": 7.5}}
     put(home, made)
@@ -230,6 +230,7 @@ def test_page_of_texts_of_other_machines_and_of_members_who_left(home: Path, doc
     assert "onnx fp32, batch 1 100 records/s 50 records/s –" in said and "model.onnx 2" in said
     assert f"{MARKUP} 1 in 100,000 no part" in said and "1.000 alone 7.500" in said
     assert MARKUP not in page.text and '<details class="classes" open>' in page.text
+    assert f" has no model-int8.onnx: {MARKUP}." in said
     board.coordinator.carrier.stop()
     board.coordinator.engine.dispose()
 
