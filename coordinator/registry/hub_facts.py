@@ -54,6 +54,8 @@ class Facts:
     """`trained`, or what it is that no run here trained: `classical`, `random`, `public`."""
     parameters: int
     """Float32 values in the weights file."""
+    purpose: str
+    """What its plan says that it is for, or its source what it is; "" where neither does."""
     card: CardData
     config: Mapping[str, Any]
 
@@ -81,6 +83,9 @@ def read_facts(folder: Path, entry: CatalogueEntry, large: LargeFiles) -> Facts:
     config: dict[str, Any] = {}
     if CONFIG_FILE in promised:
         config = parse_document(_promised(folder, CONFIG_FILE, promised, _CONFIG_BYTES), CONFIG_FILE)
+    purpose = (
+        str(manifest.plan.get("purpose", "")) if isinstance(manifest, Manifest) else manifest.source.about
+    )
     if isinstance(manifest, Manifest):
         spec = manifest.plan.get("extractor", {})
     elif {"kind", "architecture"} <= config.keys():
@@ -100,6 +105,7 @@ def read_facts(folder: Path, entry: CatalogueEntry, large: LargeFiles) -> Facts:
         ),
         kind=kind_of(manifest),
         parameters=sum(math.prod(slot.shape) for slot in manifest.layout),
+        purpose=purpose,
         card=card_data(card),
         config={key: config[key] for key in ("architectures", "model_type", "architecture") if key in config},
     )

@@ -23,6 +23,7 @@ MOST_ASKED: Final = 1_000_000
 _MOST_VALUES = 50
 _MOST_CHARACTERS = 200
 _NUMBER = re.compile(r"[0-9]{1,7}\Z")
+_WORD = re.compile(r"\w+")
 _ELSEWHERE = ("inference", "inference_provider", "apps")
 """Filters on what no repository here has: services and programs of other hubs."""
 _UNKNOWN = ("num_parameters",)
@@ -64,7 +65,7 @@ def read_wanted(query: QueryParams) -> Wanted:
     gated = query.get("gated")
     tags = [tag for text in (*values(query, "filter"), *values(query, "tags")) for tag in text.split(",")]
     return Wanted(
-        search=tuple(text.lower() for text in values(query, "search")),
+        search=tuple(text.casefold() for text in values(query, "search")),
         author=query.get("author", "")[:_MOST_CHARACTERS],
         tags=tuple(tag for tag in tags if tag),
         task=query.get("pipeline_tag", "")[:_MOST_CHARACTERS],
@@ -98,11 +99,21 @@ def select(everything: Iterable[Shown], wanted: Wanted) -> list[Shown]:
     return sorted(found, key=_SORTS[wanted.sort], reverse=True)
 
 
+def _found_by(text: str, shown: Shown, tags: Iterable[str]) -> bool:
+    """Whether it is a part of the name, or all its words are words of the tags and of what the extractor is for.
+
+    As `commonlens search`: `lens` as a part of `commonlens` is no find.
+    """
+    known = _WORD.findall(" ".join((*tags, shown.facts.purpose)).casefold())
+    words = _WORD.findall(text)
+    return text in shown.repo.id.casefold() or (bool(words) and set(words) <= set(known))
+
+
 def _fits(shown: Shown, wanted: Wanted) -> bool:
     tags = tags_of(shown.facts)
     return (
         not wanted.elsewhere
-        and all(text in shown.repo.id.lower() for text in wanted.search)
+        and all(_found_by(text, shown, tags) for text in wanted.search)
         and wanted.author in ("", shown.repo.id.partition("/")[0])
         and set(wanted.tags) <= set(tags)
         and wanted.task in ("", *tags[1:2])

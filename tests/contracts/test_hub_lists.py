@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from huggingface_hub import ModelCard, hf_hub_download
 from huggingface_hub.errors import BadRequestError
 
 from coordinator.registry import hub_list
+from coordinator.registry.build import KeepRequest, weights_only
+from coordinator.registry.publish import publish
+from shared.domain.release import Source, SourceKind
 from tests.hub_client_kit import LINES, REPO, api, bytes_of, gated, hub, kit, serving, stranger
 from tests.hub_kit import SPACE, Hub, put_beside
 from tests.release_kit import Kit
@@ -121,6 +125,10 @@ def test_list_of_models_finds_what_is_meant(hub: Hub) -> None:
         return sorted(model.id.partition("/")[2] for model in api(hub).list_models(**asked))
 
     assert names(search="EDG") == ["edges"] and names(search="nothing") == []
+    assert names(search="Trained IMAGE") == list(LINES) and names(search="trained text") == []
+    assert (
+        names(search="lens") == names(search="...") == []
+    )  # `commonlens` is a tag, and this is no word of it
     assert names(author=SPACE) == list(LINES) and names(author="others") == []
     assert names(filter="image") == list(LINES) and names(filter="text") == []
     assert names(filter=["image", "small-gn", "trained"]) == list(LINES)
@@ -178,3 +186,20 @@ def test_models_are_found_by_the_formats_of_their_files(kit: Kit, tmp_path: Path
     put_beside(own, {"model.onnx": b"onnx"}, number=3)
     with serving(own) as hub:
         assert [model.id for model in api(hub).list_models(filter=["onnx", "safetensors"])] == [REPO]
+
+
+def test_models_are_found_by_what_they_are_for_and_by_their_kind(kit: Kit, tmp_path: Path) -> None:
+    own = kit.copy(tmp_path / "coordinator")
+    own.plan = replace(
+        own.plan, extractor_name="joints", purpose="Cracks in welded seams, from grey pictures."
+    )
+    own.publish("joints")
+    source = Source(SourceKind.RANDOM, "Sees by chance, to compare others with.", "CC0-1.0", "seed 3")
+    publish(own.home, KeepRequest("dice", source, own.starting), own.clock, export=weights_only)
+    with serving(own) as hub:
+
+        def names(search: str) -> list[str]:
+            return sorted(model.id.partition("/")[2] for model in api(hub).list_models(search=search))
+
+        assert names("welded") == names("Seams cracks") == ["joints"] and names("eld") == []
+        assert names("random") == names("chance") == ["dice"]
