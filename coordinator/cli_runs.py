@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coordinator.operator import PATIENCE_S, Operator
 from coordinator.runs.noised_counts import accuracy, accuracy_text
+from shared.console import one_line
 from shared.domain.clock import SystemClock
 from shared.domain.errors import Abandoned, Invalid, QuorumMissed, RunStopped
 from shared.domain.plan import Plan
@@ -32,8 +33,21 @@ LOOK_AGAIN_S = 0.5
 
 @run_app.command()
 def start(plan: Annotated[str, typer.Argument(help="The plan's digest.")], home: Home = Path()) -> None:
-    """Begin a run of a plan that a quorum of its members consented to; prints its id."""
-    typer.echo(Operator(home).client().post(f"/plans/{plan}/runs")["id"])
+    """Begin a run of a plan that a quorum of its members consented to; prints its id. Says whom its releases would name
+    that did not consent.
+    """
+    client = Operator(home).client()
+    run = client.post(f"/plans/{plan}/runs")["id"]
+    proposal = client.get(f"/plans/{plan}")
+    signed = proposal["consents"]
+    unsigned = [m["name"] for m in proposal["plan"]["members"] if m["member_id"] not in signed]
+    if unsigned:
+        typer.echo(
+            f"! The plan also names {', '.join(map(one_line, unsigned))}, without consent so far, and every release "
+            "carries the plan. Get that consent before you publish, or stop this run and propose a plan without.",
+            err=True,
+        )
+    typer.echo(run)
 
 
 @run_app.command("list")

@@ -73,13 +73,14 @@ class Proposal(Proposed):
     """As `spent_consents`; known where one plan is asked about."""
 
     @property
+    def unsigned(self) -> tuple[PlanMember, ...]:
+        """Members of the plan that have not consented: it names them, and every release carries it (clause 8.4)."""
+        return tuple(m for m in self.plan.members if m.member_id not in self.consents)
+
+    @property
     def missing(self) -> tuple[PlanMember, ...]:
-        """Members of the plan that have not consented and still can."""
-        return tuple(
-            m
-            for m in self.plan.members
-            if m.member_id not in self.consents and self.states.get(m.member_id) is not MemberState.REVOKED
-        )
+        """Those of them that still can."""
+        return tuple(m for m in self.unsigned if self.states.get(m.member_id) is not MemberState.REVOKED)
 
     @property
     def uncounted(self) -> Mapping[str, str]:
