@@ -165,14 +165,14 @@ def _list(every: list[Facts], nothing: str) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("release", "kind", "channels", "weights"):
         table.add_column(heading, justify="right" if heading == "weights" else "left")
-    table.add_column("what it sees, what is new", ratio=1)
+    table.add_column("what it is for, what it sees, what is new", ratio=1)
     for facts in every:
         table.add_row(
             Text(facts.entry.id),
             facts.kind,
             Text(", ".join(facts.channels)),
             decimal(facts.weights_bytes),
-            Text("\n".join([one_line(facts.sees) or "not measured", *_news(facts)])),
+            Text("\n".join([*_purpose(facts), one_line(facts.sees) or "not measured", *_news(facts)])),
         )
     console.print(table)
 
@@ -192,6 +192,10 @@ def _warn_of_withdrawn(library: Library, shown: list[Facts]) -> None:
     for facts in shown:
         if facts.entry.yanked:
             typer.echo(f"! {withdrawal_warning(library.catalogue, facts.entry)}", err=True)
+
+
+def _purpose(facts: Facts) -> list[str]:
+    return [f"For: {one_line(facts.purpose)}"] if facts.purpose else []
 
 
 def _news(facts: Facts) -> list[str]:

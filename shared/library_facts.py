@@ -14,6 +14,7 @@ from shared.domain.release import (
     AnyManifest,
     CatalogueEntry,
     KeptManifest,
+    Manifest,
 )
 from shared.lens.profile_shape import LensProfile, read_profile
 from shared.lens.words import above_chance, describe
@@ -44,6 +45,11 @@ class Facts:
     def kind(self) -> str:
         """trained, classical, random or public."""
         return kind_of(self.manifest)
+
+    @property
+    def purpose(self) -> str:
+        """What its members trained it for, as its plan says; "" where the plan does not, or nobody trained it here."""
+        return str(self.manifest.plan.get("purpose", "")) if isinstance(self.manifest, Manifest) else ""
 
     @property
     def sees(self) -> str:

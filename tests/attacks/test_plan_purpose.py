@@ -16,7 +16,7 @@ from shared.domain.canonical import digest_of_file
 from shared.domain.errors import InvalidConfig
 from shared.extractors.files import read_weights
 from shared.release.card import body_of
-from tests.dashboard_kit import Board, board
+from tests.dashboard_kit import Board, board, open_board, words
 from tests.plans import small_plan
 from tests.release_kit import make_secure_kit
 from tests.unit.test_plan_commands import Call, call
@@ -48,6 +48,18 @@ def test_purpose_is_text_on_the_card_and_in_show_whatever_is_in_it(
     assert not [t for t in tokens if t.type.startswith("html")] and "mit" not in card.split("\n---\n")[0]
     terminal(width=1000).print(_Drawn(body_of(card)))
     assert said in capsys.readouterr().out
+
+
+def test_purpose_is_text_in_the_catalogue_and_on_a_releases_page(tmp_path: Path) -> None:
+    kit = make_secure_kit(tmp_path / "home")
+    kit.plan = replace(kit.plan, purpose=EVIL)
+    kit.publish("one")
+    made = open_board(kit.home, tmp_path / "board")
+    for path, said in (("/extractors", f"For: {EVIL}"), ("/extractors/digits/1", f"For {EVIL}")):
+        page = made.browser("Otto").get(path)
+        assert said in words(page) and "<script>alert" not in page.text and "<!-- ---" not in page.text
+    made.coordinator.carrier.stop()
+    made.coordinator.engine.dispose()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     kit = make_kit(folder, moment=SystemClock().now())
     keep_both(kit, folder)
     kit.publish("one")
+    kit.plan = replace(kit.plan, purpose="Numbers on doors.")
     kit.publish("two", notes=("Trained for **ten** more rounds.", "A third member."))
     point_channel(kit.home, "digits", "stable", "digits-1", kit.clock)
     return kit
@@ -64,12 +65,13 @@ def test_list_shows_every_line_with_its_kind_channels_and_what_it_sees(ask, kit:
     assert (
         "trained" in lines["digits-2"]
         and "latest" in lines["digits-2"]
-        and "not measured" in lines["digits-2"]
+        and "For: Numbers on doors." in lines["digits-2"]
     )
     assert "digits-1" not in lines
     weights = Shelf(kit.home).folder("digits", 2) / "model.safetensors"
     assert f" {decimal(weights.stat().st_size)} " in lines["digits-2"]
     assert "New: Trained for **ten** more rounds. (and 1 more)" in out
+    assert out.count("For: ") == 1 and "not measured" in out
 
 
 def test_search_wants_all_words_whatever_their_capitals(ask) -> None:
