@@ -84,11 +84,11 @@ def make_example(folder: Path, export: Export) -> Example:
         embeddings = embed_files(verified, paths, "cpu")
         return list(head.predict_names(embeddings, release_digest=head.release_digest)), embeddings
 
-    pictures = [_save(folder / f"{k}.png", public.held_out[k * 47]) for k in range(12)]
+    pictures = [save_picture(folder / f"{k}.png", public.held_out[k * 47]) for k in range(12)]
     rng = np.random.default_rng(5)
     sizes = ((50, 70), (64, 40), (20, 31))
     resized = [
-        _save(folder / f"{h}x{w}.png", _smooth(rng.integers(0, 256, (h, w, 3)).astype(np.uint8)))
+        save_picture(folder / f"{h}x{w}.png", _smooth(rng.integers(0, 256, (h, w, 3)).astype(np.uint8)))
         for h, w in sizes
     ]
     return Example(release, folder / "head.json", pictures, resized, python)
@@ -125,6 +125,7 @@ def _smooth(noise: np.ndarray) -> np.ndarray:
     return np.asarray(small.resize(noise.shape[1::-1], Image.Resampling.BICUBIC))
 
 
-def _save(path: Path, pixels: np.ndarray) -> Path:
+def save_picture(path: Path, pixels: np.ndarray) -> Path:
+    """Of pixels [height, width, channels]; the path."""
     Image.fromarray(pixels).save(path)
     return path
