@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shared.domain.release import LENS_FILE, LENS_PICTURE_FILE
 from shared.lens.profile_shape import LensProfile
 from shared.lens.words import describe
 
@@ -21,6 +22,9 @@ def lens_section(profile: LensProfile) -> dict[str, str]:
     lines = [
         describe(profile),
         "",
+        # Hubs draw it here; `body_of` leaves it out for whoever draws the card as text.
+        f"![Bars: under what an embedding moves, and what a probe reads from it]({LENS_PICTURE_FILE})",
+        "",
         "How far an embedding moves (0 not at all, 1 as far as to another photograph), with 95 % intervals:",
         "",
         "| change | moves | interval |",
@@ -33,7 +37,8 @@ def lens_section(profile: LensProfile) -> dict[str, str]:
         "|---|---|---|---|",
         *tells,
         "",
-        f"Measured on the public probe set {profile.probe_set}. The picture is `lens.svg`, the numbers `lens.json`.",
+        f"Measured on the public probe set {profile.probe_set}. The picture is `{LENS_PICTURE_FILE}`, the numbers "
+        f"`{LENS_FILE}`.",
     ]
     return {HEADING: "\n".join(lines)}
 

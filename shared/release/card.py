@@ -23,6 +23,7 @@ from shared.release.licence import OTHER, Licence, hub_metadata
 from shared.release.promise import epsilon_text, not_promised, percent_text, promise, right_at_most
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+|<>!~&])")
+_PICTURE = re.compile(r"^!\[[^\]\n]*\]\([a-z0-9-]+\.svg\)\n\n?", re.MULTILINE)
 _BEGINNING = re.compile(r"\A(\d*)([-=.])")
 """What would make a list, a rule or a heading of a line that begins with it."""
 
@@ -182,11 +183,10 @@ def metadata(
 
 
 def body_of(card: str) -> str:
-    """The card without its metadata."""
+    """The card without its metadata, and without pictures of the release's own, which stand in lines of theirs."""
     begins, dashes, rest = card.partition("---\n")
-    if begins or not dashes:
-        return card
-    return rest.partition("\n---\n")[2]
+    body = card if begins or not dashes else rest.partition("\n---\n")[2]
+    return _PICTURE.sub("", body)
 
 
 def _written(sections: Sections) -> str:

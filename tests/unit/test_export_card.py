@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from shared.domain.errors import InvalidConfig
 from shared.domain.files import write_json
+from shared.domain.release import LENS_PICTURE_FILE
 from shared.domain.strict import to_plain
 from shared.exports.card_sections import card_sections
 from shared.exports.measured import (
@@ -21,6 +23,9 @@ from shared.exports.measured import (
     Speed,
     read_measured,
 )
+from shared.lens.card_section import HEADING, lens_section
+from shared.release.card import body_of
+from tests.unit.test_lens_picture import profile
 
 LOSS = Int8Loss(0.9876, 0.8, 0.5, 0.496, 0.4, -0.2, 1.0, 0.5)
 MEASURED = Measured(
@@ -76,3 +81,18 @@ def test_the_card_owns_up_to_a_loss_over_the_bar_and_to_a_missing_file() -> None
         assert said in text and text.count("the bar of") == 1
     none = replace(MEASURED, int8=None, int8_missing="it has no weights")
     assert "There is no int8 file: it has no weights." in card_sections(none)["For other programs"]
+
+
+def test_the_card_has_the_lens_picture_for_hubs_and_whoever_draws_its_text_draws_that_beside_it() -> None:
+    section = lens_section(profile())[HEADING]
+    (image,) = [each for token in MarkdownIt().parse(section) for each in token.children or () if each.attrs]
+    assert image.type == "image" and image.attrs["src"] == LENS_PICTURE_FILE
+    text = body_of(f"---\nlicense: x\n---\n{section}")
+    assert "![" not in text and text.replace("\n\n", "") == "".join(
+        part for part in section.split("\n\n") if not part.startswith("![")
+    )
+    # What people wrote is not taken for one.
+    assert (
+        body_of("\\!\\[i\\](a.svg)\n\n![i](http://e/a.svg)\n")
+        == "\\!\\[i\\](a.svg)\n\n![i](http://e/a.svg)\n"
+    )
