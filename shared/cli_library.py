@@ -165,7 +165,7 @@ def _list(every: list[Facts], nothing: str) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("release", "kind", "channels", "weights"):
         table.add_column(heading, justify="right" if heading == "weights" else "left")
-    table.add_column("what it is for, what it sees, what is new", ratio=1)
+    table.add_column("what it is for and sees, what is new", ratio=1)
     for facts in every:
         table.add_row(
             Text(facts.entry.id),
