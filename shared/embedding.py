@@ -79,7 +79,9 @@ def given_in(files: Sequence[Path], spec: ExtractorSpec) -> list[Given]:
 def _meant(path: Path) -> list[Path]:
     found = files_in(path) if path.is_dir() else [path]
     if not found:
-        raise InvalidRecords(f"The folder {path} holds no file. Nothing was read. Name one that does.")
+        inside = any(each.is_dir() for each in path.iterdir())
+        told, step = (", only folders", f"Name those: {path}/*") if inside else ("", "Name one that does")
+        raise InvalidRecords(f"The folder {path} holds no file{told}. Nothing was read. {step}.")
     return found
 
 

@@ -166,6 +166,10 @@ def test_a_folder_stands_for_its_files(
     (tmp_path / "empty").mkdir()
     assert run("embed", folder, tmp_path / "empty", "--root", kit.root) == 2
     assert "empty holds no file. Nothing was read." in capsys.readouterr().err
+    classes = tmp_path / "classes"
+    (classes / "cats").mkdir(parents=True)
+    assert run("embed", folder, classes, "--root", kit.root) == 2
+    assert f"only folders. Nothing was read. Name those: {classes}/*." in capsys.readouterr().err
 
 
 def test_embed_computes_nothing_with_a_release_that_fails(
