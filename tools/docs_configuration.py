@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from tools.docs_architectures import architectures_part, augmentations_part
 from tools.docs_sentences import SENTENCES
 
+REQUIRED = "required"
 INTRODUCTION = """\
 # Configuration
 
@@ -96,17 +97,24 @@ def field_sentences(kind: type) -> dict[str, str]:
     return found
 
 
-def settings(kind: type, prefix: str = "") -> list[tuple[str, str, str, str]]:
-    """(key, type, default, sentence) of every setting of a dataclass, tables flattened as `table.key`."""
+def settings(kind: type, prefix: str = "", left_out: object = None) -> list[tuple[str, str, str, str]]:
+    """(key, type, default, sentence) of every setting of a dataclass, tables flattened as `table.key`.
+
+    `left_out` is what stands where the whole table is left out, if it may be.
+    """
     hints, sentences, rows = typing.get_type_hints(kind), sentences_of(kind), []
     for field in dataclasses.fields(kind):
         inner = _dataclass_in(hints[field.name])
         if inner is not None:
             many = "[]" if typing.get_origin(hints[field.name]) is tuple else ""
-            rows.extend(settings(inner, f"{prefix}{field.name}{many}."))
+            rows.extend(settings(inner, f"{prefix}{field.name}{many}.", _made(field)))
             continue
-        key = prefix + field.name
-        rows.append((key, _label(hints[field.name]), _default(field), sentences.get(field.name, "")))
+        key, default = prefix + field.name, _default(field)
+        if default == REQUIRED and left_out is not None:
+            default = (
+                f"{_shown(getattr(left_out, field.name))}; {REQUIRED} in a table `[{prefix.rstrip('.')}]`"
+            )
+        rows.append((key, _label(hints[field.name]), default, sentences.get(field.name, "")))
     return rows
 
 
@@ -158,7 +166,16 @@ def _label(hint: typing.Any) -> str:
 
 def _default(field: dataclasses.Field[typing.Any]) -> str:
     if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-        return "required"
+        return REQUIRED
+    return _shown(_made(field))
+
+
+def _made(field: dataclasses.Field[typing.Any]) -> typing.Any:
+    """The default of a field; None where it has none."""
     made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+    return None if made is dataclasses.MISSING else made
+
+
+def _shown(made: typing.Any) -> str:
     value = getattr(made, "value", made)
     return "left out" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"

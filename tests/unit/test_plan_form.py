@@ -58,7 +58,7 @@ def test_form_as_it_stands_makes_the_drafts_defaults_where_there_are_any() -> No
             holder = getattr(draft, table) if table else draft
             value = getattr(holder, name)
             plain = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
-            assert json.loads(default.strip("`")) == plain, key
+            assert json.loads(default.partition(";")[0].strip("`")) == plain, key
 
 
 def test_dial_opens_where_the_documents_say_and_its_odds_are_theirs() -> None:
