@@ -20,6 +20,7 @@ from tools.write_docs import PAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+PACKAGES = ("shared", "coordinator", "participant")
 PAGES_WITH_LINKS = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 PAGES_WITH_CALLS = [
     *PAGES_WITH_LINKS,
@@ -143,10 +144,40 @@ def test_readme_tree_names_only_what_exists_and_every_package_folder() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
     folders = {
         str(init.parent.relative_to(ROOT))
-        for package in ("shared", "coordinator", "participant")
+        for package in PACKAGES
         for init in (ROOT / package).rglob("__init__.py")
     }
     assert sorted(folders - set(named) - {"coordinator/storage/migrations", _VERSIONS}) == []
+
+
+def test_architecture_page_names_every_package_folder_and_every_folder_of_tests() -> None:
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    rooms = [init.parent for package in PACKAGES for init in (ROOT / package).glob("*/__init__.py")]
+    assert [
+        str(room) for room in rooms if f"`{room.name}/`" not in page and f"/{room.name}/`" not in page
+    ] == []
+    drawn = re.findall(r"^  (\w+)/ ", page.partition("\ntests/\n")[2].partition("```")[0], re.MULTILINE)
+    folders = {test.parent.name for test in (ROOT / "tests").glob("*/*.py")}
+    assert set(drawn) == folders
+
+
+def test_architecture_page_names_every_file_of_shared_that_speaks_http() -> None:
+    line = next(
+        line
+        for line in (DOCS / "architecture.md").read_text("utf-8").splitlines()
+        if line.startswith("- HTTP clients: inside `shared` only ")
+    )
+    speaks = {
+        str(path.relative_to(ROOT / "shared"))
+        for path in (ROOT / "shared").rglob("*.py")
+        if re.search(r"^(?:import|from) httpx\b", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert set(re.findall(r"`([\w/]+\.py)`", line)) == speaks
+
+
+def test_setting_of_a_table_that_may_be_left_out_is_not_called_required_everywhere() -> None:
+    page = (DOCS / "configuration.md").read_text("utf-8")
+    assert '| `server.name` | text | `"fedavg"`; required in a table `[server]` |' in page
 
 
 def _untypable(program: str, words: str) -> str:
