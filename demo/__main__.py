@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-# Before anything that imports flwr: no telemetry and no update check.
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-
 import argparse
 import shutil
 import sys

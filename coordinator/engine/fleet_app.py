@@ -6,12 +6,6 @@ port. They are not mounted here at all: on the member port their paths answer 40
 
 from __future__ import annotations
 
-import os
-
-# Read by flwr at import: no telemetry and no update check leave any of our processes.
-os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
-os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
-
 import logging
 
 from fastapi import FastAPI, Request

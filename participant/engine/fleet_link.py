@@ -7,12 +7,6 @@ for a bundle (`GetFab`), so there is no way for one to be executed.
 
 from __future__ import annotations
 
-import os
-
-# Read by flwr at import: no telemetry and no update check leave any of our processes.
-os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
-os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
-
 import contextlib
 import logging
 from pathlib import Path

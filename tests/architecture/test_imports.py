@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,26 @@ def test_coordinator_starts_without_what_only_its_workers_need(module: str) -> N
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("module", ["coordinator.app", "participant.engine.client_app"])
+def test_flower_sends_no_telemetry_and_asks_for_no_update_whatever_comes_first(module: str) -> None:
+    """Both processes begin with a module that is not the one which makes the connection."""
+    code = (
+        f"import os, {module}\n"
+        "from flwr.supercore import telemetry, update_check\n"
+        "print(telemetry.FLWR_TELEMETRY_ENABLED, os.environ[update_check.FLWR_DISABLE_UPDATE_CHECK])"
+    )
+    asked_for = {"FLWR_TELEMETRY_ENABLED": "1", "FLWR_DISABLE_UPDATE_CHECK": "0"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | asked_for,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == ["0", "1"]
 
 
 def test_no_other_installed_distribution_provides_our_import_names() -> None:
