@@ -115,6 +115,7 @@ def run_secure_round(
     ring, excess = _lifted(tools, server, survivors, unmasked)
     total = from_ring(remove_excess(plan, terms, ring, len(cohort), len(survivors), excess), terms.ring_bits)
     watch.lap("unmask")
+    crash_point("10.3")
 
     # Step 11: the step of DP-SGD on the union of the survivors' records, then the server optimiser.
     record.validation = _validation(tools, total, len(cohort), len(survivors))

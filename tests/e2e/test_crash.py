@@ -41,7 +41,7 @@ STEPS_OF_MEMBERS = {
     "c": ("2", "7", "10.2"),
     "d": ("3", "6", "10.3"),
 }
-STEPS_OF_COORDINATOR = ("0.1", "0.2", "10", "10.1", "10.2", "11", "12")
+STEPS_OF_COORDINATOR = ("0.1", "0.2", "10", "10.1", "10.2", "10.3", "11", "12")
 SHORT_S = 6.0
 """Deadline of the round that waits in vain for the shares of one that is dead; its other steps take one second."""
 STEPS_OF_PUBLISHING = ("13.1", "13.2", "13.3", "13.4", "13.5", "13.6")
