@@ -60,10 +60,12 @@ class Findings:
     def sentence(self) -> str:
         """All of it for a person: whatever was not used, or may be a mistake, has its number."""
         listed = " (rejected.csv lists them)" if self.skipped else ""
+        # Only where a CSV of labels names the records: elsewhere it would only be asked which CSV.
+        beside = f", {self.unlabelled} files not named by the CSV and not used" if self.unlabelled else ""
         return (
             f"{self.records} records, {self.training_units} units for training, {self.held_out_units} held out; "
-            f"{self.skipped} skipped{listed}, {self.unlabelled} files not named by the CSV and "
-            f"not used; {self.duplicates} duplicates, {self.conflicting} pictures or texts under more than one label"
+            f"{self.skipped} skipped{listed}{beside}; {self.duplicates} duplicates, {self.conflicting} pictures or "
+            "texts under more than one label"
         )
 
 

@@ -62,7 +62,7 @@ def test_folders_of_classes_become_a_data_set(tmp_path: Path) -> None:
     assert len(opened.split) == 12 and sum(opened.split) == opened.findings.held_out_units
     assert seen[0] == (0, 12) and seen[-1] == (12, 12)
     assert [found.name for found in list_data_sets(tmp_path / "home")] == ["pets"]
-    assert "0 skipped, 0 files" in opened.findings.sentence(), "rejected.csv is named only where there is one"
+    assert "0 skipped; 0 duplicates" in opened.findings.sentence(), "no CSV is named where there is none"
 
 
 def test_csv_names_labels_and_persons_and_counts_what_it_leaves_out(tmp_path: Path) -> None:
