@@ -61,7 +61,7 @@ check: $(STAMP) ## Lint, formatting, types, import contracts, and the coverage t
 check-deploy: $(STAMP) ## Check deploy/ offline (its validators go to a venv of their own)
 	@$(BIN)/python -m tools.check_deploy --install
 
-docs: $(STAMP) ## Write the generated pages again: errors, commands, configuration
+docs: $(STAMP) ## Write the generated pages again: errors, commands, configuration, API
 	@$(BIN)/python -m tools.write_docs
 
 screenshots: $(STAMP) ## Walk the dashboard in Chromium and photograph it into docs/screens
