@@ -334,8 +334,15 @@ def _lifted(
     try:
         return server.finish(survivors, unmasked)
     finally:
+        notes = []
         if server.liars:
-            tools.record.note = f"Wrong shares came from {', '.join(server.liars)}: ask its operator."
+            notes.append(f"Wrong shares came from {', '.join(server.liars)}: ask its operator.")
+        if server.doubtful:
+            notes.append(
+                f"Shares from {', '.join(server.doubtful)} did not fit: wrong ones were sent, or dealt to it, or "
+                "others agreed on theirs. Ask all operators."
+            )
+        tools.record.note = " ".join(notes) or tools.record.note
 
 
 def _validation(

@@ -30,8 +30,24 @@ class Rebuilder:
         self._colluders = terms.colluders
         self._roster = roster
         self._tries_left = MAXIMUM_TRIES
+        self._misfits: dict[str, set[str]] = {}
+        """Holder → owners of whom its share is none, unless the owner or more than the colluders lied."""
         self.suspects: set[str] = set()
-        """Members who gave a share that does not belong to what its owner committed to."""
+        """Members who gave a share that does not fit those by which its owner's secret was rebuilt: asked last."""
+
+    @property
+    def liars(self) -> set[str]:
+        """Who gave wrong shares, as far as no more than the plan's colluders lie.
+
+        That a share does not fit says that its holder lied *or* its owner dealt it so: one dealer could have any
+        holder's share look wrong. So a holder is among these where its share of its own secret does not fit, or
+        those of more owners than there are colluders.
+        """
+        return {
+            holder
+            for holder, owners in self._misfits.items()
+            if holder in owners or len(owners) > self._colluders
+        }
 
     def rebuild(self, owner: str, given: Mapping[str, str | None], fits: Callable[[bytes], bool]) -> bytes:
         """The 32-byte secret of `owner` for which `fits`, from shares (base64) by holder. Raises UnmaskFailed."""
@@ -45,8 +61,8 @@ class Rebuilder:
             for count, tried in enumerate(self._subsets(trusted_first)):
                 secret = self._combined({holder: shares[holder] for holder in tried})
                 if secret is not None and fits(secret):
-                    if count:
-                        self._note_liars(tried, shares, secret)
+                    if count or self.suspects:
+                        self._note_misfits(owner, tried, shares, secret)
                     return secret
         raise UnmaskFailed(
             f"A mask of {owner} is rebuilt from {self._threshold} right shares; {len(shares)} came, and none of "
@@ -88,9 +104,22 @@ class Rebuilder:
         except InvalidMessage:  # a value outside the field, or a secret too large: some share is wrong
             return None
 
-    def _note_liars(self, right: tuple[str, ...], shares: Mapping[str, bytes], secret: bytes) -> None:
-        """A right share in the place of one of `right` leads to the same secret, a wrong one does not."""
-        for holder in set(shares).difference(right):
-            swapped = {other: shares[other] for other in right[1:]} | {holder: shares[holder]}
-            if self._combined(swapped) != secret:
-                self.suspects.add(holder)
+    def _note_misfits(
+        self, owner: str, right: tuple[str, ...], shares: Mapping[str, bytes], secret: bytes
+    ) -> None:
+        """Whose shares are off the polynomial through the secret and `right`, and whether that is the owner's.
+
+        It need not be: errors that cancel at the secret lead to it as well. Two polynomials through it have at most
+        threshold - 2 further points in common; where threshold - 1 honest holders are on this one, it is the one.
+        """
+        places = {holder: self._roster.x_of(holder) for holder in shares}
+        others = [holder for holder in shares if holder not in right]
+        if not others:
+            return
+        given = {places[holder]: [int.from_bytes(shares[holder], "big")] for holder in right[1:]}
+        (fitting,) = shamir.complete([secret], given, [places[holder] for holder in others])
+        off = {holder for holder in others if shares[holder] != fitting[places[holder]]}
+        self.suspects |= off
+        if len(shares) - len(off) - self._colluders >= self._threshold - 1:
+            for holder in off:
+                self._misfits.setdefault(holder, set()).add(owner)

@@ -44,6 +44,7 @@ class ServerRound:
         self._added: set[str] = set()
         self._finished = False
         self._liars: set[str] = set()
+        self._suspects: set[str] = set()
 
     @property
     def added(self) -> tuple[str, ...]:
@@ -52,8 +53,14 @@ class ServerRound:
 
     @property
     def liars(self) -> tuple[str, ...]:
-        """Who was seen to give a wrong share in the last `finish`, sorted. Never everybody who might have."""
+        """Who gave wrong shares in the last `finish`, sorted: so far as no more than the plan's colluders lie
+        (`Rebuilder.liars`). Never everybody who might have."""
         return tuple(sorted(self._liars))
+
+    @property
+    def doubtful(self) -> tuple[str, ...]:
+        """Whose shares did not fit in the last `finish`, sorted, without `liars`: they or others lied."""
+        return tuple(sorted(self._suspects - self._liars))
 
     def check_endorsement(
         self,
@@ -126,7 +133,7 @@ class ServerRound:
             seeds = self._seeds(rebuilder, chosen, given)
             pair_keys = self._pair_keys(rebuilder, chosen, given)
         finally:
-            self._liars = rebuilder.suspects
+            self._liars, self._suspects = rebuilder.liars, rebuilder.suspects
         # Nothing may fail from here on: a sum with some of its masks lifted could not be tried again.
         self._finished = True
         steps, needed = self._steps(chosen)
