@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,14 +76,29 @@ def test_a_dealer_cannot_have_the_holder_of_its_wrong_shares_named() -> None:
     assert (server.liars, server.doubtful) == ((), ("mem_0",))
 
 
-@pytest.mark.parametrize("lied_about", [1, 2, 10])
-def test_who_lies_about_more_owners_than_may_collude_is_named(lied_about: int) -> None:
+def lying(answer: UnmaskShares, owners: Sequence[str]) -> UnmaskShares:
+    """With wrong shares of these owners' secrets."""
+    shares = {owner: moved(text, owner in owners) for owner, text in answer.seed_shares.items()}
+    return dataclasses.replace(answer, seed_shares=shares)
+
+
+@pytest.mark.parametrize(
+    ("owners", "named"),
+    # About one other owner it may be that one which dealt it so; of its own secret it knows better.
+    [(TEN[1:2], False), (TEN[1:3], True), (TEN, True), (TEN[:1], True)],
+)
+def test_who_lies_about_more_owners_than_may_collude_is_named(owners: Sequence[str], named: bool) -> None:
     play = Round(terms(quorum=7, colluders=1), 10).until_contributed()
     answers = play.unmask(TEN)
-    shares = {
-        owner: moved(share, 1) if owner in TEN[1 : 1 + lied_about] else share
-        for owner, share in answers[0].seed_shares.items()
-    }
-    server = finished(play, [dataclasses.replace(answers[0], seed_shares=shares), *answers[1:]])
-    # About one it may be the owner that dealt it so.
-    assert (server.liars, server.doubtful) == (((), ("mem_0",)) if lied_about == 1 else (("mem_0",), ()))
+    server = finished(play, [lying(answers[0], owners), *answers[1:]])
+    assert (server.liars, server.doubtful) == ((("mem_0",), ()) if named else ((), ("mem_0",)))
+
+
+@pytest.mark.parametrize(("liars", "named"), [(1, True), (2, False)])
+def test_as_few_right_shares_as_others_could_have_agreed_on_name_nobody(liars: int, named: bool) -> None:
+    """Eight that fit may hold three colluders and five honest members, one point too few for a polynomial of theirs."""
+    play = Round(terms(quorum=7, colluders=3), 10).until_contributed()
+    answers = play.unmask(TEN)
+    server = finished(play, [*(lying(answer, TEN) for answer in answers[:liars]), *answers[liars:]])
+    lied = tuple(TEN[:liars])
+    assert (server.liars, server.doubtful) == ((lied, ()) if named else ((), lied))
