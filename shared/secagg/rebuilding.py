@@ -18,8 +18,10 @@ from shared.secagg.messages import decode
 from shared.secagg.parameters import RoundTerms
 from shared.secagg.roster import Roster
 
-MAXIMUM_TRIES: Final = 5000
-"""Sets of shares tried beyond the first of each secret, in all: a few seconds, whoever lies."""
+MAXIMUM_WORK: Final = 10**7
+"""Sets of shares tried beyond the first of each secret, in all, times the square of a set's size, which is what one
+costs: a few seconds, whoever lies and however many they are. With the default quorum all sets are fewer in a cohort
+of up to 20, and all sets for every member's secret in one of up to 16: there a quorum of right shares is found."""
 
 
 class Rebuilder:
@@ -29,7 +31,7 @@ class Rebuilder:
         self._threshold = terms.share_threshold
         self._colluders = terms.colluders
         self._roster = roster
-        self._tries_left = MAXIMUM_TRIES
+        self._most_tries = self._tries_left = MAXIMUM_WORK // terms.share_threshold**2
         self._misfits: dict[str, set[str]] = {}
         """Holder → owners of whom its share is none, unless the owner or more than the colluders lied."""
         self.suspects: set[str] = set()
@@ -71,7 +73,7 @@ class Rebuilder:
 
     def _whose_lie(self, owner: str, shares: Mapping[str, bytes]) -> str:
         """After all sets of an honest owner's shares, more than len(shares) - threshold of them must be wrong."""
-        all_tried = comb(len(shares), self._threshold) <= MAXIMUM_TRIES and self._tries_left > 0
+        all_tried = comb(len(shares), self._threshold) <= self._most_tries and self._tries_left > 0
         if all_tried and len(shares) - self._threshold >= self._colluders:
             return (
                 f"All sets were tried, so {owner} dealt wrong shares, unless more members than the {self._colluders} "
@@ -83,7 +85,7 @@ class Rebuilder:
         """The first `threshold` holders; then all sets of that size where they are few, else random ones."""
         size = self._threshold
         yield tuple(holders[:size])
-        if comb(len(holders), size) <= MAXIMUM_TRIES:
+        if comb(len(holders), size) <= self._most_tries:
             others: Iterator[tuple[str, ...]] = itertools.islice(
                 itertools.combinations(holders, size), 1, None
             )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import comb
 
 import pytest
 
 from shared.domain.errors import UnmaskFailed
+from shared.domain.plan import least_quorum
 from shared.secagg import rebuilding
 from shared.secagg.messages import encode
 from shared.secagg.rebuilding import Rebuilder
@@ -44,7 +46,7 @@ def test_all_secrets_together_are_tried_so_often_and_no_more(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """84 sets of six among nine: more than are tried, so they are drawn, and drawing alone would never end."""
-    monkeypatch.setattr(rebuilding, "MAXIMUM_TRIES", most)
+    monkeypatch.setattr(rebuilding, "MAXIMUM_WORK", most * 6**2)
     found, tried = rebuilder(), []
     with pytest.raises(UnmaskFailed, match="Nothing was unmasked"):
         found.rebuild(NINE[0], shares([]), counted(tried, most + 1, fits=False))
@@ -76,7 +78,7 @@ def test_an_owner_is_named_where_so_few_liars_could_not_have_spoiled_its_shares(
     monkeypatch: pytest.MonkeyPatch, came: int, most: int, text: str
 ) -> None:
     """One colluder spoils one share: among seven, six are right. Among six it may have been the one."""
-    monkeypatch.setattr(rebuilding, "MAXIMUM_TRIES", most)
+    monkeypatch.setattr(rebuilding, "MAXIMUM_WORK", most * 6**2)
     given = {name: share if place < came else None for place, (name, share) in enumerate(shares([]).items())}
     with pytest.raises(UnmaskFailed, match=text):
         rebuilder().rebuild(NINE[0], given, lambda secret: False)
@@ -89,3 +91,12 @@ def test_who_lied_once_is_asked_last() -> None:
     assert found.suspects == set(liars)
     assert len(first) > 1
     assert found.rebuild(NINE[4], shares(liars), counted(second, 1)) == SECRET
+
+
+@pytest.mark.parametrize("members", [4, 7, 11, 16, 17, 20, 21, 200])
+def test_tries_are_all_there_could_be_in_small_consortia_and_never_take_long(members: int) -> None:
+    quorum = least_quorum(members)
+    found, sets = Rebuilder(terms(quorum=quorum), Roster.of([])), comb(members, quorum)
+    assert (found._most_tries >= sets) == (members <= 20)
+    assert (found._most_tries >= members * sets) == (members <= 16)
+    assert 0 < found._most_tries * quorum**2 <= 10**7

@@ -170,7 +170,7 @@ def test_search_for_right_shares_gives_up_in_bounded_time(monkeypatch: pytest.Mo
     answers = [wrong(answer) for answer in answers[:3]] + answers[3:]
     server = play.server(everybody, everybody)
     # More sets of shares (84) than tries: sets are drawn at random, and only one of them is right.
-    monkeypatch.setattr(rebuilding, "MAXIMUM_TRIES", 0)
+    monkeypatch.setattr(rebuilding, "MAXIMUM_WORK", 0)
     with pytest.raises(UnmaskFailed):
         server.finish(everybody, answers)
     monkeypatch.undo()
