@@ -17,7 +17,9 @@ from shared.domain.errors import (
     DigestMismatch,
     ProofFailed,
 )
-from shared.release.certificate import sign_consent
+from shared.domain.release import CohortRound
+from shared.domain.run import RoundState
+from shared.release.certificate import sign_consent, spends
 from shared.release.signing import SigningKey
 from shared.verification import verify_release
 from tests.release_kit import Kit, make_kit, on_certificate, refused
@@ -46,6 +48,14 @@ def claim(factor: float) -> Callable[[Any], Any]:
 def claim_more_noise(certificate: Any) -> None:
     for event in certificate["members"][0]["events"]:
         event["noise_multiplier"] *= 2
+
+
+def never_asked(certificate: Any) -> None:
+    """The last member stands there with its consent and its ε, and in no round."""
+    last = certificate["members"][-1]["member_id"]
+    for cohort in certificate["rounds"]:
+        for names in ("asked", "contributed"):
+            cohort[names] = [name for name in cohort[names] if name != last]
 
 
 LIES: list[tuple[str, Callable[[Any], Any], int, type[CommonlensError], str]] = [
@@ -132,6 +142,7 @@ LIES: list[tuple[str, Callable[[Any], Any], int, type[CommonlensError], str]] = 
      ProofFailed, "names a member twice"),
     ("counts one who was not asked", lambda c: c["rounds"][3].update(contributed=c["rounds"][0]["asked"]), 7,
      ProofFailed, "a member that was not asked"),
+    ("names a member that no round asked", never_asked, 7, ProofFailed, "consents of 3 members, its rounds asked 2"),
     ("asks one who is not on the certificate", lambda c: c["rounds"][0]["asked"].append("mem_ghost"), 7,
      ProofFailed, "not on the certificate"),
     ("closes a round twice", lambda c: c["rounds"].append(c["rounds"][0]), 7, ProofFailed, "closed twice"),
@@ -157,6 +168,15 @@ def test_publisher_signs_a_certificate_that(
 ) -> None:
     kit.lie(folder, "certificate.json", on_certificate(act))
     refused(kit, folder, proof, kind, text)
+
+
+def test_a_round_to_which_nobody_contributed_is_charged_to_all_who_were_asked(kit: Kit) -> None:
+    rounds, everyone = kit.rounds(), tuple(kit.identities)
+    empty = CohortRound(5, RoundState.ABANDONED, everyone, ())
+    before, after = spends(kit.plan, rounds), spends(kit.plan, (*rounds, empty))
+    for member in everyone:
+        more = sum(e.count for e in after[member].events) - sum(e.count for e in before[member].events)
+        assert more == len(kit.plan.events_of_round(5)) > 0
 
 
 def test_publisher_may_claim_more_epsilon_than_the_events_make(kit: Kit, folder: Path) -> None:
