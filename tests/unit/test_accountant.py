@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from shared.domain.errors import UnsoundPlan
 from shared.domain.privacy import RELATION, GaussianEvent, Unit
+from shared.privacy import accountant
 from shared.privacy.accountant import (
     ACCOUNTANT,
     calibrate_noise_multiplier,
@@ -33,6 +35,18 @@ def test_order_of_the_events_does_not_matter() -> None:
     events = [TRAINING, EVALUATION, GaussianEvent(2.0, 0.2, 7), GaussianEvent(4.0, 0.01, 300)]
     forwards, backwards = epsilon(events, 1e-5), epsilon(reversed(events), 1e-5)
     assert forwards == pytest.approx(backwards, rel=1e-9)
+
+
+@pytest.mark.parametrize("event", [TRAINING, EVALUATION])
+def test_rounding_in_the_clipped_sum_is_counted_as_a_hundred_thousandth_of_the_clip_norm(
+    event: GaussianEvent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dp_sgd.py bounds it for every plan; without the margin that much more influence would be paid by nobody."""
+    counted = epsilon((event,), 1e-5)
+    monkeypatch.setattr(accountant, "_FLOAT_SLACK", 1.0)
+    influence = 1.0 + 1e-5
+    assert counted >= epsilon((replace(event, noise_multiplier=event.noise_multiplier / influence),), 1e-5)
+    assert counted > epsilon((event,), 1e-5)
 
 
 def test_composition_costs_more_than_each_part_and_less_than_the_sum() -> None:
