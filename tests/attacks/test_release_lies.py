@@ -60,6 +60,7 @@ def never_asked(certificate: Any) -> None:
 
 LIES: list[tuple[str, Callable[[Any], Any], int, type[CommonlensError], str]] = [
     ("claims 1 % less ε than the events make", claim(0.99), 9, CertificateWrong, r"its own events\s+recompute to"),
+    ("claims a five-thousandth less", claim(0.9998), 9, CertificateWrong, r"its own events\s+recompute to"),
     (
         "leaves an abandoned round out of the events",
         lambda c: c["members"][0]["events"][0].update(count=3),
