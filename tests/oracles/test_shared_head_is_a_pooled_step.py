@@ -109,7 +109,8 @@ def test_secure_round_steps_extractor_and_head_on_the_pooled_records(
     for part in (EXTRACTOR, HEAD):
         assert np.abs(moved.weights - expected)[part].max() < 2e-6
         assert np.abs(stepped(plan, start, exact) - start)[part].max() > 1e-3
-        assert np.abs(moved.weights - stepped(plan, start, exact))[part].max() > 1e-2
+        # Every step was noised; the head draws only 20 values, all of which are now and then under a hundredth.
+        assert np.abs(moved.weights - stepped(plan, start, exact))[part].max() > 1e-3
 
 
 def test_local_round_steps_extractor_and_head_on_the_pooled_records(
@@ -124,7 +125,7 @@ def test_local_round_steps_extractor_and_head_on_the_pooled_records(
     noise = np.concatenate([sum(full_noise[0::2]), sum(full_noise[1::2])])
     expected = stepped(plan, start, pooled_sum(sim, plan, start) + noise)
     assert np.abs(moved.weights - expected).max() < 2e-6
-    assert np.abs(moved.weights - start)[HEAD].max() > 1e-2
+    assert np.abs(moved.weights - start)[HEAD].max() > 1e-3
 
 
 def test_classes_that_a_member_does_not_hold_are_pushed_down_by_its_records(
