@@ -63,7 +63,7 @@ class MemberService:
         try:
             with writing(self._engine) as connection:
                 invitation = spend_invitation(connection, self._clock, request.secret)
-                refuse_unsized(invitation, request)  # raised here it leaves the invitation unspent
+                refuse_wrong_size(invitation, request)  # raised here it leaves the invitation unspent
                 member, action = self._admit(connection, invitation, request, node_key)
                 token, _ = issue_token(connection, self._clock, member.id, TokenKind.MEMBER, None)
                 roll = self._roll.sign(connection, joining=member)
@@ -207,13 +207,20 @@ class MemberService:
         return moved
 
 
-def refuse_unsized(invitation: Invitation, request: EnrolmentRequest) -> None:
-    """Raise InvalidMessage for a contributor that declares no size: its steps are divided by it (clause 6.3)."""
+def refuse_wrong_size(invitation: Invitation, request: EnrolmentRequest) -> None:
+    """Raise InvalidMessage for a contributor that declares no size, since its steps are divided by it (clause 6.3),
+    and for one invited to use releases that declares some, since it expects to train."""
     if invitation.purpose is Purpose.CONTRIBUTE and request.declared_size == 0:
         raise InvalidMessage(
             "A contributor declares a size of at least 1 record; this one declares 0. Nothing was enrolled, and the "
             "invitation is not spent. Join again with --declared-size; who only uses releases needs an invitation "
             "made with --use-only."
+        )
+    if invitation.purpose is Purpose.USE and request.declared_size != 0:
+        raise InvalidMessage(
+            f"This invitation is for using releases only, and {request.declared_size:,} records are declared to train "
+            "with. Nothing was enrolled, and the invitation is not spent. Join again with --declared-size 0; who "
+            "trains needs an invitation made without --use-only."
         )
 
 

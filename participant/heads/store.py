@@ -17,7 +17,7 @@ import safetensors.numpy
 from participant.heads.accuracy import Accuracy
 from participant.heads.head import Head
 from shared.domain.canonical import canonical_bytes
-from shared.domain.errors import Invalid, InvalidWeights, NotFound
+from shared.domain.errors import Invalid, InvalidWeights, NotFound, OutOfSpace
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.files import read_json, write_atomically, write_json
 from shared.domain.strict import build, to_plain
@@ -62,7 +62,6 @@ def save_head(home: Path, name: str, head: Head) -> Path:
         "spec": canonical_bytes(to_plain(head.spec)).decode(),
     }
     tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
-    write_atomically(folder / "head.safetensors", safetensors.numpy.save(tensors, metadata))
     accuracy = None if head.accuracy is None else _AccuracyFile(*head.accuracy)
     file = _HeadFile(
         classes=head.classes,
@@ -76,7 +75,15 @@ def save_head(home: Path, name: str, head: Head) -> Path:
         inverse_regularisation=head.inverse_regularisation,
         accuracy=accuracy,
     )
-    write_json(folder / "head.json", to_plain(file))
+    try:
+        write_atomically(folder / "head.safetensors", safetensors.numpy.save(tensors, metadata))
+        write_json(folder / "head.json", to_plain(file))
+    except OutOfSpace:
+        if not (
+            folder / "head.json"
+        ).exists():  # of a new head nothing stays; one that was there is untouched
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from safetensors import safe_open
 from participant.heads.accuracy import accuracy_with_interval
 from participant.heads.head import Head
 from participant.heads.store import list_heads, load_head, remove_head, save_head
-from shared.domain.errors import Invalid, InvalidConfig, InvalidWeights, NotFound
+from shared.domain.errors import Invalid, InvalidConfig, InvalidWeights, NotFound, OutOfSpace
 from shared.domain.extractor import ExtractorSpec
 
 RELEASE = "sha256:" + "a" * 64
@@ -59,6 +61,23 @@ def test_the_tensors_file_holds_the_same_numbers_and_the_release(tmp_path: Path,
 def test_json_alone_is_the_whole_head(tmp_path: Path, head: Head) -> None:
     (save_head(tmp_path, "pets", head) / "head.safetensors").unlink()
     assert np.array_equal(load_head(tmp_path, "pets").weight, head.weight)
+
+
+@pytest.mark.parametrize("had", [False, True])
+def test_a_full_disk_leaves_the_head_that_was_there_or_nothing(
+    tmp_path: Path, head: Head, had: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if had:
+        save_head(tmp_path, "pets", head)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutOfSpace, match="is full. The file was not written"):
+        save_head(tmp_path, "pets", dataclasses.replace(head, labels_fitted=41))
+    assert (tmp_path / "heads" / "pets").exists() == had
+    assert not had or load_head(tmp_path, "pets").labels_fitted == 40
 
 
 def test_heads_are_listed_replaced_and_removed(tmp_path: Path, head: Head) -> None:

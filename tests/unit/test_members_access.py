@@ -137,7 +137,7 @@ def test_an_admin_invites_and_sees_what_became_of_it(desk: Desk) -> None:
     assert made.status_code == 201
     assert made.json()["ca_fingerprint"] == desk.fingerprint and made.json()["url"].startswith("https://")
     assert admin.get("/invitations").json()[0]["spent_at"] is None
-    body = enrolment(made.json()["secret"]).model_dump()
+    body = enrolment(made.json()["secret"], size=0).model_dump()
     reply = desk.client().post("/enrolments", json=body)
     assert reply.status_code == 200 and reply.json()["consortium"] == "Testing"
     assert admin.get("/invitations").json()[0]["spent_at"] is not None

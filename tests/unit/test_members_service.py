@@ -204,6 +204,16 @@ def test_who_only_uses_releases_declares_no_size(desk: Desk) -> None:
     assert desk.room.members.get(reply.member_id).declared_size == 0
 
 
+def test_an_invitation_to_use_releases_is_not_spent_by_who_expects_to_train(desk: Desk) -> None:
+    _, secret = desk.room.invitations.invite("Reader", Purpose.USE, "operator")
+    with pytest.raises(
+        InvalidMessage, match=r"using releases only, and 4,321 records are declared.*not spent"
+    ):
+        desk.room.members.enrol(enrolment(secret, size=4321))
+    assert desk.room.members.every() == []
+    assert desk.room.members.enrol(enrolment(secret, size=0)).member_id
+
+
 def test_no_secret_is_in_the_database(desk: Desk, tmp_path: Path) -> None:
     secret = desk.secret()
     reply = desk.room.members.enrol(enrolment(secret))
