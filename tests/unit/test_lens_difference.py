@@ -83,7 +83,12 @@ def turned(embed: Embed, dims: int) -> Embed:
 def test_what_the_dimensions_are_called_and_how_long_they_are_is_no_difference(colours, probe_set):
     other = look(turned(coarse_pixels, 432), 3, SIDE, SIDE, probe_set)
     found = difference(colours, other, probe_set)
-    assert all(abs(each.value) < 0.01 and not each.beyond_chance for each in estimates(found))
+    told = [one.more for told in found.tells for one in (told, *told.classes)]
+    # Sums in another order end a fit elsewhere in its last digits, so one record at the line between two labels may be
+    # told otherwise, on some machines: of the 24 of a class that is 0.042.
+    assert all(abs(each.value) < 0.05 and not each.beyond_chance for each in told)
+    measured = (*(move.more for move in found.moves), found.neighbours.same_more)
+    assert all(abs(each.value) < 0.01 and not each.beyond_chance for each in measured)
     assert found.neighbours.stayed.value > 0.999
 
 
