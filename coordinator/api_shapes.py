@@ -33,7 +33,7 @@ from coordinator.runs.progress import Progress
 from coordinator.runs.publish_jobs import PublishJob
 from coordinator.runs.secure_planning import NoiseFigures
 from coordinator.runs.store import RunRow
-from shared.domain.plan import Plan, PlanMember
+from shared.domain.plan import Plan
 from shared.wire.rounds import CONTRIBUTION_PATH, WEIGHTS_PATH
 
 
@@ -69,6 +69,7 @@ class Signed:
 class MemberCostShape:
     """What a plan costs one member; an ε without a useful bound is null."""
 
+    member_id: str
     name: str
     expected_batch_size: float
     epsilon: float | None
@@ -133,9 +134,12 @@ class DraftCheckShape(PlanCheckShape):
 
 
 @dataclass(frozen=True)
-class PlanLineMember(PlanMember):
+class PlanLineMember:
     """A member of a plan, and whether it consented; no consent counts of a member that was shut out."""
 
+    member_id: str
+    name: str
+    declared_size: int
     consented: bool
     counts: bool
 
@@ -174,7 +178,8 @@ class Consents:
 
 @dataclass(frozen=True)
 class PlanWithConsents(Consents):
-    """One plan, who proposed it, who consented when, and why a consent does not count (`uncounted`).
+    """One plan, who proposed it, who consented when, and why a consent does not count (`uncounted`); `names`: id → name
+    of its members, as they enrolled.
 
     `fault`: which check of this version it fails, so that no run can begin from it; empty where it passes.
     """
@@ -183,6 +188,7 @@ class PlanWithConsents(Consents):
     proposed_by: str
     proposed_at: str
     withdrawn: bool
+    names: Mapping[str, str]
     consented_at: Mapping[str, str]
     uncounted: Mapping[str, str]
     fault: str

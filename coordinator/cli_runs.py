@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coordinator.operator import PATIENCE_S, Operator
 from coordinator.runs.noised_counts import accuracy, accuracy_text
-from shared.console import one_line
 from shared.domain.clock import SystemClock
 from shared.domain.errors import Abandoned, Invalid, QuorumMissed, RunStopped
 from shared.domain.plan import Plan
@@ -33,21 +33,8 @@ LOOK_AGAIN_S = 0.5
 
 @run_app.command()
 def start(plan: Annotated[str, typer.Argument(help="The plan's digest.")], home: Home = Path()) -> None:
-    """Begin a run of a plan that a quorum of its members consented to; prints its id. Says whom its releases would name
-    that did not consent.
-    """
-    client = Operator(home).client()
-    run = client.post(f"/plans/{plan}/runs")["id"]
-    proposal = client.get(f"/plans/{plan}")
-    signed = proposal["consents"]
-    unsigned = [m["name"] for m in proposal["plan"]["members"] if m["member_id"] not in signed]
-    if unsigned:
-        typer.echo(
-            f"! The plan also names {', '.join(map(one_line, unsigned))}, without consent so far, and every release "
-            "carries the plan. Get that consent before you publish, or stop this run and propose a plan without.",
-            err=True,
-        )
-    typer.echo(run)
+    """Begin a run of a plan that a quorum of its members consented to; prints its id."""
+    typer.echo(Operator(home).client().post(f"/plans/{plan}/runs")["id"])
 
 
 @run_app.command("list")
@@ -63,9 +50,10 @@ def show(run: RunArgument, home: Home = Path()) -> None:
     client = Operator(home).client()
     shown = client.get(f"/runs/{run}")
     typer.echo(_line(shown))
-    plan = build(Plan, client.get(f"/plans/{shown['plan_digest']}")["plan"], "plan")
+    proposal = client.get(f"/plans/{shown['plan_digest']}")
+    plan = build(Plan, proposal["plan"], "plan")
     for row in shown["rounds"]:
-        typer.echo("\n".join(_round(plan, row)))
+        typer.echo("\n".join(_round(proposal["names"], row)))
     typer.echo(_spent(plan, shown["rounds"]))
 
 
@@ -205,9 +193,8 @@ def _line(run: dict[str, Any]) -> str:
     )
 
 
-def _round(plan: Plan, row: dict[str, Any]) -> list[str]:
+def _round(names: Mapping[str, str], row: dict[str, Any]) -> list[str]:
     """One line for the round, and one for each member that was asked and is not in its sum."""
-    names = {member.member_id: member.name for member in plan.members}
     missing = f"  missing {len(row['missing'])}" if row["missing"] else ""
     head = (
         f"  round {row['number']:>4}  {row['state']:<9}  {len(row['contributors'])} contributed  "

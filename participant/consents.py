@@ -80,14 +80,15 @@ def reviewed_plan(home: Home, digest: str) -> AgreedPlan:
 
 
 def give_consent(home: Home, plan: Plan) -> str:
-    """Sign the plan's digest after the policy allowed it; returns the signature, 128 hex digits.
+    """Sign the plan's digest and this member's name after the policy allowed it; returns the signature, 128 hex digits.
 
     Raises PolicyForbids with every reason at once. Consenting again gives the same signature and pays for
     one more run of the plan: the budget was checked for one.
     """
     review(home, plan)
     digest = str(plan.digest)
-    consent = sign_consent(read_link(home.root).member_id, digest, SigningKey.load(home.identity_key))
+    link = read_link(home.root)
+    consent = sign_consent(plan, link.member_id, link.name, SigningKey.load(home.identity_key))
     runs = len(Ledger.read(home.ledger).runs_of(digest)) + 1
     write_json(home.consents / f"{plan_file_name(digest)}.json", {**to_plain(consent), "runs": runs})
     return consent.signature

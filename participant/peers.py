@@ -119,7 +119,7 @@ def unsettled_in_plan(home: Home, plan: Plan, clock: Clock | None = None) -> tup
     """
     known = {peer.member_id: peer for peer in every_peer(home, clock)}
     members = (
-        known.get(line.member_id, Peer(line.member_id, line.name, "", PeerState.MISSING))
+        known.get(line.member_id, Peer(line.member_id, line.member_id, "", PeerState.MISSING))
         for line in plan.members
     )
     return tuple(peer for peer in members if peer.state in UNSETTLED)

@@ -83,8 +83,10 @@ def _check_consents(link: Link, before: Certificate | None) -> None:
             missing += (member.member_id, member.name, member.identity_public_key) not in earlier
             continue
         planned = plan.member(member.member_id)
-        if planned is None or planned.name != member.name:
-            _fail(f"The certificate's member {member.member_id} is not in the plan under that name.")
+        if planned is None:
+            _fail(f"The certificate's member {member.member_id} is not in the plan.")
+        if member.name != (planned.name or consent.name):
+            _fail(f"{member.member_id} did not consent to the name that the certificate gives it.")
         if consent.plan_digest != certificate.plan_digest:
             _fail(f"The consent of {member.member_id} is to another plan.")
         check_consent(consent, member.identity_public_key)

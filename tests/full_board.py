@@ -87,13 +87,13 @@ def full_board(
     plan = replace(
         kit.plan,
         consortium=CONSORTIUM,
-        members=tuple(PlanMember(members[name].member_id, name, 5000) for name in NAMES),
+        members=tuple(PlanMember(members[name].member_id, 5000) for name in NAMES),
     )
     starting = board.home / "starting" / "digits.safetensors"
     starting.parent.mkdir(exist_ok=True)
     starting.write_bytes(kit.starting.read_bytes())
     runs.store.add_plan(plan, "account:Ada", starting.name)
-    consents = tuple(sign_consent(members[name].member_id, plan.digest, key) for name, key in keys.items())
+    consents = tuple(sign_consent(plan, members[name].member_id, name, key) for name, key in keys.items())
     for record in consents:
         runs.consent(str(plan.digest), record.member_id, record.signature)
     run = runs.start(str(plan.digest), "account:Ada")
@@ -187,14 +187,14 @@ def more_of_life(board: FullBoard) -> None:
         connection.execute(t.runs.update().where(t.runs.c.id == run.id).values(**done))
 
 
-def consented_by_one_of_two(board: FullBoard, other: str, other_name: str) -> str:
-    """A plan that names another member, too, and to which South alone consented: over the API, as its node does."""
+def consented_by_one_of_two(board: FullBoard, other: str) -> str:
+    """A plan that lists another member, too, and to which South alone consented: over the API, as its node does."""
     runs: RunService = board.coordinator.control.state.runs
     plan = runs.plan(board.plan)
-    plan = replace(plan, rounds=6, members=(plan.members[0], PlanMember(other, other_name, 5000)))
+    plan = replace(plan, rounds=6, members=(plan.members[0], PlanMember(other, 5000)))
     runs.store.add_plan(plan, "account:Ada", "digits.safetensors")
     south = plan.members[0].member_id
-    record = sign_consent(south, plan.digest, board.keys["South"])
+    record = sign_consent(plan, south, "South", board.keys["South"])
     with writing(board.coordinator.engine) as connection:
         token, _ = issue_token(connection, board.room.clock, south, TokenKind.MEMBER, None)
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}

@@ -14,7 +14,7 @@ SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 4, (0.5,), (0.25,), {"hidden": 6, "gr
 
 def members(count: int, declared_size: int, first: int = 0) -> tuple[PlanMember, ...]:
     """mem_0, mem_1, …, or counted from `first`."""
-    return tuple(PlanMember(f"mem_{n}", f"Member {n}", declared_size) for n in range(first, first + count))
+    return tuple(PlanMember(f"mem_{n}", declared_size) for n in range(first, first + count))
 
 
 _PLAN = Plan(

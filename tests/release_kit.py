@@ -9,7 +9,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,14 @@ class Kit:
     plan: Plan
     run_id: str = RUN_ID
     predecessor: Predecessor | None = None
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Member id → name, of those that are not called after their place."""
+
+    def name_of(self, member_id: str) -> str:
+        """Under which the member enrolled: mem_000000000001 is North."""
+        place = int(member_id[-3:], 16)
+        usual = NAMES[place - 1] if 0 < place <= len(NAMES) else f"Member {place}"
+        return self.renamed.get(member_id, usual)
 
     @property
     def root(self) -> str:
@@ -100,7 +108,10 @@ class Kit:
 
     def consents(self) -> tuple[ConsentRecord, ...]:
         """Everybody's."""
-        return tuple(sign_consent(member, self.plan.digest, key) for member, key in self.identities.items())
+        return tuple(
+            sign_consent(self.plan, member, self.name_of(member), key)
+            for member, key in self.identities.items()
+        )
 
     def request(self, checkpoint: str = "one", **changes: Any) -> PublishRequest:
         """An honest request; another `checkpoint` is another release."""
@@ -113,8 +124,8 @@ class Kit:
             weights_f32=vector.astype("<f4").tobytes(),
             starting_weights=self.starting,
             members=tuple(
-                Contributor(member.member_id, member.name, key.public_hex)
-                for member, key in zip(self.plan.members, self.identities.values(), strict=True)
+                Contributor(member_id, self.name_of(member_id), key.public_hex)
+                for member_id, key in self.identities.items()
             ),
             rounds=self.rounds(),
             consents=self.consents(),
@@ -125,7 +136,7 @@ class Kit:
     def copy(self, home: Path) -> Kit:
         """The same consortium with a coordinator's home of its own."""
         shutil.copytree(self.home, home)
-        return replace(self, home=home, clock=FixedClock(self.clock.now()))
+        return replace(self, home=home, clock=FixedClock(self.clock.now()), renamed=dict(self.renamed))
 
     def publish(self, checkpoint: str = "one", **changes: Any) -> str:
         """Publish, and give the id."""
@@ -184,10 +195,7 @@ def make_kit(
         quorum=2,
         colluders=0,
         deadline_s=30.0,
-        members=tuple(
-            PlanMember(member_id, NAMES[i] if i < len(NAMES) else f"Member {i + 1}", 500)
-            for i, member_id in enumerate(identities)
-        ),
+        members=tuple(PlanMember(member_id, 500) for member_id in identities),
     )
     return Kit(home, clock, fingerprint, identities, starting, plan)
 

@@ -112,6 +112,6 @@ def secure_plan(*members: tuple[str, str]) -> Plan:
         noise_multiplier=1.5,
         sampling_rate=0.05,
         quorum=len(members),
-        members=tuple(PlanMember(member_id, name, 5000) for member_id, name in members),
+        members=tuple(PlanMember(member_id, 5000) for member_id, name in members),
         secure=SecureTerms(1e-3, 32, 0, 0, len(members)),
     )

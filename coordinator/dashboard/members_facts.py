@@ -241,8 +241,8 @@ def _consents_waiting(request: Request) -> dict[str, list[Plan]]:
     plans = still_open(every_plan(room.engine), begun, revoked)
     faults = runs.faults(plans)
     for one in with_consents(room.engine, [one for one in plans if not faults.get(one.digest)]):
-        for line in one.missing:
-            waiting.setdefault(line.member_id, []).append(one.plan)
+        for member_id in one.missing:
+            waiting.setdefault(member_id, []).append(one.plan)
     return waiting
 
 

@@ -57,7 +57,8 @@ def new_plan(request: Request, viewer: Seeing, former: Annotated[str, Query(alia
     """The form, filled in with the defaults or as a former plan has it. Nothing is checked yet."""
     typed = first_typed()
     if former:
-        typed = typed_of(one_proposal(room_of(request).engine, former).plan, _contributors(request))
+        plan = one_proposal(room_of(request).engine, former).plan
+        typed = typed_of(plan, _runs(request).names(), _contributors(request))
     elif earlier := every_plan(room_of(request).engine):
         typed.texts[NAME.key] = [earlier[-1].plan.extractor_name]
     return _form(request, typed, former=former)

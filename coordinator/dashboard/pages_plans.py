@@ -26,6 +26,7 @@ from coordinator.dashboard.plan_lines import (
 from coordinator.dashboard.pulse import Parts
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
+from coordinator.members.names import Names
 from coordinator.runs.measured import measured_before
 from coordinator.runs.plan_checks import refused_line
 from coordinator.runs.proposals import (
@@ -41,7 +42,6 @@ from coordinator.runs.proposals import (
 from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow
 from shared.domain.consortium import Role
-from shared.domain.plan import PlanMember
 from shared.domain.run import RunState
 from shared.domain.strict import to_plain
 from shared.release.promise import promise
@@ -77,7 +77,7 @@ class Row(Choice):
 
     given: int
     """How many consents count."""
-    missing: Sequence[PlanMember]
+    missing: Sequence[str]
     """Who did not, where it still matters and this viewer may know."""
     run: RunRow | None
     """Its newest run."""
@@ -162,7 +162,7 @@ def _plan_page(
         **({} if facts["fault"] else _costs(request, viewer, one, every)),
         lines=plan_lines(one.plan),
         former=former,
-        changes=[] if former is None else _changes(viewer, former, one),
+        changes=[] if former is None else _changes(viewer, facts["names"], former, one),
         others=[Choice(other) for other in reversed(every) if other.digest != digest],
         raw=json.dumps(to_plain(one.plan), indent=2, ensure_ascii=False, sort_keys=True),
     )
@@ -210,11 +210,6 @@ def _own(viewer: Viewer) -> str:
     return viewer.caller.id if viewer.caller.role is Role.MEMBER else ""
 
 
-def _sees(viewer: Viewer, one: Proposal, name: str) -> bool:
-    own = one.plan.member(_own(viewer))
-    return not _own(viewer) or (own is not None and own.name == name)
-
-
 def _rows(request: Request, viewer: Viewer) -> list[Row]:
     """Newest first. Who is missing is read only for plans that still lack somebody, and for people only."""
     engine, own = room_of(request).engine, _own(viewer)
@@ -228,7 +223,8 @@ def _rows(request: Request, viewer: Viewer) -> list[Row]:
         for one in waiting
         if not own and not fault_of[one.digest] and given.get(one.digest, 0) < len(one.plan.members)
     ]
-    missing = {one.digest: one.missing for one in with_consents(engine, lacking)}
+    names = _runs(request).names()
+    missing = {one.digest: [names[i] for i in one.missing] for one in with_consents(engine, lacking)}
     signed = consented_by(engine, own) if own else frozenset[str]()
     return [
         Row(
@@ -257,13 +253,15 @@ def _plan_facts(request: Request, viewer: Viewer, digest: str) -> dict[str, Any]
     own = _own(viewer)
     mine = own in one.consents if own and one.plan.member(own) is not None else None
     fault = _runs(request).fault(digest)
-    missing = () if own else one.missing
+    names = _runs(request).names()
+    missing = () if own else [names[member_id] for member_id in one.missing]
     return {
         "one": one,
         "row": Row(one, one.given, missing, going[-1] if going else None, mine, fault),
         "runs": going[::-1],
         "fault": fault,
         "under_way": any(run.state in (RunState.RUNNING, RunState.PAUSED) for run in going),
+        "names": names,
         "members": [m for m in one.plan.members if own in ("", m.member_id)],
         "online": request.app.state.online(),
         "as_member": bool(own),
@@ -283,7 +281,7 @@ def _costs(request: Request, viewer: Viewer, one: Proposal, every: Sequence[Prop
     )
     return {
         "check": check,
-        "costs": [cost for cost in check.costs if _sees(viewer, one, cost.name)],
+        "costs": [cost for cost in check.costs if _own(viewer) in ("", cost.member_id)],
         **measured_facts(measured, one.plan),
         "promise": promise(one.plan),
     }
@@ -297,19 +295,19 @@ def _former(every: Sequence[Proposed], one: Proposed) -> Proposed | None:
     return found[-1] if found else None
 
 
-def _changes(viewer: Viewer, former: Proposed, one: Proposed) -> list[Pair]:
-    before, now = (plan_lines(p.plan) + member_lines(p.plan, _own(viewer)) for p in (former, one))
+def _changes(viewer: Viewer, names: Names, former: Proposed, one: Proposed) -> list[Pair]:
+    before, now = (plan_lines(p.plan) + member_lines(p.plan, names, _own(viewer)) for p in (former, one))
     return [pair for pair in pairs(before, now) if pair.differs]
 
 
 def _compared(
     runs: RunService, viewer: Viewer, first: Proposal, second: Proposal
 ) -> list[tuple[str, list[Pair]]]:
-    own = _own(viewer)
+    own, names = _own(viewer), runs.names()
     made: list[tuple[str, Callable[[Proposal], list[Line]]]] = [
         ("What it costs", lambda one: _cost_lines(runs, one.digest)),
         ("What it says", lambda one: plan_lines(one.plan)),
-        ("Members and declared sizes", lambda one: member_lines(one.plan, own)),
+        ("Members and declared sizes", lambda one: member_lines(one.plan, names, own)),
     ]
     return [(title, pairs(lines(first), lines(second))) for title, lines in made]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from coordinator.dashboard.plan_fields import FIELDS, PURPOSE, Field, Kind
 from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS, option_key
+from coordinator.members.names import Names
 from coordinator.runs.draft import PlanDraft
 from shared.domain.errors import InvalidConfig
 from shared.domain.plan import Plan, default_colluders, least_quorum
@@ -83,7 +84,7 @@ def draft_of(typed: Typed) -> PlanDraft:
     return build(PlanDraft, plain, "plan")
 
 
-def typed_of(plan: Plan, contributors: Sequence[str]) -> Typed:
+def typed_of(plan: Plan, names: Names, contributors: Sequence[str]) -> Typed:
     """The form that makes such a plan again, for these active contributors.
 
     What follows from other settings by the protocol's rules is left out again. Noise and starting weights are not
@@ -102,10 +103,10 @@ def typed_of(plan: Plan, contributors: Sequence[str]) -> Typed:
         _show(typed, key, value)
     if plan.shared_head is not None:
         typed.texts["training.shared_classes"] = ["\n".join(plan.shared_head.classes)]
-    names = {m.name for m in plan.members}
-    if names != set(contributors):
-        typed.texts["members"] = [name for name in contributors if name in names]
-    typed.left_behind = [m.name for m in plan.members if m.name not in contributors]
+    members = [names[m.member_id] for m in plan.members]
+    if set(members) != set(contributors):
+        typed.texts["members"] = [name for name in contributors if name in members]
+    typed.left_behind = [name for name in members if name not in contributors]
     common = {option.name for option in COMMON_OPTIONS}
     for name, value in plan.extractor.options.items():
         owner = "" if name in common else plan.extractor.architecture

@@ -8,6 +8,7 @@ from typing import Any
 
 from coordinator.dashboard.plan_fields import FIELDS
 from coordinator.dashboard.words import odds, one_in, size
+from coordinator.members.names import Names
 from coordinator.runs.measured import Measured, expected_band, nearest
 from coordinator.runs.planning import PlanCheck
 from shared.domain.plan import Plan
@@ -109,10 +110,10 @@ def plan_lines(plan: Plan) -> list[Line]:
     return [*found, Line("members", "Members", str(len(plan.members)))]
 
 
-def member_lines(plan: Plan, only: str = "") -> list[Line]:
+def member_lines(plan: Plan, names: Names, only: str = "") -> list[Line]:
     """One line a member with its declared size; with `only`, that member's alone."""
     return [
-        Line(f"members.{m.member_id}", m.name, f"{m.declared_size:,} declared")
+        Line(f"members.{m.member_id}", names[m.member_id], f"{m.declared_size:,} declared")
         for m in plan.members
         if only in ("", m.member_id)
     ]

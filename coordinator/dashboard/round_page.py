@@ -10,6 +10,7 @@ from fastapi import Request
 from coordinator.dashboard.run_facts import run_and_plan
 from coordinator.dashboard.sessions import Viewer
 from coordinator.members.access import room_of
+from coordinator.members.names import Names
 from coordinator.runs import history
 from coordinator.runs.events import ASKED, RoundEvent
 from coordinator.runs.progress import parts_of_seconds
@@ -46,12 +47,14 @@ def round_facts(
     line = chosen[-1]
     stored = history.attempts_of(engine, run.id, number)[line.attempt - 1]
     mine = viewer.caller.id if viewer.caller.role is Role.MEMBER else None
-    places = [_place(m.member_id, m.name, stored) for m in plan.members if mine in (None, m.member_id)]
+    names: Names = request.app.state.runs.names()
+    places = [
+        _place(m.member_id, names[m.member_id], stored) for m in plan.members if mine in (None, m.member_id)
+    ]
     events = history.events_of(engine, run.id, number, line.attempt)
     if mine is not None:
         seen = (event.seen_by_member(mine) for event in events)
         events = [event for event in seen if event is not None]
-    names = {m.member_id: m.name for m in plan.members}
     return {
         "run": run,
         "plan": plan,
@@ -60,7 +63,7 @@ def round_facts(
         "attempts": attempts,
         "has_next": lines[-1].number > number,
         "places": places,
-        "events": [(event, names.get(event.member_id or "", ""), _detail(event)) for event in events],
+        "events": [(event, names[event.member_id or ""], _detail(event)) for event in events],
         "seconds": dict(zip(("train", "protocol", "waiting"), parts_of_seconds(line.seconds), strict=True)),
         "note": "" if mine is not None else line.note,
     }

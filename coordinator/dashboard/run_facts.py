@@ -143,8 +143,8 @@ def _whole(plan: Plan, asked: Asked) -> Window:
 def _current(
     request: Request, run: RunRow, plan: Plan, lines: list[RoundLine], mine: str | None
 ) -> dict[str, Any]:
-    room = room_of(request)
-    found = current_round(room.engine, room.clock.now(), run, plan, lines, mine)
+    room, runs = room_of(request), request.app.state.runs
+    found = current_round(room.engine, room.clock.now(), run, plan, runs.names(), lines, mine)
     return {"current": found.line} | {name: value for name, value in vars(found).items() if name != "line"}
 
 

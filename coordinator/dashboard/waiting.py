@@ -116,7 +116,8 @@ def _plans(
         for one in plans
     }
     few = [] if own else [one for one in plans if 0 < lacking[one.digest] <= NAMED]
-    names = {one.digest: [m.name for m in one.missing] for one in with_consents(room.engine, few)}
+    known = runs.names()
+    names = {one.digest: [known[i] for i in one.missing] for one in with_consents(room.engine, few)}
     ready: list[Waiting] = []
     incomplete: list[Waiting] = []
     for one in plans:

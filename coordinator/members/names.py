@@ -1,4 +1,4 @@
-"""Names that look like another organisation's: refused before anybody is invited or let in under them.
+"""Members' names; one that looks like another organisation's is refused before anybody is invited or let in under it.
 
 Of Unicode's rules for names (UTS 39) the two that matter here, and small: a word keeps to one of the scripts whose
 letters look alike, and two names with one skeleton are one name. A skeleton is made with a table of the letters and
@@ -22,6 +22,13 @@ _LETTERS = str.maketrans(
 )  # fmt: skip
 _SIGNS = str.maketrans("i1|0", "lllo")
 _WORD = re.compile(r"[^\W_]+")
+
+
+class Names(dict[str, str]):
+    """Member id → name, for lists that hold ids, as plans do; an id that nobody enrolled under stands for itself."""
+
+    def __missing__(self, member_id: str) -> str:
+        return member_id
 
 
 def refuse_mixed(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.members.names import Names
 from shared.domain.canonical import digest_of_bytes
 from shared.domain.errors import DigestMismatch, NotFound
 from shared.domain.plan import Plan
@@ -42,6 +43,8 @@ class Claimed(ClaimedExtractor):
     plan: Plan
     summary: Summary
     """By its certificate."""
+    names: Names
+    """Member id → the name that the certificate gives it."""
 
     @property
     def epsilon(self) -> float:
@@ -80,7 +83,10 @@ def _read(folder: Path, entry: CatalogueEntry) -> ClaimedExtractor:
     certificate = parse_certificate(parse_document(data, CERTIFICATE_FILE))
     plan = plan_of(manifest)
     summary = summarise(certificate, plan.privacy.delta)
-    return Claimed(manifest=manifest, signed_by=signed_by, about=about, plan=plan, summary=summary)
+    names = Names({member.member_id: member.name for member in certificate.members})
+    return Claimed(
+        manifest=manifest, signed_by=signed_by, about=about, plan=plan, summary=summary, names=names
+    )
 
 
 def _promised(

@@ -37,7 +37,7 @@ def changes(old: Claimed, new: Claimed) -> tuple[Change, ...]:
     """What differs: both ε, the plan's terms, who contributes, the digests."""
     return (
         *_epsilons(old, new),
-        *_members(old.plan, new.plan),
+        *_members(old, new),
         *_terms(old.plan, new.plan),
         *_files(old, new),
     )
@@ -52,18 +52,18 @@ def _epsilons(old: Claimed, new: Claimed) -> Iterator[Change]:
             yield Change(what, epsilon_text(was), epsilon_text(now), private=True)
 
 
-def _members(old: Plan, new: Plan) -> Iterator[Change]:
-    was = {m.member_id: m for m in old.members}
-    now = {m.member_id: m for m in new.members}
+def _members(old: Claimed, new: Claimed) -> Iterator[Change]:
+    """By the names that the certificates give; who took part in neither run is listed by its id."""
+    was, now = ({m.member_id: _seat(m, one.names) for m in one.plan.members} for one in (old, new))
     for member_id in (*was, *(i for i in now if i not in was)):
-        one, other = was.get(member_id), now.get(member_id)
+        one, other = was.get(member_id, "not a member"), now.get(member_id, "not a member")
         if one != other:
-            name = next(m.name for m in (other, one) if m)
-            yield Change(f"member {name}", _seat(one), _seat(other))
+            name = new.names.get(member_id) or old.names.get(member_id, member_id)
+            yield Change(f"member {name}", one, other)
 
 
-def _seat(member: PlanMember | None) -> str:
-    return "not a member" if member is None else f"{member.name}, declared size {member.declared_size:,}"
+def _seat(member: PlanMember, names: Mapping[str, str]) -> str:
+    return f"{names.get(member.member_id, 'took no part')}, declared size {member.declared_size:,}"
 
 
 def _terms(old: Plan, new: Plan) -> Iterator[Change]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import sqlalchemy as sa
 
+from coordinator.members.names import Names
 from coordinator.runs import history
 from coordinator.runs.history import RoundLine
 from coordinator.runs.round_facts import (
@@ -46,16 +47,24 @@ class CurrentRound:
 
 
 def current_round(
-    engine: sa.Engine, now: datetime, run: RunRow, plan: Plan, lines: Sequence[RoundLine], mine: str | None
+    engine: sa.Engine,
+    now: datetime,
+    run: RunRow,
+    plan: Plan,
+    names: Names,
+    lines: Sequence[RoundLine],
+    mine: str | None,
 ) -> CurrentRound:
     """From all attempts of the run so far; `mine` is the member that asks, and sees no other's line."""
-    members = sorted(plan.members, key=lambda member: member.name.casefold())
+    listed = sorted(
+        ((m.member_id, names[m.member_id]) for m in plan.members), key=lambda line: line[1].casefold()
+    )
     if not lines:
-        bars = bars_before([m for m in members if mine in (None, m.member_id)])
+        bars = bars_before([line for line in listed if mine in (None, line[0])])
         return CurrentRound(None, (), tuple(bars), tuple(counts_of(bars)), None)
     current = lines[-1]
     steps = steps_of(history.events_of(engine, run.id, current.number, current.attempt))
-    bars = bars_of(members, steps, _attendance(engine, now, run.id, lines), plan.deadline_s)
+    bars = bars_of(listed, steps, _attendance(engine, now, run.id, lines), plan.deadline_s)
     timed = current.state not in OVER and run.state is RunState.RUNNING
     return CurrentRound(
         line=current,

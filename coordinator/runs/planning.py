@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from coordinator.audit.masking import holds_secret
+from coordinator.members.names import Names
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.predecessors import named
 from coordinator.runs.secure_planning import (
@@ -47,6 +48,7 @@ _NO_GRID_YET = SecureTerms(grid_width=1.0, ring_bits=32, tolerance_steps=0, mask
 class MemberCost:
     """What the plan costs one member if every round happens."""
 
+    member_id: str
     name: str
     expected_batch_size: float
     epsilon: float
@@ -128,7 +130,7 @@ def complete(
         quorum=draft.quorum if draft.quorum is not None else least_quorum(len(chosen)),
         colluders=_colluders(draft, mode, len(chosen)),
         deadline_s=draft.deadline_s,
-        members=tuple(PlanMember(m.id, m.name, m.declared_size) for m in chosen),
+        members=tuple(PlanMember(m.id, m.declared_size) for m in chosen),
         secure=_NO_GRID_YET if mode is Mode.SECURE else None,
         shared_head=head,
         starting_release=named(predecessor),
@@ -144,11 +146,15 @@ def complete(
         plan = replace(plan, privacy=terms)
     plan = with_grid(plan)
     check_soundness(plan)
-    return cost_of(plan, probe, predecessor, notes)
+    return cost_of(plan, Names({str(m.id): m.name for m in chosen}), probe, predecessor, notes)
 
 
 def cost_of(
-    plan: Plan, probe: Probe | None, predecessor: Predecessor | None = None, notes: tuple[str, ...] = ()
+    plan: Plan,
+    names: Names,
+    probe: Probe | None,
+    predecessor: Predecessor | None = None,
+    notes: tuple[str, ...] = (),
 ) -> PlanCheck:
     """What a plan costs that is complete and sound; without a probe all but the seconds.
 
@@ -156,7 +162,7 @@ def cost_of(
     """
     return PlanCheck(
         plan=plan,
-        costs=_costs(plan, probe),
+        costs=_costs(plan, names, probe),
         bytes_per_round=_bytes_per_round(plan),
         noise=noise_figures(plan),
         grid_cost=grid_cost(plan),
@@ -256,7 +262,7 @@ _epsilon = functools.lru_cache(maxsize=256)(epsilon)
 """Kept, as a plan is checked again and again while its form is filled in, and then proposed."""
 
 
-def _costs(plan: Plan, probe: Probe | None) -> tuple[MemberCost, ...]:
+def _costs(plan: Plan, names: Names, probe: Probe | None) -> tuple[MemberCost, ...]:
     together, alone = plan.events_of_run(), plan.events_alone_of_run()
     at_delta, at_second = (_epsilon(together, delta) for delta in (plan.privacy.delta, REPORTED_DELTA))
     alone_at_delta, alone_at_second = (
@@ -265,7 +271,8 @@ def _costs(plan: Plan, probe: Probe | None) -> tuple[MemberCost, ...]:
     gradients = plan.training.local_steps * plan.training.augmentation_multiplicity
     return tuple(
         MemberCost(
-            name=m.name,
+            member_id=m.member_id,
+            name=names[m.member_id],
             expected_batch_size=plan.expected_batch_size(m.member_id),
             epsilon=at_delta,
             epsilon_at_second_delta=at_second,

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from coordinator.members.names import Names
 from coordinator.runs import history
 from coordinator.runs.current_round import CurrentRound, current_round
 from coordinator.runs.epsilon_book import BOOK, Spent, bound
 from coordinator.runs.history import RoundLine
 from coordinator.runs.round_facts import Bar, Phase
+from coordinator.runs.service import RunService
 from coordinator.runs.store import RunRow, RunStore
 from shared.domain.clock import Clock
 from shared.domain.plan import Plan
@@ -136,9 +138,10 @@ class Progress:
 
 
 def progress(
-    store: RunStore, engine: sa.Engine, clock: Clock, driving: str | None, run: RunRow, mine: str | None
+    runs: RunService, engine: sa.Engine, clock: Clock, driving: str | None, run: RunRow, mine: str | None
 ) -> Progress:
     """Of this run, while the run with the id `driving` is driven. `mine` is the member that asks, None for a person."""
+    names, store = runs.names(), runs.store
     plan, lines = store.plan(run.plan_digest), history.round_lines(engine, run.id)
     found = figures(run, plan, lines)
     first = waits_for(store, driving, run)
@@ -157,11 +160,11 @@ def progress(
         bytes_per_s=found.bytes_per_s,
         eta_s=found.eta_s,
         validated=_last_validation(found.validated),
-        round=_round_now(current_round(engine, clock.now(), run, plan, lines, mine)),
+        round=_round_now(current_round(engine, clock.now(), run, plan, names, lines, mine)),
         unit=plan.privacy.unit,
         delta=plan.privacy.delta,
         target_epsilon=plan.privacy.target_epsilon,
-        members=spent_by_member(engine, run.id, plan, mine),
+        members=spent_by_member(engine, run.id, plan, names, mine),
         planned_epsilon=tuple(_point(spent) for spent in BOOK.curve(plan)),
     )
 
@@ -199,14 +202,16 @@ def waits_for(store: RunStore, driving: str | None, run: RunRow) -> RunRow | Non
     return store.run(str(driving))
 
 
-def spent_by_member(engine: sa.Engine, run_id: str, plan: Plan, mine: str | None) -> tuple[MemberSpent, ...]:
+def spent_by_member(
+    engine: sa.Engine, run_id: str, plan: Plan, names: Names, mine: str | None
+) -> tuple[MemberSpent, ...]:
     """What each member of the plan, or `mine` alone, spent so far."""
-    members = [m for m in plan.members if mine in (None, m.member_id)]
+    members = [m.member_id for m in plan.members if mine in (None, m.member_id)]
     charged = history.charged_by_member(engine, run_id)
-    each = [charged.get(m.member_id, []) for m in members]
+    each = [charged.get(member_id, []) for member_id in members]
     return tuple(
-        MemberSpent(m.member_id, m.name, len(numbers), None if spent is None else _point(spent))
-        for m, numbers, spent in zip(members, each, BOOK.spent_each(plan, each), strict=True)
+        MemberSpent(member_id, names[member_id], len(numbers), None if spent is None else _point(spent))
+        for member_id, numbers, spent in zip(members, each, BOOK.spent_each(plan, each), strict=True)
     )
 
 

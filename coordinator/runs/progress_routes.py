@@ -25,6 +25,6 @@ def show_progress(
     runs: RunService = request.app.state.runs
     room, mine = room_of(request), who.id if who.role is Role.MEMBER else None
     driving: str | None = request.app.state.driver.driving
-    found = progress(runs.store, room.engine, room.clock, driving, runs.store.run(run_id), mine)
+    found = progress(runs, room.engine, room.clock, driving, runs.store.run(run_id), mine)
     plain: dict[str, Any] = to_plain(found)
     return plain

@@ -21,7 +21,7 @@ from coordinator.storage import tables as t
 from coordinator.storage.database import reading
 from shared.domain.consortium import MemberState
 from shared.domain.errors import IllegalMove, NotFound
-from shared.domain.plan import Plan, PlanMember
+from shared.domain.plan import Plan
 from shared.domain.strict import build
 
 MOST_KEPT = 1000
@@ -73,14 +73,10 @@ class Proposal(Proposed):
     """As `spent_consents`; known where one plan is asked about."""
 
     @property
-    def unsigned(self) -> tuple[PlanMember, ...]:
-        """Members of the plan that have not consented: it names them, and every release carries it (clause 8.4)."""
-        return tuple(m for m in self.plan.members if m.member_id not in self.consents)
-
-    @property
-    def missing(self) -> tuple[PlanMember, ...]:
-        """Those of them that still can."""
-        return tuple(m for m in self.unsigned if self.states.get(m.member_id) is not MemberState.REVOKED)
+    def missing(self) -> tuple[str, ...]:
+        """Ids of the plan's members that have not consented and still can."""
+        left = (m.member_id for m in self.plan.members if m.member_id not in self.consents)
+        return tuple(id_ for id_ in left if self.states.get(id_) is not MemberState.REVOKED)
 
     @property
     def uncounted(self) -> Mapping[str, str]:

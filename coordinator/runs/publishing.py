@@ -31,13 +31,12 @@ from shared.domain.release import (
     MANIFEST_FILE,
     CatalogueEntry,
     CohortRound,
-    ConsentRecord,
     Manifest,
 )
 from shared.domain.run import RoundState, RunState
 from shared.release import limits
 from shared.release.about import NoisedAccuracy, notes_of
-from shared.release.certificate import parse_certificate
+from shared.release.certificate import consent_record, parse_certificate
 from shared.release.envelope import read_document
 from shared.release.licence import OWN_TERMS, Licence
 from shared.release.manifest import parse_manifest
@@ -216,7 +215,7 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
     rows = store.rounds(run.id)
     rounds = cohort_rounds(rows)
     contributors = _contributors(plan, rounds, members)
-    named = {contributor.member_id for contributor in contributors}
+    named = {contributor.member_id: contributor.name for contributor in contributors}
     starting = store.starting_weights(run.plan_digest)
     probe = KeptProbes(driver.starting_folder).about(starting)
     weights = driver.server_state(run, plan).released_weights[: plan.extractor_coordinates]
@@ -229,7 +228,7 @@ def publish_request(run: RunRow, store: RunStore, driver: RunDriver, members: li
         members=contributors,
         rounds=rounds,
         consents=tuple(
-            ConsentRecord(member_id, run.plan_digest, signature)
+            consent_record(plan, member_id, named[member_id], signature)
             for member_id, signature in sorted(store.consents(run.plan_digest).items())
             if member_id in named
         ),
@@ -263,10 +262,12 @@ def last_validation(rows: Iterable[Mapping[str, Any]]) -> NoisedAccuracy | None:
 def _contributors(
     plan: Plan, rounds: tuple[CohortRound, ...], members: list[Member]
 ) -> tuple[Contributor, ...]:
-    keys = {m.id: m.identity_public_key for m in members}
+    enrolled = {str(m.id): m for m in members}
     asked = {member_id for r in rounds for member_id in r.asked}
     return tuple(
-        Contributor(m.member_id, m.name, keys[m.member_id]) for m in plan.members if m.member_id in asked
+        Contributor(m.member_id, enrolled[m.member_id].name, enrolled[m.member_id].identity_public_key)
+        for m in plan.members
+        if m.member_id in asked
     )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from coordinator.runs.events import ANSWERED, ASKED, CONTRIBUTE, ENDED, LOST, REFUSED, RoundEvent
 from shared.domain.clock import from_text
-from shared.domain.plan import Plan, PlanMember
+from shared.domain.plan import Plan
 from shared.domain.privacy import Mode
 from shared.wire.rounds import Step
 
@@ -141,25 +141,24 @@ class Attendance:
     """Since the attempt was opened."""
 
 
-def bars_before(members: Sequence[PlanMember]) -> list[Bar]:
+def bars_before(listed: Sequence[tuple[str, str]]) -> list[Bar]:
     """The same lines before anybody was asked: a live page fills in what it has, and adds none."""
-    return [Bar(member.member_id, member.name, 0.0, "not asked yet", "hollow") for member in members]
+    return [Bar(member_id, name, 0.0, "not asked yet", "hollow") for member_id, name in listed]
 
 
 def bars_of(
-    members: Sequence[PlanMember], steps: Mapping[str, StepFacts], known: Attendance, deadline_s: float
+    listed: Sequence[tuple[str, str]], steps: Mapping[str, StepFacts], known: Attendance, deadline_s: float
 ) -> list[Bar]:
-    """One for each member of the plan, in its order."""
-    return [_bar(member, steps, known, deadline_s) for member in members]
+    """One for each member of the plan, `listed` by (id, name)."""
+    return [_bar(who, name, steps, known, deadline_s) for who, name in listed]
 
 
-def _bar(member: PlanMember, steps: Mapping[str, StepFacts], known: Attendance, deadline_s: float) -> Bar:
-    who, name = member.member_id, member.name
+def _bar(who: str, name: str, steps: Mapping[str, StepFacts], known: Attendance, deadline_s: float) -> Bar:
     latest = next((n for n in reversed(IN_ORDER) if n in steps and who in steps[n].asked), None)
     if latest is None and who in known.contributed:
         return Bar(who, name, 1.0, "contributed", "good")
     if latest is None:
-        return _not_asked(member, known)
+        return _not_asked(who, name, known)
     step, seconds = steps[latest], _contributed_s(who, steps)
     if who in step.failed:
         word, why = step.failed[who]
@@ -179,15 +178,15 @@ def _bar(member: PlanMember, steps: Mapping[str, StepFacts], known: Attendance, 
     return Bar(who, name, int(share * BAR_STEPS) / BAR_STEPS, DOING[latest], "")
 
 
-def _not_asked(member: PlanMember, known: Attendance) -> Bar:
-    why = known.missing.get(member.member_id)
+def _not_asked(who: str, name: str, known: Attendance) -> Bar:
+    why = known.missing.get(who)
     if why is None:
-        return Bar(member.member_id, member.name, 0.0, "left out" if known.over else "asked next", "hollow")
+        return Bar(who, name, 0.0, "left out" if known.over else "asked next", "hollow")
     if why != "offline":
-        return Bar(member.member_id, member.name, 0.0, "left out", "warn", why)
-    last = known.last.get(member.member_id)
+        return Bar(who, name, 0.0, "left out", "warn", why)
+    last = known.last.get(who)
     word = "not here yet" if last is None else f"gone since round {last + 1}"
-    return Bar(member.member_id, member.name, 0.0, word, "hollow")
+    return Bar(who, name, 0.0, word, "hollow")
 
 
 def _contributed_s(member_id: str, steps: Mapping[str, StepFacts]) -> float | None:

@@ -19,6 +19,7 @@ from coordinator.members.access import (
     written_down,
 )
 from coordinator.members.allowance import CONSENTS
+from coordinator.members.names import Names
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.measured import expected_band, measured_before
 from coordinator.runs.planning import PlanCheck
@@ -85,7 +86,8 @@ def list_plans(request: Request, service: Service, who: Anybody) -> Json:
     waiting = not_begun(every, {run.plan_digest for run in service.store.runs()})
     faults = service.faults(waiting)
     fault_of = {one.digest: faults.get(one.digest) for one in waiting}
-    return {"plans": [_rendered_plan(one) | {"fault": fault_of.get(one.digest, "")} for one in every]}
+    names = service.names()
+    return {"plans": [_rendered_plan(one, names) | {"fault": fault_of.get(one.digest, "")} for one in every]}
 
 
 @router.get("/plans/{digest}")
@@ -201,7 +203,7 @@ def _measured(request: Request, like: Plan) -> Json:
     return {"measured": told, "expected": band and to_plain(band)}
 
 
-def _rendered_plan(one: Proposal) -> Json:
+def _rendered_plan(one: Proposal, names: Names) -> Json:
     plan = one.plan
     return {
         "digest": one.digest,
@@ -210,8 +212,10 @@ def _rendered_plan(one: Proposal) -> Json:
         "proposed_at": one.proposed_at,
         "withdrawn": one.withdrawn,
         "members": [
-            to_plain(m)
-            | {
+            {
+                "member_id": m.member_id,
+                "name": names[m.member_id],
+                "declared_size": m.declared_size,
                 "consented": m.member_id in one.consents,
                 "counts": m.member_id in one.consents and m.member_id not in one.uncounted,
             }
@@ -224,11 +228,13 @@ def _rendered_plan(one: Proposal) -> Json:
 
 
 def _rendered_whole(service: RunService, one: Proposal) -> Json:
+    names = service.names()
     return {
         "plan": to_plain(one.plan),
         "proposed_by": one.proposed_by,
         "proposed_at": one.proposed_at,
         "withdrawn": one.withdrawn,
+        "names": {m.member_id: names[m.member_id] for m in one.plan.members},
         "consents": sorted(one.consents),
         "consented_at": dict(one.consents),
         "uncounted": dict(one.uncounted),

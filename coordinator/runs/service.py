@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from coordinator.members.names import Names
 from coordinator.registry.shelf import Shelf
 from coordinator.runs.draft import PlanDraft
 from coordinator.runs.plan_checks import PlanChecks
@@ -17,10 +18,10 @@ from coordinator.workers.probe import Probe, ReleaseStart, find_start, start_of
 from shared.domain.consortium import Member
 from shared.domain.errors import ConsentMissing, NotAllowed, UnsoundPlan
 from shared.domain.plan import Plan
-from shared.domain.release import EXTRACTOR_NAME, MANIFEST_FILE, ConsentRecord, Predecessor
+from shared.domain.release import EXTRACTOR_NAME, MANIFEST_FILE, Predecessor
 from shared.domain.run import RunState
 from shared.release import limits
-from shared.release.certificate import check_consent
+from shared.release.certificate import check_consent, consent_record
 from shared.release.envelope import read_document
 from shared.release.lineage import links_behind
 from shared.release.manifest import parse_manifest
@@ -69,7 +70,7 @@ class RunService:
         probe = self._probes.about(self.store.starting_weights(digest))
         known = self._costs.get((digest, probe is None))
         if known is None:
-            known = cost_of(plan, probe, self._predecessors.of(plan))
+            known = cost_of(plan, self.names(), probe, self._predecessors.of(plan))
             if len(self._costs) >= MOST_COSTS:
                 self._costs.clear()
             self._costs[digest, probe is None] = known
@@ -118,7 +119,7 @@ class RunService:
                 f"{member.name} is not among the {len(plan.members)} members of this plan. No consent was "
                 "recorded. Ask an admin for a plan that names it."
             )
-        check_consent(ConsentRecord(member.id, digest, signature), member.identity_public_key)
+        check_consent(consent_record(plan, member.id, member.name, signature), member.identity_public_key)
         self.store.add_consent(digest, member.id, signature)
 
     def withdraw(self, digest: str, actor: str) -> None:
@@ -134,9 +135,9 @@ class RunService:
         if one.withdrawn:
             raise withdrawn_error(digest)
         if not one.may_start:
-            raise _too_few(one)
+            raise _too_few(one, self.names())
         if not one.may_start_again:
-            raise _used_up(one)
+            raise _used_up(one, self.names())
         self._require_sound(digest)
         # Else the run would cost what no release could state.
         links_behind(one.plan, self._predecessors.of(one.plan))
@@ -151,28 +152,30 @@ class RunService:
         """The file that members check against the plan's digest. Raises NotFound."""
         return self.starting_folder / self.store.starting_weights(digest)
 
+    def names(self) -> Names:
+        """Of all members, as they stand on the signed roll: plans list ids."""
+        return Names({str(member.id): member.name for member in self._members()})
+
     def plan(self, digest: str) -> Plan:
         """The plan with this digest. Raises NotFound."""
         return self.store.plan(digest)
 
 
-def _too_few(one: Proposal) -> ConsentMissing:
+def _too_few(one: Proposal, names: Names) -> ConsentMissing:
     said = [
         f"{one.given} of {len(one.plan.members)} members consented, the plan's quorum is {one.plan.quorum}. "
         "No run was started."
     ]
     if one.missing:
-        said.append(f"Waiting for {', '.join(m.name for m in one.missing)}.")
-    shut_out = [
-        f"{m.name} ({one.uncounted[m.member_id]})" for m in one.plan.members if m.member_id in one.uncounted
-    ]
+        said.append(f"Waiting for {', '.join(names[member_id] for member_id in one.missing)}.")
+    shut_out = [f"{names[member_id]} ({why})" for member_id, why in one.uncounted.items()]
     if shut_out:
         said.append(f"What {', '.join(shut_out)} signed does not count.")
     return ConsentMissing(" ".join(said))
 
 
-def _used_up(one: Proposal) -> ConsentMissing:
-    whose = [f"{m.name} ({one.spent[m.member_id]})" for m in one.plan.members if m.member_id in one.spent]
+def _used_up(one: Proposal, names: Names) -> ConsentMissing:
+    whose = [f"{names[member_id]} ({run})" for member_id, run in sorted(one.spent.items())]
     return ConsentMissing(
         f"One consent pays for one run, and earlier runs of this plan used up those of {', '.join(whose)}. No run was "
         "started. Ask them to consent to the plan again, or propose a new one."

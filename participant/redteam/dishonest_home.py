@@ -104,7 +104,7 @@ def write_membership(home: Home, plan: Plan, identities: Mapping[str, SigningKey
         trust=dict(trust),
         consortium=plan.consortium,
         member_id=me.member_id,
-        name=me.name,
+        name=me.member_id,
         token="",
         declared_size=me.declared_size,
         roll_version=1,
@@ -112,7 +112,10 @@ def write_membership(home: Home, plan: Plan, identities: Mapping[str, SigningKey
     write_json(home.root / COORDINATOR_FILE, to_plain(link))
     entries = tuple(
         RollEntry(
-            MemberId(line.member_id), line.name, identities[line.member_id].public_hex, MemberState.ACTIVE
+            MemberId(line.member_id),
+            line.member_id,
+            identities[line.member_id].public_hex,
+            MemberState.ACTIVE,
         )
         for line in plan.members
     )

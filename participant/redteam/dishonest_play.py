@@ -69,10 +69,7 @@ def played_plan(plan: Plan) -> Plan:
     """
     count = min(max(len(plan.members), _FEWEST), _MOST) if plan.secure else len(plan.members)
     lines = [plan.members[place % len(plan.members)] for place in range(count)]
-    members = tuple(
-        PlanMember(f"mem_{place:012x}", f"Member {place}", line.declared_size)
-        for place, line in enumerate(lines)
-    )
+    members = tuple(PlanMember(f"mem_{place:012x}", line.declared_size) for place, line in enumerate(lines))
     played = replace(plan, members=members)
     if plan.secure is None or (
         count == len(plan.members) and plan.quorum < count and plan.secure.tolerance_steps > 0

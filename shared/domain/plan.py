@@ -81,11 +81,16 @@ class SharedHead:
 
 @dataclass(frozen=True)
 class PlanMember:
-    """A contributor as the plan names it: its declared size sets its weight, nothing it reports does."""
+    """A contributor of the plan: its declared size sets its weight, nothing it reports does.
+
+    Listed by its id, as every release carries the plan, and with it whoever never consented. The name that a release
+    gives a member is the one in its consent (clause 8.4).
+    """
 
     member_id: str
-    name: str
     declared_size: int
+    name: str = later("")
+    """Only in plans of earlier versions, whose digest covers it."""
 
 
 @dataclass(frozen=True)

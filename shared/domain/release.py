@@ -163,11 +163,13 @@ class CohortRound:
 
 @dataclass(frozen=True)
 class ConsentRecord:
-    """A member's Ed25519 signature, kind "consent", over {"plan_digest": …} (clause 8.2)."""
+    """A member's Ed25519 signature, kind "consent", over {"plan_digest": …, "name": …} (clauses 8.2 and 8.4)."""
 
     member_id: str
     plan_digest: str
     signature: str
+    name: str = later("")
+    """Under which it agreed to stand in releases; empty, and not signed, where the plan itself names members."""
 
 
 @dataclass(frozen=True)

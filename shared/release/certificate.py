@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.domain.errors import Invalid
@@ -16,15 +16,26 @@ from shared.release.envelope import AGAIN, read_signed
 from shared.release.signing import SigningKey, is_public_key, verify_value
 
 
-def sign_consent(member_id: str, plan_digest: str, identity_key: SigningKey) -> ConsentRecord:
-    """A member's consent to a plan (clause 8.2)."""
-    signature = identity_key.sign_value("consent", {"plan_digest": plan_digest})
-    return ConsentRecord(member_id, plan_digest, signature)
+def sign_consent(plan: Plan, member_id: str, name: str, identity_key: SigningKey) -> ConsentRecord:
+    """A member's consent to a plan (clause 8.2), and to stand in its releases as `name` (clause 8.4)."""
+    unsigned = consent_record(plan, member_id, name, "")
+    return replace(unsigned, signature=identity_key.sign_value("consent", _said(unsigned)))
+
+
+def consent_record(plan: Plan, member_id: str, name: str, signature: str) -> ConsentRecord:
+    """The record of a member's signature under its consent. Plans of earlier versions name their members themselves."""
+    planned = plan.member(member_id)
+    named_there = planned is not None and planned.name
+    return ConsentRecord(member_id, str(plan.digest), signature, "" if named_there else name)
 
 
 def check_consent(consent: ConsentRecord, identity_public_key: str) -> None:
-    """Raise BadSignature unless the identity key signed this plan's digest."""
-    verify_value(identity_public_key, "consent", {"plan_digest": consent.plan_digest}, consent.signature)
+    """Raise BadSignature unless the identity key signed this plan's digest and this name."""
+    verify_value(identity_public_key, "consent", _said(consent), consent.signature)
+
+
+def _said(consent: ConsentRecord) -> dict[str, str]:
+    return {"plan_digest": consent.plan_digest} | ({"name": consent.name} if consent.name else {})
 
 
 def group_events(events: Iterable[GaussianEvent]) -> tuple[GaussianEvent, ...]:

@@ -56,7 +56,7 @@ LOCAL = replace(
     secure(1, 1, 0),
     privacy=replace(secure().privacy, mode=Mode.LOCAL),
     secure=None,
-    members=(PlanMember("a", "A", 1000),),
+    members=(PlanMember("a", 1000),),
 )
 PLANS = {"secure": secure(), "local": LOCAL}
 BY_NAME = {attempt.name: attempt for attempt, _ in (*ON_ROUNDS, *ON_SUMS, *ON_EVERY_NODE)}

@@ -22,6 +22,7 @@ from shared.domain.strict import build, to_plain
 from shared.extractors import architectures
 from shared.extractors.files import write_weights
 from shared.extractors.vectors import tensors_of, trainable_layout
+from shared.release.certificate import sign_consent
 from tests.desk import Desk
 from tests.simulator import SPEC, ConsortiumSimulator
 
@@ -57,9 +58,8 @@ def unchecked(sim: ConsortiumSimulator, plan: Plan, weights: Path) -> None:
     name = plan.digest.removeprefix("sha256:")
     write_json(member.home.plans / f"{name}.json", to_plain(plan))
     (member.home.plans / f"{name}.safetensors").write_bytes(weights.read_bytes())
-    signature = member.identity.sign_value("consent", {"plan_digest": str(plan.digest)})
-    consent = {"plan_digest": str(plan.digest), "member_id": member.id, "signature": signature}
-    write_json(member.home.consents / f"{name}.json", consent)
+    consent = sign_consent(plan, member.id, "Org 0", member.identity)
+    write_json(member.home.consents / f"{name}.json", to_plain(consent))
     sim.store.add_plan(plan, "operator", weights.name)
 
 

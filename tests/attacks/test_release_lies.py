@@ -17,8 +17,10 @@ from shared.domain.errors import (
     DigestMismatch,
     ProofFailed,
 )
+from shared.domain.plan import Plan
 from shared.domain.release import CohortRound
 from shared.domain.run import RoundState
+from shared.domain.strict import build, to_plain
 from shared.release.certificate import sign_consent, spends
 from shared.release.signing import SigningKey
 from shared.verification import verify_release
@@ -136,7 +138,8 @@ LIES: list[tuple[str, Callable[[Any], Any], int, type[CommonlensError], str]] = 
         ProofFailed,
         "is to another plan",
     ),
-    ("renames a member", lambda c: c["members"][0].update(name="Elsewhere"), 6, ProofFailed, "under that name"),
+    ("renames a member", lambda c: c["members"][0].update(name="Elsewhere"), 6, ProofFailed,
+     "did not consent to the name"),
     ("averages one member alone", lambda c: c["rounds"][0].update(contributed=c["rounds"][0]["asked"][:1]), 7,
      ProofFailed, "needs 2 contributions, 1 came"),
     ("counts one member twice", lambda c: c["rounds"][0].update(contributed=[c["rounds"][0]["asked"][0]] * 2), 7,
@@ -195,10 +198,10 @@ def test_publisher_signs_a_plan_that_the_members_did_not_consent_to(kit: Kit, fo
     digest = json.loads((folder / "manifest.json").read_text())["signed"]["plan_digest"]
     kit.lie(folder, "certificate.json", on_certificate(lambda c: c.update(plan_digest=digest)))
     refused(kit, folder, 6, ProofFailed, "is to another plan")
-    forger = SigningKey.generate()
-    consents = [
-        {"member_id": m, "plan_digest": digest, "signature": sign_consent(m, digest, forger).signature}
-        for m in kit.identities
-    ]
+    forger, signed = (
+        SigningKey.generate(),
+        build(Plan, json.loads((folder / "plan.json").read_text()), "plan"),
+    )
+    consents = [to_plain(sign_consent(signed, m, kit.name_of(m), forger)) for m in kit.identities]
     kit.lie(folder, "certificate.json", on_certificate(lambda c: c.update(consents=consents)))
     refused(kit, folder, 6, BadSignature, "does not verify")

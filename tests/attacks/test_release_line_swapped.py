@@ -94,7 +94,7 @@ def ghosts(kit: Kit, folder: Path) -> Kit:
     shutil.rmtree(forge.home / "releases")
     forge.identities = {f"mem_ffffffffff{k:02x}": SigningKey.generate() for k in range(3)}
     forge.run_id = "run_00000000dead"
-    members = tuple(PlanMember(each, f"Ghost {k}", 500) for k, each in enumerate(forge.identities))
+    members = tuple(PlanMember(each, 500) for k, each in enumerate(forge.identities))
     forge.plan = replace(kit.plan, rounds=1, evaluate_every=0, members=members)
     everyone = tuple(forge.identities)
     forge.publish("x", rounds=(CohortRound(1, RoundState.CLOSED, everyone, everyone),))

@@ -239,7 +239,7 @@ def test_one_key_under_two_names_in_a_line_would_halve_what_it_cost(tmp_path: Pa
     kit.publish("one")
     first, *others = kit.identities
     annex = "mem_0000000000ff"
-    members = (*kit.plan.members, PlanMember(annex, "North Annex", 500))
+    members = (*kit.plan.members, PlanMember(annex, 500))
     second = continued(kit, 1, tmp_path / "second.safetensors", members=members, quorum=2)
     everyone, rest = (*kit.identities, annex), (*others, annex)
     rounds = (

@@ -65,7 +65,7 @@ def demo_plan(epsilon: float, rounds: int | None = None, architecture: str | Non
     if np.isfinite(epsilon):
         validation = [GaussianEvent(terms.evaluation_noise_multiplier, 1.0, rounds // draft.evaluate_every)]
         sigma = calibrate_noise_multiplier(epsilon, terms.delta, terms.sampling_rate, rounds, validation)
-    members = tuple(PlanMember(o.folder, o.name, o.records) for o in CONTRIBUTORS)
+    members = tuple(PlanMember(o.folder, o.records) for o in CONTRIBUTORS)
     _, layout = architectures.starting_weights(spec, draft.starting_seed)
     return Plan(
         consortium="benchmark",

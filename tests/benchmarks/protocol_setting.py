@@ -71,7 +71,7 @@ def plan_of(members: int, coordinates: int, ring_bits: int = 32) -> Plan:
         colluders=default_colluders(members),
         deadline_s=60.0,
         members=tuple(
-            PlanMember(member_id, member_id, DECLARED_SIZE)
+            PlanMember(member_id, DECLARED_SIZE)
             for member_id in sorted(new_id("mem") for _ in range(members))
         ),
         secure=SecureTerms(1.0, ring_bits, 0, 0, 1),

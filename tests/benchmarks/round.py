@@ -39,6 +39,7 @@ from shared.domain.extractor import ExtractorSpec, TensorSlot, WeightLayout
 from shared.domain.plan import Plan, PlanMember, ServerOptimizer, TrainingTerms
 from shared.domain.privacy import Mode, PrivacyTerms, Unit
 from shared.extractors.files import write_weights
+from shared.release.certificate import sign_consent
 from shared.release.signing import SigningKey
 from tests.benchmarks.tls_floor import seconds_for
 from tests.e2e.consortium import Consortium, call, consortium, wait_for
@@ -130,15 +131,15 @@ def begin_run(made: Consortium, homes: list[Home], coordinates: int, rounds: int
         quorum=len(homes),
         colluders=0,
         deadline_s=DEADLINE_S,
-        members=tuple(PlanMember(read_link(home.root).member_id, "m", 100) for home in homes),
+        members=tuple(PlanMember(read_link(home.root).member_id, 100) for home in homes),
     )
     engine = open_database(read_config(made.home).database(made.home))
     store = RunStore(engine, SystemClock())
     store.add_plan(plan, "benchmark", name)
     for home in homes:
-        key = SigningKey.load(home.identity_key)
-        signature = key.sign_value("consent", {"plan_digest": str(plan.digest)})
-        store.add_consent(str(plan.digest), read_link(home.root).member_id, signature)
+        link = read_link(home.root)
+        consent = sign_consent(plan, link.member_id, link.name, SigningKey.load(home.identity_key))
+        store.add_consent(str(plan.digest), link.member_id, consent.signature)
     engine.dispose()
     return made.start_run(str(plan.digest))
 

@@ -69,7 +69,7 @@ def life(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         secret = board.room.invitations.invite(LONG_WORD, Purpose.CONTRIBUTE, "account:Ada")[1]
         longest = board.room.members.enrol(enrolment(secret)).member_id
         more_of_life(board)
-        consented_by_one_of_two(board, longest, LONG_WORD)
+        consented_by_one_of_two(board, longest)
         yield board, base
 
 

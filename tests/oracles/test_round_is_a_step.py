@@ -60,7 +60,7 @@ PLAN = small_plan(
     clip_norm_l2=CLIP,
     noise_multiplier=SIGMA,
     sampling_rate=RATE,
-    members=tuple(PlanMember(f"mem_{n}", f"{n}", size) for n, size in enumerate(SIZES)),
+    members=tuple(PlanMember(f"mem_{n}", size) for n, size in enumerate(SIZES)),
 )
 HEADS = [
     HeadState(

@@ -113,4 +113,4 @@ def test_publishing_answers_with_both_numbers_of_the_certificate(tmp_path: Path)
         assert [(m["epsilon"], m["epsilon_alone"], m["delta"]) for m in answered] == [
             (r.epsilon, r.alone, 1e-5) for r in found
         ]
-        assert [m["name"] for m in answered] == [m.name for m in kit.plan.members]
+        assert [m["name"] for m in answered] == [kit.name_of(m.member_id) for m in kit.plan.members]

@@ -11,7 +11,7 @@ from tests.plans import small_plan
 
 ACTIVE = MemberState.ACTIVE
 NAMES = ("a", "b", "c")
-PLAN = small_plan(members=tuple(PlanMember(name, name, 10) for name in NAMES))
+PLAN = small_plan(members=tuple(PlanMember(name, 10) for name in NAMES))
 
 
 def test_everybody_of_the_plan_is_asked_in_its_order() -> None:

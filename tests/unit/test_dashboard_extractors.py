@@ -54,8 +54,7 @@ TRICKS = (
 
 def named(kit: Kit, *names: str) -> None:
     """Give the first members of the plan other names."""
-    members = (replace(m, name=n) for m, n in zip(kit.plan.members, names, strict=False))
-    kit.plan = replace(kit.plan, members=(*members, *kit.plan.members[len(names) :]))
+    kit.renamed |= {m.member_id: name for m, name in zip(kit.plan.members, names, strict=False)}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,8 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     kit.publish("one")
     named(kit, MARKUP, BIDI)
     privacy = replace(kit.plan.privacy, noise_multiplier=1.75)
-    last = PlanMember(kit.plan.members[-1].member_id, "Outpost", 900)
+    last = PlanMember(kit.plan.members[-1].member_id, 900)
+    kit.renamed[last.member_id] = "Outpost"
     kit.plan = replace(kit.plan, privacy=privacy, members=(*kit.plan.members[:-1], last))
     kit.publish("two")
     return kit

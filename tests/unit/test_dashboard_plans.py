@@ -29,6 +29,7 @@ from shared.domain.consortium import BudgetLeft, Purpose
 from shared.domain.plan import Plan
 from shared.domain.run import RoundState
 from shared.domain.strict import to_plain
+from shared.release.certificate import sign_consent
 from shared.release.signing import SigningKey
 from tests.dashboard_kit import Board, open_board, words
 from tests.desk import enrolment, served
@@ -68,9 +69,8 @@ class Consortium(Board):
     def consent(self, digest: str, *names: str) -> None:
         ids = {m.name: m.id for m in self.room.members.every()}
         for name in names:
-            self.runs.consent(
-                digest, ids[name], self.keys[name].sign_value("consent", {"plan_digest": digest})
-            )
+            signed = sign_consent(self.runs.plan(digest), ids[name], name, self.keys[name])
+            self.runs.consent(digest, ids[name], signed.signature)
 
 
 def join(board: Board) -> Consortium:
@@ -223,7 +223,7 @@ def test_too_few_members_for_mode_secure_is_a_note_and_not_a_surprise(board: Con
 def test_new_plan_from_a_former_one_is_the_same_plan(board: Consortium) -> None:
     digest = board.propose(quorum="4", ring_bits="32", training__shared_classes="cat\ndog", members="")
     plan = board.runs.plan(digest)
-    again = draft_of(typed_of(plan, [m.name for m in plan.members]))
+    again = draft_of(typed_of(plan, board.runs.names(), [*board.runs.names().values()]))
     assert str(board.runs.check(again).plan.digest) == digest
     page = board.browser("Ada").get(f"/plans/new?from={digest}")
     assert 'name="quorum" value="4"' in page.text and "cat\ndog" in page.text

@@ -36,8 +36,7 @@ NO_PICTURES = (
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     kit = make_secure_kit(tmp_path_factory.mktemp("kit"))
-    first = replace(kit.plan.members[0], name=MARKUP)
-    kit.plan = replace(kit.plan, members=(first, *kit.plan.members[1:]))
+    kit.renamed[kit.plan.members[0].member_id] = MARKUP
     kit.publish()
     local = replace(kit, plan=replace(make_kit(kit.home.parent / "local").plan, extractor_name="textures"))
     local.plan = replace(local.plan, starting_weights=kit.plan.starting_weights)

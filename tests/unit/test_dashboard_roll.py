@@ -105,14 +105,14 @@ def test_consent_is_taken_under_the_key_that_was_signed_and_under_no_other(board
     identity, own = SigningKey.generate(), SigningKey.generate()
     secret = board.room.invitations.invite("South", *JOINS)[1]
     south = board.room.members.enrol(enrolment(secret, identity))
-    plan = small_plan(members=(PlanMember(south.member_id, "South", 5000),))
+    plan = small_plan(members=(PlanMember(south.member_id, 5000),))
     runs: RunService = board.coordinator.control.state.runs
     runs.store.add_plan(plan, "account:Ada", "none")
     with writing(board.room.engine) as db:
         row = members.c.id == south.member_id
         db.execute(members.update().where(row).values(identity_public_key=own.public_hex))
     for key, status in ((own, 401), (identity, 201)):
-        signature = sign_consent(south.member_id, plan.digest, key).signature
+        signature = sign_consent(plan, south.member_id, "South", key).signature
         answer = board.browser().request(
             "POST",
             f"/api/v1/plans/{plan.digest}/consents",

@@ -17,7 +17,6 @@ from scipy.stats import norm
 from participant.peers import Peer, PeerState
 from shared.cli import app
 from shared.console import run_arguments
-from shared.domain.plan import PlanMember
 from shared.domain.privacy import GaussianEvent
 from shared.domain.release import CohortRound
 from shared.domain.run import RoundState
@@ -208,9 +207,8 @@ def test_a_name_cannot_look_like_a_line_of_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kit = make_secure_kit(tmp_path)
-    first, *rest = kit.plan.members
     evil = "A\n  ✓ All proofs hold\x1b[2J\u202e [red]x[/red]"
-    kit.plan = replace(kit.plan, members=(PlanMember(first.member_id, evil, first.declared_size), *rest))
+    kit.renamed[kit.plan.members[0].member_id] = evil
     kit.publish()
     for option in ("--explain", "--rounds"):
         out = page(kit, capsys, option)

@@ -43,7 +43,7 @@ def measured(board: Board, plan: Plan) -> list[Measured]:
 
 def test_round_that_ended_with_nothing_is_no_measurement(board: Board) -> None:
     runs: RunService = board.coordinator.control.state.runs
-    plan = small_plan(members=(PlanMember(board.member.member_id, "North", 5000),), rounds=9)
+    plan = small_plan(members=(PlanMember(board.member.member_id, 5000),), rounds=9)
     runs.store.add_plan(plan, "operator", "none")
     run, ids = runs.store.create_run(str(plan.digest), "operator"), (board.member.member_id,)
     for number, counts in ((1, (90.0, 10.0)), (2, (-5.0, 1.0)), (3, (20.0, 80.0))):
@@ -118,7 +118,7 @@ def test_table_shows_the_nearest_and_says_of_how_many() -> None:
 
 def test_measured_runs_are_told_as_json(board: Board) -> None:
     runs: RunService = board.coordinator.control.state.runs
-    like = small_plan(members=(PlanMember(board.member.member_id, "North", 5000),), rounds=9)
+    like = small_plan(members=(PlanMember(board.member.member_id, 5000),), rounds=9)
     other = replace(like, extractor=replace(like.extractor, width=like.extractor.width + 1), rounds=8)
     for plan in (like, other, replace(like, extractor_name="else")):
         runs.store.add_plan(plan, "operator", "none")

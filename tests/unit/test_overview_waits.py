@@ -38,7 +38,7 @@ def join(board: Board, name: str, needs_approval: bool = False) -> str:
 
 def propose(board: Board, name: str, quorum: int, *ids: str, **changes: object) -> str:
     """The digest of a plan for these members."""
-    every = tuple(PlanMember(one, board.room.members.get(one).name, 5000) for one in ids)
+    every = tuple(PlanMember(one, 5000) for one in ids)
     plan = small_plan(extractor_name=name, members=every, quorum=quorum, **changes)
     services(board).store.add_plan(plan, "account:Ada", "none")
     return str(plan.digest)

@@ -152,7 +152,7 @@ def test_approving_is_all_or_none(desk: Desk, north: Joined) -> None:
 def test_a_plan_with_somebody_who_is_on_no_roll_is_refused(desk: Desk, north: Joined) -> None:
     look(desk, north)
     plan = secure_plan((north.member_id, "North"), ("mem_0123456789ab", "Ghost"))
-    with pytest.raises(PeersWaiting, match=r"Ghost \(mem_0123456789ab, not on the roll\)"):
+    with pytest.raises(PeersWaiting, match=r"mem_0123456789ab \(mem_0123456789ab, not on the roll\)"):
         require_peers(north.home, plan, desk.clock)
 
 

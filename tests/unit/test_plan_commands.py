@@ -35,7 +35,7 @@ Call = Callable[..., tuple[int, str]]
 def digest(board: Board) -> str:
     """A plan for North, which consented to it."""
     runs: RunService = board.coordinator.control.state.runs
-    north = PlanMember(board.member.member_id, "North", 5000)
+    north = PlanMember(board.member.member_id, 5000)
     plan = small_plan(members=(north,), extractor_name="tiny")
     runs.store.add_plan(plan, "operator", "none")
     runs.store.add_consent(str(plan.digest), north.member_id, "ab" * 64)
@@ -132,23 +132,3 @@ def test_plan_that_fails_the_check_of_today_is_listed_as_such(board: Board, dige
     assert f"{bad.digest} worn 1 rounds target ε 8 {refused}" in of_admin
     assert f"{bad.digest} worn no longer passes the coordinator's check" in of_member
     assert f"{digest} tiny 1 rounds target ε 8 1 of 1 consented" in of_admin
-
-
-def test_start_says_whom_a_release_would_name_without_consent(
-    board: Board, digest: str, call: Call, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs: RunService = board.coordinator.control.state.runs
-    one = runs.plan(digest)
-    other = PlanMember("mem_0000000000ff", "South\x1b[2J", 5000)
-    both = replace(one, members=(*one.members, other))
-    runs.store.add_plan(both, "operator", "none")
-    runs.store.add_consent(str(both.digest), one.members[0].member_id, "ab" * 64)
-    code, said = call(coordinator_app, "run", "start", str(both.digest))
-    assert (
-        code == 0
-        and "The plan also names South\ufffd[2J, without consent so far" in said
-        and "\x1b" not in said
-    )
-    assert said.split()[-1].startswith("run_") or said.split()[0].startswith("run_")
-    code, said = call(coordinator_app, "run", "start", digest)
-    assert code == 0 and "also names" not in said

@@ -14,6 +14,7 @@ from coordinator.dashboard.plan_fields import DIAL, FIELDS
 from coordinator.dashboard.plan_form import draft_of, first_typed, named_in, typed_from, typed_of
 from coordinator.dashboard.plan_lines import plan_lines
 from coordinator.dashboard.plan_options import ARCHITECTURES, COMMON_OPTIONS
+from coordinator.members.names import Names
 from coordinator.runs.draft import PlanDraft
 from shared.domain.errors import InvalidConfig
 from shared.extractors.architectures import TRAINABLE
@@ -21,6 +22,8 @@ from shared.release.promise import percent_text, right_at_most
 from tests.plans import SPEC, members, small_plan
 from tools.docs_architectures import common_options, options_of
 from tools.docs_configuration import settings
+
+NAMES = Names({f"mem_{n}": f"Member {n}" for n in range(3)})
 
 
 def test_dial_stands_where_equal_ways_are_equal_factors() -> None:
@@ -89,7 +92,7 @@ def test_error_names_its_settings() -> None:
 def test_copied_plan_keeps_every_digit_of_its_lists() -> None:
     numbers = (0.48501960784313725, 0.45795686, 1.0)
     plan = small_plan(extractor=replace(SPEC, channels=3, mean=numbers, std=numbers[::-1]))
-    again = draft_of(typed_of(plan, [m.name for m in plan.members]))
+    again = draft_of(typed_of(plan, NAMES, list(NAMES.values())))
     assert (again.extractor.mean, again.extractor.std) == (numbers, numbers[::-1])
 
 
@@ -99,14 +102,14 @@ def test_purpose_is_typed_kept_and_copied() -> None:
     typed.texts["purpose"] = [" Reads <b>, of scans. "]
     assert draft_of(typed).purpose == "Reads <b>, of scans."
     plan = small_plan(purpose="Reads scans.")
-    assert draft_of(typed_of(plan, [m.name for m in plan.members])).purpose == plan.purpose
+    assert draft_of(typed_of(plan, NAMES, list(NAMES.values()))).purpose == plan.purpose
     assert ("What it is for", "Reads scans.") in [(line.label, line.text) for line in plan_lines(plan)]
 
 
 def test_copied_plan_names_members_that_cannot_be_ticked() -> None:
     plan = small_plan(members=members(3, 1000), quorum=2)
-    some = typed_of(plan, ["Member 1", "Other"])
+    some = typed_of(plan, NAMES, ["Member 1", "Other"])
     assert (some.every("members"), some.left_behind) == (["Member 1"], ["Member 0", "Member 2"])
-    none = typed_of(plan, ["Other"])
+    none = typed_of(plan, NAMES, ["Other"])
     assert (none.every("members"), len(none.left_behind)) == ([], 3)
-    assert typed_of(plan, [m.name for m in plan.members]).left_behind == []
+    assert typed_of(plan, NAMES, list(NAMES.values())).left_behind == []

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator.members.names import Names
 from coordinator.runs.draft import PlanDraft, PrivacyDraft, TrainingDraft
 from coordinator.runs.planning import LEAST_NOISE, check_soundness, complete, cost_of
 from coordinator.workers.probe import Probe
@@ -60,7 +61,8 @@ def test_every_active_contributor_with_a_size_is_in_the_plan_in_a_fixed_order() 
         member("away", state=MemberState.SUSPENDED),
         member("empty", size=0),
     ]
-    assert [m.name for m in planned(members=MEMBERS + others).members] == ["a", "b", "c", "d"]
+    listed = [m.member_id for m in planned(members=MEMBERS + others).members]
+    assert listed == ["mem_a", "mem_b", "mem_c", "mem_d"]
     assert planned(members=MEMBERS[::-1]).digest == planned().digest
 
 
@@ -189,7 +191,7 @@ def test_name_that_no_hubs_client_could_ask_for_is_refused(name: str) -> None:
 
 def test_plan_from_before_keeps_a_name_that_no_new_one_gets() -> None:
     plan = replace(planned(), extractor_name="two--hyphens-")
-    assert cost_of(build(Plan, to_plain(plan), "plan"), PROBE).plan == plan
+    assert cost_of(build(Plan, to_plain(plan), "plan"), Names(), PROBE).plan == plan
     check_soundness(plan)
 
 

@@ -26,7 +26,8 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     kit.plan = replace(kit.plan, privacy=replace(kit.plan.privacy, noise_multiplier=1.75))
     kit.publish("two")
     last = kit.plan.members[-1]
-    outpost = PlanMember(last.member_id, "Outpost", 900)
+    outpost = PlanMember(last.member_id, 900)
+    kit.renamed[last.member_id] = "Outpost"
     kit.plan = replace(kit.plan, members=(*kit.plan.members[:-1], outpost))
     kit.publish("three")
     return kit

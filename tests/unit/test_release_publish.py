@@ -28,7 +28,6 @@ from shared.domain.errors import (
     ProofFailed,
     UnsoundPlan,
 )
-from shared.domain.plan import PlanMember
 from shared.release.roles import open_catalogue
 from shared.release.signing import SigningKey
 from shared.release.trust import parse_trust, rotate
@@ -229,9 +228,7 @@ def test_rotated_release_key_signs_old_releases_again_without_changing_their_dig
 
 
 def test_markdown_in_a_members_name_stays_text(kit: Kit) -> None:
-    first, *rest = kit.plan.members
-    evil = PlanMember(first.member_id, "a|b [x](http://y)\n# c", first.declared_size)
-    kit.plan = replace(kit.plan, members=(evil, *rest))
+    kit.renamed[kit.plan.members[0].member_id] = "a|b [x](http://y)\n# c"
     kit.publish()
     card = (kit.folder() / "README.md").read_text()
     assert r"| a\|b \[x\]\(http://y\) \# c |" in card
