@@ -36,8 +36,8 @@ class Library:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The extractors that have a release, in order of their names."""
-        return tuple(sorted({entry.extractor_name for entry in self.catalogue.releases}))
+        """The extractors that have a release to offer, in order of their names."""
+        return tuple(sorted({entry.extractor_name for entry in self.catalogue.releases if not entry.yanked}))
 
     def find(self, wanted: str) -> CatalogueEntry:
         """As `Catalogue.find`. Raises NotFound."""

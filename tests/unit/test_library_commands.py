@@ -177,6 +177,7 @@ def test_a_withdrawn_release_is_named_so_with_the_reason(
         assert said("list")[1].endswith("Withdrawn: digits-1: Wrong labels\nWithdrawn: thumbnails-1\n")
         code, _, err = said("show", "thumbnails")
         assert code == 2 and "Every release of thumbnails was withdrawn, the newest of them thumb" in err
+        assert "The library has no 'prints'; it has colours, digits. Nothing" in said("show", "prints")[2]
 
 
 def promise(kit: Kit, **files: bytes) -> None:
