@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,15 @@ def desk(prepared_home: Path, tmp_path: Path) -> Desk:
     from tests.desk import open_desk
 
     return open_desk(shutil.copytree(prepared_home, tmp_path / "coordinator"))
+
+
+@pytest.fixture
+def same_noise() -> Iterator[None]:
+    """Whatever a test judges by statistics of the system's random bytes is the same in every run."""
+    from tests.fixed_noise import fixed_noise
+
+    with fixed_noise():
+        yield
 
 
 @pytest.fixture(scope="session")

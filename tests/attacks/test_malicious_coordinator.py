@@ -32,6 +32,7 @@ from shared.domain.plan import Plan, PlanMember, SecureTerms, default_colluders,
 from shared.domain.privacy import Mode
 from shared.privacy.accountant import epsilon
 from shared.secagg.parameters import RoundTerms
+from tests.fixed_noise import fixed_noise
 from tests.plans import members, small_plan
 
 
@@ -58,6 +59,7 @@ LOCAL = replace(
     secure=None,
     members=(PlanMember("a", 1000),),
 )
+pytestmark = pytest.mark.usefixtures("same_noise")
 PLANS = {"secure": secure(), "local": LOCAL}
 BY_NAME = {attempt.name: attempt for attempt, _ in (*ON_ROUNDS, *ON_SUMS, *ON_EVERY_NODE)}
 TABLE = [("secure", name) for name in BY_NAME] + [("local", attempt.name) for attempt, _ in ON_EVERY_NODE]
@@ -66,8 +68,9 @@ TABLE = [("secure", name) for name in BY_NAME] + [("local", attempt.name) for at
 @lru_cache
 def rows_of(mode: str) -> dict[str, list[AttackRow]]:
     rows: dict[str, list[AttackRow]] = {}
-    for row in coordinator_table(PLANS[mode]):
-        rows.setdefault(row.name.removeprefix(PREFIX), []).append(row)
+    with fixed_noise():
+        for row in coordinator_table(PLANS[mode]):
+            rows.setdefault(row.name.removeprefix(PREFIX), []).append(row)
     return rows
 
 

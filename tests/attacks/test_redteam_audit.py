@@ -34,6 +34,7 @@ from shared.privacy import noise_shares
 from shared.privacy.accountant import epsilon
 from shared.privacy.distributed import count_variance
 from shared.privacy.mechanism import NoiseSource
+from tests.fixed_noise import fixed_noise
 from tests.plans import SPEC
 from tests.redteam_kit import (
     NOISE_MULTIPLIER,
@@ -49,12 +50,14 @@ from tests.redteam_kit import (
     without_clip,
 )
 
+pytestmark = pytest.mark.usefixtures("same_noise")
 EVERY_EPSILON = pytest.mark.parametrize("target", sorted(NOISE_MULTIPLIER))
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    return audit_sets(tmp_path_factory.mktemp("sets"))
+    with fixed_noise():
+        return audit_sets(tmp_path_factory.mktemp("sets"))
 
 
 @pytest.fixture

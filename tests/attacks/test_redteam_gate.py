@@ -20,6 +20,7 @@ from shared.extractors.files import write_weights
 from tests.plans import SPEC, small_plan
 from tests.redteam_kit import SHALLOW
 
+pytestmark = pytest.mark.usefixtures("same_noise")
 PLAN = small_plan(target_epsilon=8.0, noise_multiplier=1.01, sampling_rate=0.25, rounds=20, evaluate_every=4)
 WITHIN = AuditRow("ε of the plan", "estimate", 8.0, 7.9, 7.5, 8.4, False, "measured")
 BEYOND = replace(WITHIN, found=12.0, low=11.0, high=math.inf, refused=True)

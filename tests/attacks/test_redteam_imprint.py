@@ -15,6 +15,7 @@ from shared.extractors.layers import check_layers
 from tests.plans import SPEC
 from tests.redteam_kit import NoNoise, redteam_plan, with_noise
 
+pytestmark = pytest.mark.usefixtures("same_noise")
 LEAST_NOISE = 0.3
 """The least noise multiplier that any plan may have (shared/privacy/soundness.py)."""
 

@@ -10,8 +10,10 @@ from participant.redteam.inversion import Effort, demonstration_spec, inversion_
 from participant.redteam.pictures import synthetic_pictures
 from shared.domain.extractor import ExtractorSpec
 from shared.domain.privacy import Mode
+from tests.fixed_noise import fixed_noise
 from tests.redteam_kit import redteam_plan
 
+pytestmark = pytest.mark.usefixtures("same_noise")
 SPEC = ExtractorSpec("small-gn", 1, 8, 8, 16, (0.5,), (0.25,), {"width": 32})
 EFFORT = Effort(iterations=80, starts=2)
 
@@ -23,7 +25,10 @@ def make_plan(mode):
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory):
     folder, victim = tmp_path_factory.mktemp("inversion"), synthetic_pictures(1, SPEC, number=5)
-    return {mode: invert_stages(make_plan(mode), victim, folder / mode.value, EFFORT) for mode in list(Mode)}
+    with fixed_noise():
+        return {
+            mode: invert_stages(make_plan(mode), victim, folder / mode.value, EFFORT) for mode in list(Mode)
+        }
 
 
 def test_unprotected_gradient_shows_the_record(stages):

@@ -21,6 +21,7 @@ from shared.domain.plan import Plan, SecureTerms, SharedHead
 from shared.domain.privacy import Mode
 from shared.privacy.mechanism import NoiseSource
 from shared.secagg.fixed_point import to_grid, to_ring
+from tests.fixed_noise import fixed_noise
 from tests.plans import SPEC
 from tests.redteam_kit import (
     SHALLOW,
@@ -32,6 +33,7 @@ from tests.redteam_kit import (
     without_clip,
 )
 
+pytestmark = pytest.mark.usefixtures("same_noise")
 LABELS = ("cat", "dog", "owl", "yak")
 MODES = pytest.mark.parametrize("mode", list(Mode))
 
@@ -43,7 +45,8 @@ def shared_plan(mode: Mode, target: int = 3) -> Plan:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    return audit_sets(tmp_path_factory.mktemp("sets"))
+    with fixed_noise():
+        return audit_sets(tmp_path_factory.mktemp("sets"))
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from shared.extractors.architectures import build
 from shared.extractors.vectors import get_flat
 from tests.redteam_kit import SHALLOW, NoNoise, no_base, redteam_plan, with_noise, without_clip
 
+pytestmark = pytest.mark.usefixtures("same_noise")
 BAG = ExtractorSpec(
     "ngram-bag", 1, 1, 16, 6, options={"buckets": 64, "width": 8, "hidden": 8}, kind=RecordKind.TEXT
 )
