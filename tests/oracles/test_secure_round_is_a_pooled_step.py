@@ -77,6 +77,7 @@ def test_secure_round_is_one_step_on_the_pooled_records(
     assert np.abs(noise).max() > 100 * np.abs(found - expected).max()
 
 
+@pytest.mark.usefixtures("same_noise")
 @pytest.mark.parametrize("dropped", [0, pytest.param(1, marks=pytest.mark.slow), 3])
 def test_noise_that_stays_has_the_std_of_the_formula(desk: Desk, tmp_path: Path, dropped: int) -> None:
     """Clause 3.9, measured on the released weights themselves and refused on both sides."""
@@ -97,6 +98,7 @@ def test_noise_that_stays_has_the_std_of_the_formula(desk: Desk, tmp_path: Path,
     variance = retained_variance(grid_variance(plan), 10, plan.quorum, 3, covered, 10 - dropped)
     std = variance**0.5 * plan.secure.grid_width
     # With 226 coordinates the std is known to 4.7 %; four of those are 19 %. ⅔ and 1½ of it are refused.
+    # Chance passes four of them once in 20,000 draws: the draw is the same in every run.
     assert noise.size == 226
     assert 0.81 * std < noise.std() < 1.19 * std
     assert std >= plan.noise_std_l2
