@@ -185,7 +185,8 @@ def test_one_seed_gives_the_same_integers_everywhere_and_for_ever() -> None:
 def test_shipped_seeds_never_repeat_themselves() -> None:
     assert len({fresh_seed() for _ in range(100)}) == 100
     assert {len(fresh_seed()) for _ in range(100)} == {32}
-    assert has_std(from_seed(fresh_seed(), SIZE, 50.0), 50.0)
+    # The one draw here that no seed fixes: a twentieth is ten standard errors of SIZE draws, which chance never is.
+    assert abs(from_seed(fresh_seed(), SIZE, 50.0).std() / 50.0 - 1.0) < 0.05
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 32_767, 32_768, 32_769])
