@@ -26,8 +26,8 @@ from tests.simulator import ConsortiumSimulator, SimulatedMember
 
 SPEC = ExtractorSpec("fixed-mlp", 1, 8, 8, 16, (0.5,), (0.25,), {"hidden": 96, "grid": 2, "orientations": 4})
 BYTES_OF_AN_ELEMENT = 4
-LEAST_P = 1e-6
-"""Of about 20 p-values a run; a right implementation fails less often than once in 20,000 runs."""
+LEAST_P = 1e-12
+"""Of about 80 p-values a run, two-sided; a right implementation fails less often than once in 10⁸ runs."""
 
 
 class Unmasked(SecureRounds):
