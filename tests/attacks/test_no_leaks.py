@@ -32,6 +32,7 @@ from participant.records.dataset import DataSet, open_data_set
 from shared.domain.run import RunState
 from shared.wire.rounds import RoundReply, RoundRequest
 from tests.desk import Desk, open_desk
+from tests.fixed_noise import fixed_noise
 from tests.powercap_kit import zone
 from tests.simulator import ConsortiumSimulator, SimulatedMember
 
@@ -52,10 +53,23 @@ class Sentinels:
         """What leaked, as `what in where`."""
         raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
         found = [f"{what} in {where}" for what, word in self.words.items() if word in raw]
+        text = legible(raw)
         for what, number in self.numbers.items():
-            if re.search(rb"(?<![\w.])%d(?:\.0+)?(?![\w.])" % number, raw):
+            if re.search(rb"(?<![\w.])%d(?:\.0+)?(?![\w.])" % number, text):
                 found.append(f"{what} in {where}")
         return found
+
+
+def legible(raw: bytes) -> bytes:
+    """Where a number would be a leak: any text but certificates, and the legible parts of anything else.
+
+    Chance writes three digits into so much noise once in a thousand runs, and sixteen such characters never.
+    """
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        raw = b"\0".join(re.findall(rb"[ -~\s]{16,}", raw))
+    return re.sub(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", b"", raw, flags=re.DOTALL)
 
 
 def key_words(path: Path) -> list[bytes]:
@@ -143,7 +157,8 @@ def scene(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Scen
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     try:
-        with moving_counter(folder / "powercap"):
+        # Which units are held out is drawn, and so is their number: it must not be one that stands there anyway.
+        with fixed_noise(), moving_counter(folder / "powercap"):
             return played(desk, folder, handler)
     finally:
         root.removeHandler(handler)
@@ -263,12 +278,10 @@ def found_in_files(sentinels: Sentinels, home: Path) -> tuple[set[str], int]:
     return found, len(files)
 
 
-def test_no_file_that_the_coordinator_wrote_holds_anything_private(scene: Scene, prepared_home: Path) -> None:
+def test_no_file_that_the_coordinator_wrote_holds_anything_private(scene: Scene) -> None:
     leaks, files = found_in_files(scene.sentinels, scene.sim.desk.home)
     assert files > 3
-    # Which units are held out is drawn, and so is their number: one in fifty is the length of a column.
-    of_the_schema, _ = found_in_files(scene.sentinels, prepared_home)
-    assert leaks - of_the_schema == set()
+    assert leaks == set()
 
 
 def test_no_secret_reaches_the_database_or_a_log(scene: Scene) -> None:
