@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 
 from coordinator.audit.log import entries
 from coordinator.config import Config, Oidc
-from coordinator.members import oidc_provider
+from coordinator.members import accounts, oidc_provider
 from coordinator.members.member_links import CODE_PREFIX
 from coordinator.members.rate_limit import MAXIMUM_KEYS, AttemptLimiter
 from coordinator.storage.database import reading
@@ -29,6 +29,8 @@ from tests.desk import CHEAP_HASHER, CONSORTIUM, PASSWORD
 
 assert board  # the fixture
 WRONG = "not the password"
+SOON_S = 10.0
+"""Whatever is held up here is held up for longer than this, and what is not is there long before."""
 GUESSED = CODE_PREFIX + "A" * 32
 AN_IMAGE = {"sec-fetch-site": "cross-site", "sec-fetch-dest": "image", "sec-fetch-mode": "no-cors"}
 A_WINDOW = {"sec-fetch-site": "cross-site", "sec-fetch-dest": "document", "sec-fetch-mode": "navigate"}
@@ -82,8 +84,14 @@ def stuck(prepared_home: Path, home: Path, drips: bool = False) -> Iterator[tupl
         made.coordinator.engine.dispose()
 
 
-def health_beside(board: Board, threads: int, requests: list[tuple[str, str, dict[str, str]]]) -> float:
-    """How long the health page takes while these (address, path, form) are under way; none of it is waited for."""
+def health_beside(
+    board: Board,
+    threads: int,
+    requests: list[tuple[str, str, dict[str, str]]],
+    under: Callable[[], bool],
+    let_go: Callable[[], None],
+) -> bool:
+    """Whether the health page is there while these (address, path, form) hang, from `under` way until `let_go`."""
 
     async def one(address: str, path: str, fields: dict[str, str]) -> int:
         transport = httpx.ASGITransport(board.coordinator.asgi, client=(address, 1))
@@ -91,16 +99,18 @@ def health_beside(board: Board, threads: int, requests: list[tuple[str, str, dic
             answer = await (client.post(path, data=fields) if fields else client.get(path))
             return answer.status_code
 
-    async def run() -> float:
+    async def run() -> bool:
         anyio.to_thread.current_default_thread_limiter().total_tokens = threads
         assert await one("192.0.2.250", "/api/v1/health", {}) == 200
         under_way = [asyncio.create_task(one(*request)) for request in requests]
-        await asyncio.sleep(0.2)
-        before = time.monotonic()
-        assert await one("192.0.2.250", "/api/v1/health", {}) == 200
-        took = time.monotonic() - before
+        while not under():
+            await asyncio.sleep(0.01)
+        health = asyncio.create_task(one("192.0.2.250", "/api/v1/health", {}))
+        there, _ = await asyncio.wait([health], timeout=SOON_S)
+        let_go()
         await asyncio.gather(*under_way)
-        return took
+        assert await health == 200
+        return bool(there)
 
     return asyncio.run(run())
 
@@ -113,13 +123,15 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- a provider that hangs --------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("short")
-def test_a_provider_that_hangs_stops_nobody_else(prepared_home: Path, tmp_path: Path) -> None:
-    with stuck(prepared_home, tmp_path / "c") as (board, _):
+def test_a_provider_that_hangs_stops_nobody_else(
+    prepared_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc_provider, "DEADLINE_S", 10 * SOON_S)
+    with stuck(prepared_home, tmp_path / "c") as (board, provider):
         flood: list[tuple[str, str, dict[str, str]]] = [
             (f"192.0.2.{number}", "/sign-in/oidc", {}) for number in range(12)
         ]
-        assert health_beside(board, 4, flood) < 1.0
+        assert health_beside(board, 4, flood, lambda: provider.connections > 0, provider.close)
 
 
 @pytest.mark.usefixtures("short")
@@ -127,21 +139,23 @@ def test_a_provider_that_hangs_is_not_asked_again_at_everybodys_wish(
     prepared_home: Path, tmp_path: Path
 ) -> None:
     with stuck(prepared_home, tmp_path / "c") as (board, provider):
-        before = time.monotonic()
         for _ in range(4):
             answer = board.browser().get("/sign-in/oidc")
             assert answer.status_code == 409 and "did not answer" in words(answer)
-        assert provider.connections == 1 and time.monotonic() - before < 4
+        assert provider.connections == 1
 
 
 @pytest.mark.usefixtures("short")
 def test_a_provider_that_sends_a_byte_now_and_then_is_given_up_too(
     prepared_home: Path, tmp_path: Path
 ) -> None:
-    with stuck(prepared_home, tmp_path / "c", drips=True) as (board, _):
+    with stuck(prepared_home, tmp_path / "c", drips=True) as (board, provider):
         before = time.monotonic()
+        hang_up = threading.Timer(SOON_S, provider.close)  # where nobody gives up, the test still ends
+        hang_up.start()
         assert board.browser().get("/sign-in/oidc").status_code == 409
-        assert time.monotonic() - before < 4
+        assert time.monotonic() - before < SOON_S
+        hang_up.cancel()
 
 
 def test_going_to_the_provider_is_counted_but_not_against_passwords(
@@ -159,18 +173,24 @@ def test_going_to_the_provider_is_counted_but_not_against_passwords(
 
 
 class SlowHasher(argon2.PasswordHasher):
-    """As slow as the real one on a busy machine."""
+    """Slower than the real one on any machine: it waits to be let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go_on = threading.Event(), threading.Event()
 
     def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # type: ignore[override]
-        time.sleep(0.3)
+        self.asked.set()
+        assert self.go_on.wait(10 * SOON_S)
         return CHEAP_HASHER.verify(hash, password)
 
 
-def test_sign_ins_without_end_leave_threads_for_others(board: Board) -> None:
-    board.room.accounts._hasher = SlowHasher()
+def test_sign_ins_without_end_leave_threads_for_others(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "HASH_PATIENCE_S", 10 * SOON_S)
+    board.room.accounts._hasher = hasher = SlowHasher()
     form = {"password": WRONG}
     flood = [(f"2001:db8:{number:x}::1", "/sign-in", form | {"name": f"n{number}"}) for number in range(40)]
-    assert health_beside(board, 16, flood) < 1.0
+    assert health_beside(board, 16, flood, hasher.asked.is_set, hasher.go_on.set)
 
 
 def test_a_sign_in_that_finds_no_place_is_told_so_and_not_counted(
@@ -278,10 +298,10 @@ def test_a_full_limiter_is_as_fast_as_an_empty_one() -> None:
     limiter = AttemptLimiter(FixedClock(SystemClock().now()), limit=2, window_s=60)
     for number in range(MAXIMUM_KEYS):
         fail(limiter, f"address:a{number}")
-    before = time.monotonic()
+    before = time.process_time()  # what others do on the machine does not count
     for number in range(3000):
         fail(limiter, f"address:b{number}")
-    assert time.monotonic() - before < 1.0
+    assert time.process_time() - before < 1.0
 
 
 def lines_about(board: Board, subject: str) -> int:
