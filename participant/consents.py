@@ -80,7 +80,8 @@ def reviewed_plan(home: Home, digest: str) -> AgreedPlan:
 
 
 def give_consent(home: Home, plan: Plan) -> str:
-    """Sign the plan's digest and this member's name after the policy allowed it; returns the signature, 128 hex digits.
+    """Sign the plan's digest, this member's id and its name after the policy allowed it; returns the signature, 128 hex
+    digits.
 
     Raises PolicyForbids with every reason at once. Consenting again gives the same signature and pays for
     one more run of the plan: the budget was checked for one.
@@ -104,6 +105,13 @@ def review(home: Home, plan: Plan) -> None:
     if plan.consortium != member.consortium:
         raise PolicyForbids(
             f"This member is in the consortium {member.consortium}, the plan is of {plan.consortium}. No "
+            "record was touched. Tell the admin who sent it."
+        )
+    line = plan.member(member.member_id)
+    # A plan of an earlier version names its members, and to sign its digest is to agree to those names.
+    if line is not None and line.name not in ("", member.name):
+        raise PolicyForbids(
+            f"The plan names this member {line.name[:100]!r}, it is {member.name!r}: its releases would call it so. No "
             "record was touched. Tell the admin who sent it."
         )
     policy = read_policy(home.policy)

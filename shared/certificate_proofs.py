@@ -44,7 +44,8 @@ class Recomputed:
 
 
 def prove_consents(line: Line) -> tuple[None, str]:
-    """Every member on the certificate, and nobody else, signed the digest of the plan that it was asked under (8.2).
+    """Every member on the certificate, and nobody else, signed the digest of the plan that it was asked under (8.2),
+    its id there and its name (8.4).
 
     Who took part only in a release before stands on the certificate too: its consent is on that one's.
     """
@@ -85,7 +86,8 @@ def _check_consents(link: Link, before: Certificate | None) -> None:
         planned = plan.member(member.member_id)
         if planned is None:
             _fail(f"The certificate's member {member.member_id} is not in the plan.")
-        if member.name != (planned.name or consent.name):
+        # One of both says it: whoever signed a name did not agree to another that the plan has for it.
+        if not member.name or {planned.name, consent.name} != {member.name, ""}:
             _fail(f"{member.member_id} did not consent to the name that the certificate gives it.")
         if consent.plan_digest != certificate.plan_digest:
             _fail(f"The consent of {member.member_id} is to another plan.")

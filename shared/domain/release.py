@@ -163,13 +163,15 @@ class CohortRound:
 
 @dataclass(frozen=True)
 class ConsentRecord:
-    """A member's Ed25519 signature, kind "consent", over {"plan_digest": …, "name": …} (clauses 8.2 and 8.4)."""
+    """A member's Ed25519 signature, kind "consent", over {"plan_digest": …, "member_id": …, "name": …} (clauses 8.2,
+    8.4)."""
 
     member_id: str
     plan_digest: str
     signature: str
     name: str = later("")
-    """Under which it agreed to stand in releases; empty, and not signed, where the plan itself names members."""
+    """Under which it agreed to stand in releases; empty, and neither it nor the id signed, where the plan itself names
+    members."""
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,15 @@ def consent_record(plan: Plan, member_id: str, name: str, signature: str) -> Con
 
 
 def check_consent(consent: ConsentRecord, identity_public_key: str) -> None:
-    """Raise BadSignature unless the identity key signed this plan's digest and this name."""
+    """Raise BadSignature unless the identity key signed this plan's digest, this member's id and its name."""
     verify_value(identity_public_key, "consent", _said(consent), consent.signature)
 
 
 def _said(consent: ConsentRecord) -> dict[str, str]:
-    return {"plan_digest": consent.plan_digest} | ({"name": consent.name} if consent.name else {})
+    if not consent.name:
+        return {"plan_digest": consent.plan_digest}
+    # With the id, else a publisher could put the name to another member's rounds, which the plan lists by id alone.
+    return {"plan_digest": consent.plan_digest, "member_id": consent.member_id, "name": consent.name}
 
 
 def group_events(events: Iterable[GaussianEvent]) -> tuple[GaussianEvent, ...]:

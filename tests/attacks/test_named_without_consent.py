@@ -1,4 +1,5 @@
-"""A release says who took part. Two ways to name somebody that did not agree to it, or not under that name."""
+"""A release says who took part. Ways to name somebody that did not agree to it, not under that name, or for what
+another did."""
 
 from __future__ import annotations
 
@@ -12,9 +13,12 @@ from coordinator.registry.build import weights_only
 from coordinator.registry.publish import publish
 from coordinator.registry.shelf import Shelf
 from coordinator.runs.publishing import publish_request
-from shared.domain.errors import BadSignature, ProofFailed
+from participant.consents import give_consent, save_reviewed
+from shared.domain.errors import BadSignature, PolicyForbids, ProofFailed
 from shared.domain.plan import Plan
 from shared.domain.run import RunState
+from shared.domain.strict import to_plain
+from shared.release.signing import SigningKey
 from shared.verification import verify_release
 from tests.desk import Desk
 from tests.release_kit import Kit, make_kit, on_certificate, refused
@@ -61,6 +65,21 @@ def test_a_release_names_nobody_that_did_not_consent(sim: ConsortiumSimulator) -
     assert naming(folder, "Org 1") == ["README.md", "certificate.json"]
 
 
+def test_a_node_signs_no_plan_that_gives_it_another_name(sim: ConsortiumSimulator) -> None:
+    """As plans of earlier versions could: their releases would call it so, with its own signature."""
+    plan, member = sim.plan(quorum=2), sim.members[0]
+    weights = sim.service.starting_weights(str(plan.digest)).read_bytes()
+    own, other = (
+        replace(plan, members=(replace(plan.members[0], name=name), *plan.members[1:]))
+        for name in ("Org 0", "Another Bank")
+    )
+    for old in (own, other):
+        save_reviewed(member.home, old, weights)
+    give_consent(member.home, own)
+    with pytest.raises(PolicyForbids, match="names this member 'Another Bank', it is 'Org 0'"):
+        give_consent(member.home, other)
+
+
 @pytest.fixture
 def kit(tmp_path: Path) -> Kit:
     made = make_kit(tmp_path)
@@ -97,3 +116,47 @@ def test_a_publisher_cannot_put_another_name_to_what_a_member_signed(
     verify_release(kit.folder(), pinned_root=kit.root, clock=kit.clock)  # an honest one, signed again, holds
     kit.lie(kit.folder(), "certificate.json", called("Another Bank", in_consent))
     refused(kit, kit.folder(), 6, kind, said)
+
+
+def test_a_publisher_cannot_put_a_members_name_to_what_another_did(kit: Kit) -> None:
+    """North was asked in five rounds, West in three: both signed this plan, and each of the two signatures holds."""
+
+    def exchange(certificate: Any) -> None:
+        for lines, keys in (
+            ("members", ("name", "identity_public_key")),
+            ("consents", ("name", "signature")),
+        ):
+            north, _, west = certificate[lines]
+            for key in keys:
+                north[key], west[key] = west[key], north[key]
+
+    kit.lie(kit.folder(), "certificate.json", on_certificate(exchange))
+    refused(kit, kit.folder(), 6, BadSignature, "does not verify")
+
+
+@pytest.mark.parametrize(
+    "named_by_plan", [True, False], ids=["plan and consent differ", "neither has a name"]
+)
+def test_who_signed_one_name_stands_under_no_other_and_not_without(kit: Kit, named_by_plan: bool) -> None:
+    """A plan that names members as those of earlier versions do, beside consents as those of today; and neither."""
+    first, *rest = kit.plan.members
+    name = "Another Bank" if named_by_plan else ""
+    plan = replace(kit.plan, members=(replace(first, name=name), *rest))
+    key: SigningKey = kit.identities[first.member_id]
+    said = {"plan_digest": str(plan.digest)}
+    if named_by_plan:
+        said |= {"member_id": first.member_id, "name": "North"}
+    kit.lie(kit.folder(), "plan.json", lambda _: to_plain(plan))
+
+    def change(certificate: Any) -> None:
+        certificate["plan_digest"] = str(plan.digest)
+        certificate["members"][0]["name"] = name
+        for consent in certificate["consents"]:
+            consent["plan_digest"] = str(plan.digest)
+        mine = certificate["consents"][0]
+        mine["signature"] = key.sign_value("consent", said)
+        if not named_by_plan:
+            del mine["name"]
+
+    kit.lie(kit.folder(), "certificate.json", on_certificate(change))
+    refused(kit, kit.folder(), 6, ProofFailed, "did not consent to the name that the certificate gives it")

@@ -42,7 +42,7 @@ def test_consent_is_a_signature_on_the_digest_and_the_same_one_again(sim: Consor
     save_reviewed(member.home, plan, weights_of(sim, plan))
     signature = give_consent(member.home, plan)
     assert give_consent(member.home, plan) == signature
-    said = {"plan_digest": plan.digest, "name": "Org 0"}
+    said = {"plan_digest": plan.digest, "member_id": member.id, "name": "Org 0"}
     verify_value(member.identity.public_hex, "consent", said, signature)
     assert agreed_plan(member.home, str(plan.digest)).plan == plan
 
@@ -127,11 +127,13 @@ def test_coordinator_takes_only_the_members_own_signature_on_this_plan(
     sim: ConsortiumSimulator, desk: Desk
 ) -> None:
     plan, member = sim.plan(), sim.members[0]
+    said = {"plan_digest": str(plan.digest), "member_id": member.id, "name": "Org 0"}
     for kind, value in (
-        ("consent", {"plan_digest": "sha256:other"}),
-        ("contribution", {"plan_digest": str(plan.digest), "name": "Org 0"}),
+        ("consent", said | {"plan_digest": "sha256:other"}),
+        ("contribution", said),
         ("consent", {"plan_digest": str(plan.digest)}),
-        ("consent", {"plan_digest": str(plan.digest), "name": "Org 1"}),
+        ("consent", said | {"name": "Org 1"}),
+        ("consent", said | {"member_id": "mem_000000000009"}),
     ):
         with pytest.raises(BadSignature):
             sim.service.consent(str(plan.digest), member.id, member.identity.sign_value(kind, value))
