@@ -70,7 +70,10 @@ def test_a_node_signs_no_plan_that_gives_it_another_name(sim: ConsortiumSimulato
     plan, member = sim.plan(quorum=2), sim.members[0]
     weights = sim.service.starting_weights(str(plan.digest)).read_bytes()
     own, other = (
-        replace(plan, members=(replace(plan.members[0], name=name), *plan.members[1:]))
+        replace(
+            plan,
+            members=tuple(replace(m, name=name if m.member_id == member.id else "") for m in plan.members),
+        )
         for name in ("Org 0", "Another Bank")
     )
     for old in (own, other):
