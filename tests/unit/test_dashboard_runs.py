@@ -7,12 +7,13 @@ import html
 import re
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from coordinator.audit.log import entries
-from coordinator.dashboard import run_facts
+from coordinator.dashboard import live, run_facts
 from coordinator.dashboard.charts import MOST_POINTS, RIGHT, TOP, WIDTH, Axes, Line, Table, draw, ticks
 from coordinator.dashboard.sessions import COOKIE
 from coordinator.runs.epsilon_book import BOOK, EpsilonBook, compute
@@ -24,6 +25,7 @@ from shared.domain.run import RunState
 from shared.privacy.accountant import epsilon
 from shared.release.certificate import spends
 from tests.dashboard_kit import words
+from tests.patience import PATIENCE_S
 from tests.runs_kit import RunBoard, runs
 from tests.workers_kit import pass_gate
 
@@ -92,14 +94,17 @@ def test_round_that_was_tried_again_shows_each_attempt(runs: RunBoard) -> None:
     assert browser.get(f"/runs/{run.id}/rounds/1?attempt=3").status_code == 404
 
 
-def test_open_round_shows_what_each_member_does(runs: RunBoard) -> None:
+def test_open_round_shows_what_each_member_does(runs: RunBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting, silent = runs.sim.members[1], runs.sim.members[2]
-    run = runs.sim.start(runs.sim.plan(rounds=1, quorum=2, deadline_s=4.0))
+    run = runs.sim.start(runs.sim.plan(rounds=1, quorum=2, deadline_s=PATIENCE_S))
+    passed_s = [0.0]  # by the round's clock, beside what really passes
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s[0])
+    monkeypatch.setattr("coordinator.runs.exchange.time", clock)
     runs.sim.carrier.held.add(waiting.id)
     runs.sim.carrier.lost.add(silent.id)
     browser = runs.browser()
     with runs.driving(run):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while "2 uploaded" not in (page := browser.get(f"/runs/{run.id}")).text:
             assert time.monotonic() < deadline, page.text
             time.sleep(0.05)
@@ -107,13 +112,14 @@ def test_open_round_shows_what_each_member_does(runs: RunBoard) -> None:
         assert "uploaded" in part(page.text, f"bar-{runs.sim.members[0].id}")
         assert "deadline in" in words(page)
         assert re.search(r'aria-label="train">2 of 4</progress>', page.text)
+        passed_s[0] = PATIENCE_S
     page = browser.get(f"/runs/{run.id}")
     assert "late" in part(page.text, f"bar-{silent.id}")
-    assert "did not answer within 4 s" in part(page.text, f"bar-{silent.id}")
+    assert "did not answer within 240 s" in part(page.text, f"bar-{silent.id}")
 
 
 def test_member_that_went_away_is_gone_since_the_round_it_missed_first(runs: RunBoard) -> None:
-    run = runs.sim.start(runs.sim.plan(rounds=3, quorum=2, deadline_s=1.0))
+    run = runs.sim.start(runs.sim.plan(rounds=3, quorum=2, deadline_s=4.0))
     gone = runs.sim.members[3]
     close, count = runs.sim.store.close_round, [0]
 
@@ -162,15 +168,16 @@ def test_live_parts_hold_nothing_of_one_session(runs: RunBoard) -> None:
     assert browser.proof and not any(browser.proof in text or "proof" in text for text in parts.values())
 
 
-def test_session_that_ends_sees_no_more_rounds(runs: RunBoard) -> None:
+def test_session_that_ends_sees_no_more_rounds(runs: RunBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "LONGEST_PAUSE_S", 3600.0)  # nobody looks again by itself: the end is told
     run = runs.sim.start(runs.sim.plan(rounds=1))
     browser = runs.browser()
     cookie = {"cookie": f"{COOKIE}={browser.cookies[COOKIE]}"}
     with runs.served() as url:
         threading.Timer(0.8, browser.post, ("/sign-out",)).start()
-        started = time.monotonic()
-        found = runs.follow(url, f"/runs/{run.id}/live", cookie, lambda _: False)
-    assert time.monotonic() - started < 4.0
+        give_up = time.monotonic() + 60.0
+        found = runs.follow(url, f"/runs/{run.id}/live", cookie, lambda _: time.monotonic() > give_up)
+    assert time.monotonic() < give_up, "the stream went on after the session's end"
     assert all("running" in parts.get("state", "running") for _, _, parts in found)
 
 
@@ -227,7 +234,7 @@ def test_member_sees_of_the_members_its_own_line_and_counts_of_the_others(runs: 
 
 
 def test_words_of_members_stay_words(runs: RunBoard) -> None:
-    run = runs.sim.start(runs.sim.plan(rounds=1, quorum=2, deadline_s=1.0, extractor_name="tiny"))
+    run = runs.sim.start(runs.sim.plan(rounds=1, quorum=2, extractor_name="tiny"))
     refuser = runs.sim.members[0]
 
     def refuse(_request: object) -> Any:
@@ -301,7 +308,7 @@ def test_epsilon_of_more_rounds_is_said_of_as_many_as_are_computed(runs: RunBoar
 def test_member_is_charged_for_the_rounds_that_it_was_asked_in(runs: RunBoard) -> None:
     absent = runs.sim.members[3]
     runs.sim.carrier.offline.add(absent.id)
-    run = finished(runs, quorum=2, deadline_s=1.0)
+    run = finished(runs, quorum=2, deadline_s=4.0)
     engine = runs.board.room.engine
     assert run_facts.history.charged_rounds(engine, run.id, absent.id) == []
     assert run_facts.history.charged_rounds(engine, run.id, runs.sim.members[0].id) == [1, 2, 3]

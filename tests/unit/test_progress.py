@@ -88,7 +88,7 @@ def test_every_member_s_epsilon_is_what_its_certificate_will_say(runs: RunBoard)
 def test_member_that_was_never_asked_spent_nothing_and_the_others_their_own(runs: RunBoard) -> None:
     absent = runs.sim.members[3]
     runs.sim.carrier.offline.add(absent.id)
-    run = finished(runs, quorum=2, deadline_s=1.0)
+    run = finished(runs, quorum=2, deadline_s=4.0)
     progress(runs, run)
     BOOK.wait()
     by_id = {m["member_id"]: m for m in progress(runs, run)["members"]}
